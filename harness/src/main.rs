@@ -1,0 +1,3 @@
+//! The command `uffd-conform`.
+
+fn main() {}
