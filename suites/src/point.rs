@@ -1,0 +1,326 @@
+//! The grid: its axes, their words, and the geometry of the block.
+//!
+//! A point says what backs the block, who waits in a fault on it, what happens to its mapping and
+//! which operation is then issued. Pure data; [`crate::scenario`] performs it.
+
+use std::fmt;
+use std::ops::Range;
+
+/// Pages in the block when it is registered.
+pub const PAGES: usize = 6;
+
+/// Pages in the window that is looked at when the block grows.
+pub const GROWN: usize = 8;
+
+/// Pages that remain when the block shrinks.
+pub const SHRUNK: usize = 4;
+
+/// An enumeration whose values have one word each, as case ids write them.
+macro_rules! axis {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $value:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$doc])* $value,)+ }
+
+        impl $name {
+            /// Every value, in the order in which cases are listed.
+            pub const ALL: &'static [Self] = &[$(Self::$value,)+];
+
+            /// The word used in case ids.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$value => $word,)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+    };
+}
+
+axis! {
+    /// What backs the block.
+    Backing {
+        /// Private anonymous memory.
+        Anon = "anon",
+        /// A memfd, mapped shared: what QEMU calls a shared RAM block.
+        Shmem = "shmem",
+        /// A memfd, mapped private.
+        Private = "private-memfd",
+        /// Shared anonymous memory.
+        SharedAnon = "shared-anon",
+        /// 2 MiB hugetlb pages of a memfd, mapped shared.
+        HugetlbShared = "hugetlb-shared",
+        /// 2 MiB hugetlb pages, private.
+        HugetlbPrivate = "hugetlb-private",
+    }
+}
+
+axis! {
+    /// Which part of the block a change concerns.
+    Part {
+        /// All pages.
+        Whole = "whole",
+        /// The first third.
+        Head = "head",
+        /// The second third, so that the block is left in two pieces.
+        Middle = "middle",
+        /// The last third.
+        Tail = "tail",
+    }
+}
+
+axis! {
+    /// What `mmap(MAP_FIXED)` puts in the place of the old mapping.
+    Over {
+        /// Private anonymous memory.
+        Anon = "anon",
+        /// Another memfd, shared, that holds data.
+        Shared = "shared",
+        /// Private anonymous memory without any access.
+        ProtNone = "prot-none",
+        /// A regular file, which userfaultfd does not handle.
+        File = "file",
+        /// The same memory at the same offset again, as `qemu_ram_remap()` does.
+        Same = "same",
+    }
+}
+
+axis! {
+    /// What `mremap(2)` does to the block.
+    Remap {
+        /// The whole block moves elsewhere.
+        Move = "move",
+        /// Its middle moves elsewhere.
+        MovePart = "move-part",
+        /// It grows in place.
+        Grow = "grow",
+        /// It shrinks in place.
+        Shrink = "shrink",
+        /// It moves and grows.
+        MoveGrow = "move-grow",
+        /// It moves and shrinks.
+        MoveShrink = "move-shrink",
+        /// Other, unregistered memory of the same kind is moved onto it (MREMAP_FIXED).
+        Onto = "onto",
+        /// Its pages move, its mapping stays (MREMAP_DONTUNMAP).
+        DontUnmap = "dontunmap",
+    }
+}
+
+axis! {
+    /// How memory is discarded without a change of the mapping (virtio-mem, balloon).
+    Discard {
+        /// `madvise(MADV_DONTNEED)`.
+        DontNeed = "dontneed",
+        /// `madvise(MADV_REMOVE)`.
+        Remove = "remove",
+        /// `fallocate(FALLOC_FL_PUNCH_HOLE)`.
+        Punch = "punch-hole",
+    }
+}
+
+axis! {
+    /// Who waits in a fault on the block.
+    Waiter {
+        /// Nobody.
+        None = "none",
+        /// A thread that loads from the page.
+        UserRead = "user-read",
+        /// A thread that stores to the page.
+        UserWrite = "user-write",
+        /// A thread in read(2) whose buffer is the page: the kernel writes to it.
+        SysRead = "sys-read",
+        /// A thread in write(2) whose buffer is the page: the kernel reads from it.
+        SysWrite = "sys-write",
+    }
+}
+
+axis! {
+    /// Whether the waiter's message was read before the change.
+    Msg {
+        /// The handler has read it, as a handler that is about to place the page has.
+        Read = "read",
+        /// It still lies in the queue.
+        Unread = "unread",
+    }
+}
+
+/// What happens to the block's mapping while the waiter waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// Nothing: the control.
+    None,
+    /// `munmap(2)`.
+    Munmap(Part),
+    /// `mmap(2)` with MAP_FIXED.
+    MmapOver(Part, Over),
+    /// `mremap(2)`.
+    Mremap(Remap),
+    /// A discard of the middle of the block.
+    Discard(Discard),
+}
+
+impl Part {
+    /// The pages concerned.
+    pub const fn pages(self) -> Range<usize> {
+        match self {
+            Self::Whole => 0..PAGES,
+            Self::Head => 0..2,
+            Self::Middle => 2..4,
+            Self::Tail => 4..PAGES,
+        }
+    }
+}
+
+impl Change {
+    /// The page that the waiter waits for and that is placed: always one that the change concerns.
+    /// The page behind it is present before the change, so that its fate is seen as well.
+    pub const fn page(self) -> usize {
+        match self {
+            Self::Munmap(part) | Self::MmapOver(part, _) => match part {
+                Part::Whole => 2,
+                other => other.pages().start,
+            },
+            Self::Mremap(Remap::Shrink | Remap::MoveShrink) => SHRUNK,
+            Self::None | Self::Mremap(_) | Self::Discard(_) => 2,
+        }
+    }
+
+    /// Pages of the block's old place to look at afterwards.
+    pub const fn window(self) -> usize {
+        if matches!(self, Self::Mremap(Remap::Grow)) { GROWN } else { PAGES }
+    }
+
+    /// Pages of the new place to look at, for changes that have one.
+    pub const fn new_window(self) -> Option<usize> {
+        match self {
+            Self::Mremap(Remap::Move | Remap::DontUnmap) => Some(PAGES),
+            Self::Mremap(Remap::MovePart) => Some(2),
+            Self::Mremap(Remap::MoveGrow) => Some(GROWN),
+            Self::Mremap(Remap::MoveShrink) => Some(SHRUNK),
+            _ => None,
+        }
+    }
+
+    /// The name of the change, which with the suite names the probe.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "unchanged",
+            Self::Munmap(_) => "munmap",
+            Self::MmapOver(..) => "mmap-over",
+            Self::Mremap(_) => "mremap",
+            Self::Discard(_) => "discard",
+        }
+    }
+
+    /// The change's own axes as case ids write them, each with a comma behind it.
+    pub fn axes(self) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::Munmap(part) => format!("part={part},"),
+            Self::MmapOver(part, over) => format!("part={part},over={over},"),
+            Self::Mremap(how) => format!("how={how},"),
+            Self::Discard(how) => format!("how={how},"),
+        }
+    }
+}
+
+impl Backing {
+    /// Whether its pages are 2 MiB pages of the global hugetlb pool.
+    pub const fn is_huge(self) -> bool {
+        matches!(self, Self::HugetlbShared | Self::HugetlbPrivate)
+    }
+
+    /// Whether the kernel treats its mapping as anonymous memory.
+    pub const fn is_anon(self) -> bool {
+        matches!(self, Self::Anon)
+    }
+}
+
+impl Waiter {
+    /// Whether the fault is taken in kernel mode.
+    pub const fn in_kernel(self) -> bool {
+        matches!(self, Self::SysRead | Self::SysWrite)
+    }
+
+    /// Whether the access is a write to the page.
+    pub const fn writes(self) -> bool {
+        matches!(self, Self::UserWrite | Self::SysRead)
+    }
+}
+
+/// The operation issued after the change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// None: only look.
+    Look,
+    /// `UFFDIO_COPY` of one page to the waiter's page.
+    Copy,
+    /// `UFFDIO_ZEROPAGE` of the waiter's page.
+    Zeropage,
+    /// `UFFDIO_UNREGISTER` of the block as it was registered.
+    Unregister,
+    /// `UFFDIO_WAKE` of the waiter's page.
+    Wake,
+}
+
+/// One point of the grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Point {
+    /// What backs the block.
+    pub backing: Backing,
+    /// What happens to it.
+    pub change: Change,
+    /// Who waits.
+    pub waiter: Waiter,
+    /// Whether the waiter's message was read; without meaning when nobody waits.
+    pub msg: Msg,
+    /// What is then asked of the kernel.
+    pub op: Op,
+}
+
+impl Point {
+    /// The axes as case ids write them: `backing=anon,part=middle,waiter=user-read,msg=read`.
+    pub fn axes(&self) -> String {
+        let Self { backing, change, waiter, msg, op: _ } = self;
+        let changed = change.axes();
+        let waits = if *waiter == Waiter::None { String::new() } else { format!(",msg={msg}") };
+        format!("backing={backing},{changed}waiter={waiter}{waits}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        Change::Munmap(Part::Middle),
+        Waiter::UserRead,
+        "backing=anon,part=middle,waiter=user-read,msg=unread"
+    )]
+    #[case(Change::None, Waiter::None, "backing=anon,waiter=none")]
+    #[case(
+        Change::MmapOver(Part::Tail, Over::ProtNone),
+        Waiter::SysRead,
+        "backing=anon,part=tail,over=prot-none,waiter=sys-read,msg=unread"
+    )]
+    fn axes_read_as_documented(#[case] change: Change, #[case] waiter: Waiter, #[case] axes: &str) {
+        let point =
+            Point { backing: Backing::Anon, change, waiter, msg: Msg::Unread, op: Op::Copy };
+        assert_eq!(point.axes(), axes);
+    }
+
+    #[test]
+    fn the_waiters_page_and_the_one_behind_it_lie_in_the_changed_part() {
+        for part in Part::ALL {
+            let page = Change::Munmap(*part).page();
+            assert!(part.pages().contains(&page) && part.pages().contains(&(page + 1)));
+        }
+        assert_eq!(Change::Mremap(Remap::Shrink).page(), SHRUNK);
+    }
+}

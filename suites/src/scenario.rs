@@ -1,0 +1,226 @@
+//! The one routine that performs any point of the grid: set the scene, park the waiter, apply the
+//! change, issue the operation, read the facts.
+//!
+//! Its facts, in order (those that do not apply are left out):
+//! `fault` the waiter's message as read · `change` what the change returned · `copy`, `zeropage`,
+//! `unregister` or `wake` what the operation returned · `field` its result field · `waiter` what
+//! became of the waiter · `queue` waiters on the context: all/unread · `reg` and `pages`
+//! registration and content of each page of the block's place · `new-reg` and `new-pages` the same
+//! of the place where mremap moved it · then, for a waiter that still waits, how it comes free:
+//! `rescue` what `UFFDIO_WAKE` of its page returned and `rescued` what it then did; `closed` what
+//! it did after the last close.
+
+use crate::abi::{Message, REGISTER_MODE_MISSING, Range, Rc, Uffd};
+use crate::change::Prepared;
+use crate::evidence;
+use crate::memory::{BLOCK, Block, ELSEWHERE, tag};
+use crate::outcome::{Seen, Stop};
+use crate::point::{Change, Msg, Op, PAGES, Point, Waiter as Kind};
+use crate::stage::Stage;
+use crate::touch;
+use crate::waiter::{Fate, Waiter};
+
+/// A registered block, ready for a waiter.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// The shared ground.
+    pub stage: &'a Stage,
+    /// The block.
+    pub block: Block,
+    /// The context that the block is registered with.
+    pub uffd: Uffd,
+    /// The page that things happen to.
+    pub page: usize,
+}
+
+impl<'a> Scene<'a> {
+    /// Maps a block, writes to the page behind `page`, and registers all for missing pages.
+    pub fn set(stage: &'a Stage, point: &Point) -> Result<Self, Stop> {
+        let block = Block::map(point.backing, BLOCK)?;
+        let page = point.change.page();
+        touch::store(block.range(page + 1..page + 2).start, tag::KEPT)
+            .map_err(|signal| Stop::Broken(format!("writing to the block: {signal}")))?;
+        let uffd = stage.uffd(0)?;
+        uffd.register(block.range(0..PAGES), REGISTER_MODE_MISSING).map_err(|e| {
+            Stop::Unsupported(format!("REGISTER of a {} block: {e:?}", point.backing))
+        })?;
+        Ok(Self { stage, block, uffd, page })
+    }
+
+    /// The range of the page that things happen to.
+    pub fn target(&self) -> Range {
+        self.block.range(self.page..self.page + 1)
+    }
+
+    /// Parks the point's waiter, reads its message if the point says so, and records it.
+    pub fn park(&self, point: &Point, seen: &mut Seen<'_>) -> Result<Option<Waiter>, Stop> {
+        if point.waiter == Kind::None {
+            return Ok(None);
+        }
+        seen.step("park");
+        let address = self.target().start;
+        let waiter = Waiter::park(point.waiter, address, &self.uffd, self.stage.patience)?;
+        if point.msg == Msg::Read {
+            seen.fact("fault", self.read_fault()?);
+        }
+        Ok(Some(waiter))
+    }
+
+    /// Reads one message; `read@2` or `write@2` for a fault on page 2.
+    pub fn read_fault(&self) -> Result<String, Stop> {
+        match self.uffd.read() {
+            Ok(Message::Pagefault { address, flags }) => {
+                let kind = if flags & 1 == 0 { "read" } else { "write" };
+                let offset = address.wrapping_sub(BLOCK);
+                Ok(format!("{kind}@{}", offset / self.block.page))
+            }
+            other => Err(Stop::Broken(format!("reading the waiter's message: {other:?}"))),
+        }
+    }
+
+    /// Issues the operation and records what it returned.
+    pub fn act(&self, op: Op, seen: &mut Seen<'_>) {
+        let Self { stage, block, uffd, .. } = self;
+        match op {
+            Op::Look => {}
+            Op::Copy => {
+                let (rc, field) = uffd.copy(self.target(), stage.source, 0);
+                seen.fact("copy", rc);
+                seen.fact("field", field);
+            }
+            Op::Zeropage => {
+                let (rc, field) = uffd.zeropage(self.target(), 0);
+                seen.fact("zeropage", rc);
+                seen.fact("field", field);
+            }
+            Op::Unregister => seen.fact("unregister", uffd.unregister(block.range(0..PAGES))),
+            Op::Wake => seen.fact("wake", uffd.wake(self.target())),
+        }
+    }
+
+    /// Records registration and content of every page of the old and the new place.
+    pub fn survey(&self, change: Change, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        let page = self.block.page;
+        let mut windows = vec![(self.block.range(0..change.window()), page)];
+        if let Some(pages) = change.new_window() {
+            windows.push((self.block.at(ELSEWHERE, 0..pages), page));
+        }
+        let letter = |value| self.stage.letter(value);
+        let names = [("reg", "pages"), ("new-reg", "new-pages")];
+        let registered = evidence::registration(&windows)?;
+        for (((range, page), reg), (reg_name, pages_name)) in
+            windows.into_iter().zip(registered).zip(names)
+        {
+            seen.fact(reg_name, reg);
+            seen.fact(pages_name, evidence::pages(range, page, &letter)?);
+        }
+        Ok(())
+    }
+
+    /// Frees a waiter that still waits and records how; consumes the context.
+    pub fn free(self, waiter: &mut Waiter, op: Op, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        let mut fate = Fate::Asleep;
+        if op != Op::Wake {
+            seen.step("rescue");
+            // A message of its own would be taken for the unread old one.
+            while self.uffd.read().is_ok() {}
+            seen.fact("rescue", self.uffd.wake(self.target()));
+            fate = waiter.look(&self.uffd)?;
+            seen.fact("rescued", self.stage.word(fate));
+        }
+        if fate.waits() {
+            seen.step("close");
+            drop(self.uffd);
+            seen.fact("closed", self.stage.word(waiter.end()?));
+        }
+        Ok(())
+    }
+}
+
+/// Performs a point.
+pub fn perform(stage: &Stage, point: &Point, seen: &mut Seen<'_>) -> Result<(), Stop> {
+    seen.step("set-up");
+    let scene = Scene::set(stage, point)?;
+    let change = Prepared::new(point.change, &scene.block)?;
+    let mut waiter = scene.park(point, seen)?;
+    seen.step("change");
+    let rc: Rc = change.apply(stage, &scene.block)?;
+    if point.change != Change::None {
+        seen.fact("change", rc);
+    }
+    seen.step(match point.op {
+        Op::Look => "look",
+        Op::Copy => "copy",
+        Op::Zeropage => "zeropage",
+        Op::Unregister => "unregister",
+        Op::Wake => "wake",
+    });
+    scene.act(point.op, seen);
+    let mut fate = None;
+    if let Some(waiter) = &mut waiter {
+        let seen_fate = waiter.look(&scene.uffd)?;
+        seen.fact("waiter", stage.word(seen_fate));
+        seen.fact("queue", evidence::queue(&scene.uffd)?);
+        fate = Some(seen_fate);
+    }
+    seen.step("survey");
+    scene.survey(point.change, seen)?;
+    if let (Some(waiter), Some(true)) = (&mut waiter, fate.map(Fate::waits)) {
+        scene.free(waiter, point.op, seen)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::point::{Backing, Over, Part, Remap};
+    use crate::testing::{Facts, isolated};
+    use rstest::rstest;
+
+    fn facts(stage: &Stage, point: Point) -> Facts {
+        let mut facts = Facts::default();
+        let ran = perform(stage, &point, &mut Seen::new(&mut facts));
+        assert!(ran.is_ok(), "{ran:?} after {facts:?}");
+        eprintln!("{} {:?}", point.axes(), facts.0);
+        facts
+    }
+
+    #[rstest]
+    fn copy_wakes_the_waiter_of_an_unchanged_block(
+        #[values(Backing::Anon, Backing::Shmem, Backing::Private, Backing::SharedAnon)]
+        backing: Backing,
+        #[values(Kind::UserRead, Kind::UserWrite, Kind::SysRead, Kind::SysWrite)] waiter: Kind,
+        #[values(Msg::Read, Msg::Unread)] msg: Msg,
+    ) {
+        isolated(|stage| {
+            let point = Point { backing, change: Change::None, waiter, msg, op: Op::Copy };
+            let facts = facts(stage, point);
+            assert_eq!((facts.get("copy"), facts.get("field")), ("0", "4096"));
+            let expected = if waiter.writes() { "ran" } else { "ran:copied" };
+            assert_eq!((facts.get("waiter"), facts.get("queue")), (expected, "0/0"));
+        });
+    }
+
+    #[rstest]
+    #[case(Change::Munmap(Part::Middle), "mm--mm", "SEGV_MAPERR")]
+    #[case(Change::MmapOver(Part::Tail, Over::Anon), "mmmm..", "ran:zero")]
+    #[case(Change::MmapOver(Part::Head, Over::Shared), "..mmmm", "ran:new")]
+    #[case(Change::MmapOver(Part::Whole, Over::ProtNone), "......", "SEGV_ACCERR")]
+    #[case(Change::Mremap(Remap::Move), "------", "SEGV_MAPERR")]
+    #[case(Change::Mremap(Remap::Onto), "......", "ran:new")]
+    fn no_change_wakes_and_wake_does(
+        #[case] change: Change,
+        #[case] reg: &str,
+        #[case] rescued: &str,
+        #[values(Msg::Read, Msg::Unread)] msg: Msg,
+    ) {
+        isolated(|stage| {
+            let (backing, waiter) = (Backing::Anon, Kind::UserRead);
+            let facts = facts(stage, Point { backing, change, waiter, msg, op: Op::Look });
+            assert_eq!((facts.get("change"), facts.get("waiter")), ("0", "asleep"));
+            assert_eq!((facts.get("reg"), facts.get("rescue")), (reg, "0"));
+            assert_eq!(facts.get("rescued"), rescued);
+        });
+    }
+}

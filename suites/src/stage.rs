@@ -1,0 +1,185 @@
+//! What every case of one worker process shares, made once before the cases are forked off.
+
+use crate::abi::{Uffd, Way};
+use crate::evidence;
+use crate::memory::{HUGE, PAGE, RW, tag};
+use crate::outcome::Stop;
+use crate::point::PAGES;
+use crate::waiter::{Access, Fate};
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+/// Shared ground of the cases of one process.
+#[derive(Debug)]
+pub struct Stage {
+    /// How userfaultfds can be made here; with the reason where they can't.
+    pub way: Result<Way, Stop>,
+    /// Features that `UFFDIO_API` offers.
+    pub features: u64,
+    /// Address of a readable buffer of one huge page whose first bytes are [`tag::COPIED`].
+    pub source: usize,
+    /// A memfd whose pages, base and huge, begin with [`tag::NEW`].
+    pub new_data: OwnedFd,
+    /// A regular file, which userfaultfd does not handle; absent if it is on a tmpfs.
+    pub plain_file: Option<File>,
+    /// What the regular file begins with.
+    pub plain_tag: u64,
+    /// Bound on whatever should end: not evidence, only a way out.
+    pub patience: Duration,
+}
+
+impl Stage {
+    /// Prepares this process and what its children inherit: signal handlers and mask, no
+    /// transparent huge pages (a COPY beside a touched page would meet EEXIST), shared buffers.
+    pub fn prepare(patience: Duration) -> Result<Self, Stop> {
+        let broken = |what: &str, e: &dyn std::fmt::Display| Stop::Broken(format!("{what}: {e}"));
+        crate::touch::install().map_err(|e| broken("installing the fault handler", &e))?;
+        block_signals().map_err(|e| broken("blocking signals", &e))?;
+        // SAFETY: this prctl takes plain numbers and concerns only this process.
+        unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+        let way = find_way();
+        let features = match way {
+            Ok(way) => Uffd::open(way)
+                .and_then(|uffd| uffd.api(0))
+                .map_err(|e| broken("UFFDIO_API", &format_args!("{e:?}")))?,
+            Err(_) => 0,
+        };
+        let (plain_file, plain_tag) = plain_file().map_err(|e| broken("/proc/self/exe", &e))?;
+        Ok(Self {
+            way,
+            features,
+            source: source().map_err(|e| broken("mapping the source buffer", &e))?,
+            new_data: new_data().map_err(|e| broken("a memfd", &e))?,
+            plain_file,
+            plain_tag,
+            patience,
+        })
+    }
+
+    /// A userfaultfd after `UFFDIO_API` with `features`.
+    pub fn uffd(&self, features: u64) -> Result<Uffd, Stop> {
+        let uffd = Uffd::open(self.way.clone()?)
+            .map_err(|e| Stop::Broken(format!("making a userfaultfd: {e:?}")))?;
+        match uffd.api(features) {
+            Ok(_) => Ok(uffd),
+            Err(Errno::EINVAL) => {
+                Err(Stop::Unsupported(format!("UFFDIO_API refuses features {features:#x}")))
+            }
+            Err(Errno::EPERM) => {
+                Err(Stop::Denied(format!("UFFDIO_API with features {features:#x}: EPERM")))
+            }
+            Err(e) => Err(Stop::Broken(format!("UFFDIO_API with features {features:#x}: {e:?}"))),
+        }
+    }
+
+    /// The content's tag, with the regular file's head taken as new data.
+    pub fn tag(&self, value: u64) -> u64 {
+        if value == self.plain_tag { tag::NEW } else { value }
+    }
+
+    /// The letter for a page's content.
+    pub fn letter(&self, value: u64) -> char {
+        crate::waiter::letter(self.tag(value))
+    }
+
+    /// The word for a waiter's fate.
+    pub fn word(&self, fate: Fate) -> String {
+        match fate {
+            Fate::Ended(Access::Ran(Some(value))) => Access::Ran(Some(self.tag(value))).to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// The strongest way to make a userfaultfd that this process may use.
+fn find_way() -> Result<Way, Stop> {
+    let mut first = None;
+    for way in [Way::Syscall, Way::Device, Way::UserModeOnly] {
+        match Uffd::open(way) {
+            Ok(_) => return Ok(way),
+            Err(e) => first = first.or(Some(e)),
+        }
+    }
+    Err(match first {
+        Some(Errno::ENOSYS) => {
+            Stop::Unsupported("this kernel has no userfaultfd(2) (CONFIG_USERFAULTFD)".into())
+        }
+        Some(Errno::EPERM) => Stop::Denied(
+            "userfaultfd(2) is not permitted: run as root, set vm.unprivileged_userfaultfd=1, give \
+             access to /dev/userfaultfd, or allow the call in the seccomp filter"
+                .into(),
+        ),
+        other => Stop::Broken(format!("userfaultfd(2): {other:?}")),
+    })
+}
+
+/// Blocks every signal but those that faults raise: a signal to a kernel-mode waiter can make it
+/// fault again and again. Threads and children inherit the mask.
+fn block_signals() -> nix::Result<()> {
+    use nix::sys::signal::{SigSet, Signal};
+    let mut set = SigSet::all();
+    for signal in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT]
+    {
+        set.remove(signal);
+    }
+    set.thread_set_mask()
+}
+
+/// A shared mapping, so that fork does not copy its page tables.
+fn source() -> nix::Result<usize> {
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    // SAFETY: a fresh mapping at an address that the kernel chooses; never unmapped.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), HUGE, RW, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(Errno::last());
+    }
+    for word in (0..HUGE / 8).step_by(PAGE / 8) {
+        // SAFETY: within the mapping made above, which is aligned to a page.
+        unsafe { at.cast::<u64>().add(word).write(tag::COPIED) };
+    }
+    Ok(at as usize)
+}
+
+fn new_data() -> std::io::Result<OwnedFd> {
+    let file = File::from(memfd_create("new", MFdFlags::MFD_CLOEXEC)?);
+    file.set_len((2 * PAGES * HUGE) as u64)?;
+    for page in [PAGE, HUGE] {
+        for n in 0..2 * PAGES {
+            file.write_all_at(&tag::NEW.to_ne_bytes(), (n * page) as u64)?;
+        }
+    }
+    Ok(file.into())
+}
+
+/// The running program, if it is on a file system whose files userfaultfd does not handle.
+fn plain_file() -> std::io::Result<(Option<File>, u64)> {
+    let mut file = File::open("/proc/self/exe")?;
+    let mut head = [0; 8];
+    file.read_exact(&mut head)?;
+    let kind = nix::sys::statfs::fstatfs(&file)?.filesystem_type();
+    let handled =
+        kind == nix::sys::statfs::TMPFS_MAGIC || kind == nix::sys::statfs::HUGETLBFS_MAGIC;
+    Ok(((!handled).then_some(file), u64::from_ne_bytes(head)))
+}
+
+impl Stage {
+    /// Proves that the arena holds no mapping, so that its holes are holes.
+    pub fn check_arena(&self) -> Result<(), Stop> {
+        match evidence::mappings_in(crate::memory::ARENA)? {
+            0 => Ok(()),
+            n => Err(Stop::Broken(format!("{n} mappings in the arena before the first case"))),
+        }
+    }
+
+    /// The regular file's descriptor, or the reason why there is none.
+    pub fn plain_fd(&self) -> Result<BorrowedFd<'_>, Stop> {
+        self.plain_file.as_ref().map(AsFd::as_fd).ok_or_else(|| {
+            Stop::Precondition("the program lies on a tmpfs: no regular file to map".into())
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! Loads and stores that survive whatever they meet.
+//!
+//! Each is one instruction with a known address. A handler for SIGSEGV and SIGBUS sends the thread
+//! from there to a common exit that returns the signal; at any other address the default action
+//! follows, so a bug of ours still kills the case.
+
+use crate::abi::Range;
+use std::arch::global_asm;
+use std::fmt;
+
+global_asm!(
+    ".globl uffd_touch_load",
+    "uffd_touch_load:",
+    "mov rax, [rdi]",
+    "mov [rsi], rax",
+    "xor eax, eax",
+    "ret",
+    ".globl uffd_touch_store",
+    "uffd_touch_store:",
+    "mov [rdi], rsi",
+    "xor eax, eax",
+    "ret",
+    ".globl uffd_touch_exit",
+    "uffd_touch_exit:",
+    "mov rax, rdx",
+    "ret",
+);
+
+unsafe extern "C" {
+    fn uffd_touch_load(from: usize, into: *mut u64) -> u64;
+    fn uffd_touch_store(to: usize, value: u64) -> u64;
+    fn uffd_touch_exit();
+}
+
+/// The signal that an access got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// SIGSEGV or SIGBUS.
+    pub number: i32,
+    /// `si_code`.
+    pub code: i32,
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match (self.number, self.code) {
+            (libc::SIGSEGV, 1) => "SEGV_MAPERR",
+            (libc::SIGSEGV, 2) => "SEGV_ACCERR",
+            (libc::SIGBUS, 1) => "BUS_ADRALN",
+            (libc::SIGBUS, 2) => "BUS_ADRERR",
+            (libc::SIGBUS, 4) => "BUS_MCEERR_AR",
+            (libc::SIGSEGV, code) => return write!(f, "SEGV:{code}"),
+            (number, code) => return write!(f, "signal:{number}:{code}"),
+        };
+        f.write_str(name)
+    }
+}
+
+fn result(raw: u64) -> Result<(), Signal> {
+    if raw == 0 {
+        return Ok(());
+    }
+    let bytes = raw.to_ne_bytes();
+    let half =
+        |at: usize| i32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    Err(Signal { number: half(4), code: half(0) })
+}
+
+/// Loads eight bytes from `address`.
+pub fn load(address: usize) -> Result<u64, Signal> {
+    let mut value = 0;
+    // SAFETY: the only foreign access is the load, whose faults the handler turns into a result.
+    result(unsafe { uffd_touch_load(address, &raw mut value) }).map(|()| value)
+}
+
+/// Stores eight bytes at `address`, which must lie in the arena.
+pub fn store(address: usize, value: u64) -> Result<(), Signal> {
+    crate::memory::guard(Range { start: address, len: 8 });
+    // SAFETY: the arena holds nothing of Rust's, and the handler turns faults into a result.
+    result(unsafe { uffd_touch_store(address, value) })
+}
+
+/// Installs the handler; children inherit it.
+pub fn install() -> std::io::Result<()> {
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: an all-zero sigaction is valid; the handler is async-signal-safe.
+        let ret = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_fault as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+        };
+        if ret != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let rip = libc::REG_RIP as usize;
+    // SAFETY: the kernel passes a siginfo and a ucontext that are valid during the handler.
+    let (info, context) = unsafe { (&*info, &mut *context.cast::<libc::ucontext_t>()) };
+    let registers = &mut context.uc_mcontext.gregs;
+    let at = registers[rip];
+    if at == uffd_touch_load as *const () as i64 || at == uffd_touch_store as *const () as i64 {
+        registers[libc::REG_RDX as usize] =
+            (i64::from(signal) << 32) | i64::from(info.si_code.cast_unsigned());
+        registers[rip] = uffd_touch_exit as *const () as i64;
+    } else {
+        // SAFETY: restoring the default action is async-signal-safe; the access then repeats.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{ARENA, PAGE, map, unmap};
+
+    #[test]
+    fn faults_become_results() {
+        crate::testing::isolated(|_| check());
+    }
+
+    fn check() {
+        let at = Range { start: ARENA.start + (1000 << 20), len: PAGE };
+        assert_eq!(load(at.start).map_err(|s| s.to_string()), Err("SEGV_MAPERR".into()));
+        let anon = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        assert!(map(at, libc::PROT_READ, anon, None, 0).is_ok());
+        assert_eq!(load(at.start), Ok(0));
+        assert_eq!(store(at.start, 7).map_err(|s| s.to_string()), Err("SEGV_ACCERR".into()));
+        assert!(map(at, crate::memory::RW, anon, None, 0).is_ok());
+        assert_eq!(store(at.start, 7), Ok(()));
+        assert_eq!(load(at.start), Ok(7));
+        assert!(unmap(at).is_ok());
+    }
+}

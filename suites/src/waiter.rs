@@ -1,0 +1,279 @@
+//! A thread parked in a fault, and what became of it.
+//!
+//! Belongs here: starting the thread, proving that it is parked, and telling "asleep" from "woken"
+//! from "woken and parked again" by the context's queue and the thread's switch counters. Where
+//! the two disagree the case is broken; nothing is ever concluded from time.
+
+use crate::abi::Uffd;
+use crate::evidence::{self, Thread};
+use crate::memory::tag;
+use crate::outcome::Stop;
+use crate::point::Waiter as Kind;
+use crate::touch::{self, Signal};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Stack of a waiter thread, in bytes; it is allocated before anything happens to a mapping.
+const STACK: usize = 64 * 1024;
+
+/// How an access ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It was done; the value seen, for a load.
+    Ran(Option<u64>),
+    /// It got a signal.
+    Signal(Signal),
+    /// The system call failed.
+    Failed(Errno),
+}
+
+/// What became of the waiter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It waits as it waited before: nobody woke it.
+    Asleep,
+    /// It was woken, met a missing registered page again, and waits with a new message.
+    Again,
+    /// It was woken, and its access ended.
+    Ended(Access),
+}
+
+impl Fate {
+    /// Whether it still waits.
+    pub const fn waits(self) -> bool {
+        matches!(self, Self::Asleep | Self::Again)
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ran(None) => f.write_str("ran"),
+            Self::Ran(Some(value)) => write!(f, "ran:{}", content(*value)),
+            Self::Signal(signal) => signal.fmt(f),
+            Self::Failed(errno) => write!(f, "{errno:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asleep => f.write_str("asleep"),
+            Self::Again => f.write_str("again"),
+            Self::Ended(access) => access.fmt(f),
+        }
+    }
+}
+
+/// The word for a page's content.
+pub fn content(value: u64) -> &'static str {
+    match value {
+        tag::ZERO => "zero",
+        tag::KEPT => "kept",
+        tag::COPIED => "copied",
+        tag::NEW => "new",
+        tag::WROTE => "wrote",
+        _ => "other",
+    }
+}
+
+/// The letter for a page's content in a row of pages.
+pub fn letter(value: u64) -> char {
+    match content(value) {
+        "zero" => '0',
+        "other" => 'x',
+        word => word.chars().next().unwrap_or('x'),
+    }
+}
+
+/// What the thread and its owner share.
+#[derive(Debug)]
+struct Shared {
+    kind: Kind,
+    address: usize,
+    pipe: (OwnedFd, OwnedFd),
+    tid: AtomicI32,
+    access: OnceLock<Access>,
+    done: EventFd,
+}
+
+/// A thread that accesses a page.
+#[derive(Debug)]
+pub struct Waiter {
+    shared: &'static Shared,
+    patience: Duration,
+    parked: Option<Thread>,
+}
+
+impl Waiter {
+    /// Starts a thread that accesses `address` in the way of `kind`, which is not [`Kind::None`].
+    /// It lives until the process ends. `patience` bounds every later wait for it.
+    pub fn start(kind: Kind, address: usize, patience: Duration) -> Result<Self, Stop> {
+        let fail = |what: &str, e: Errno| Stop::Broken(format!("{what} for the waiter: {e:?}"));
+        let pipe = nix::unistd::pipe().map_err(|e| fail("a pipe", e))?;
+        if kind == Kind::SysRead {
+            nix::unistd::write(&pipe.1, &tag::WROTE.to_ne_bytes()).map_err(|e| fail("write", e))?;
+        }
+        let done =
+            EventFd::from_flags(EfdFlags::EFD_NONBLOCK).map_err(|e| fail("an eventfd", e))?;
+        let (tid, access) = (AtomicI32::new(0), OnceLock::new());
+        let shared: &'static Shared =
+            Box::leak(Box::new(Shared { kind, address, pipe, tid, access, done }));
+        spawn(shared).map_err(|e| fail("a thread", e))?;
+        Ok(Self { shared, patience, parked: None })
+    }
+
+    /// Starts a thread that must park in a fault, and proves that it has.
+    pub fn park(kind: Kind, address: usize, uffd: &Uffd, patience: Duration) -> Result<Self, Stop> {
+        let mut waiter = Self::start(kind, address, patience)?;
+        match waiter.settle(uffd)? {
+            Fate::Again => Ok(waiter),
+            Fate::Ended(Access::Failed(Errno::EFAULT)) if kind.in_kernel() => Err(Stop::Denied(
+                "kernel-mode faults fail with EFAULT on a user-mode-only userfaultfd: needs \
+                 CAP_SYS_PTRACE, vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd"
+                    .into(),
+            )),
+            other => Err(Stop::Broken(format!("the {kind} waiter did not park: {other}"))),
+        }
+    }
+
+    /// Waits until the thread has either parked with an unread message or ended.
+    pub fn settle(&mut self, uffd: &Uffd) -> Result<Fate, Stop> {
+        let deadline = Instant::now() + self.patience;
+        let mut fds = [
+            PollFd::new(uffd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.shared.done.as_fd(), PollFlags::POLLIN),
+        ];
+        let timeout = PollTimeout::try_from(self.patience).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(0) => return Err(Stop::Hang("the waiter neither parked nor ended".into())),
+            Ok(_) => {}
+            Err(e) => return Err(Stop::Broken(format!("poll: {e:?}"))),
+        }
+        if let Some(access) = self.shared.access.get() {
+            return Ok(Fate::Ended(*access));
+        }
+        let ready = fds[0].revents().unwrap_or(PollFlags::empty());
+        if !ready.contains(PollFlags::POLLIN) {
+            return Err(Stop::Broken(format!("poll says {ready:?} of the userfaultfd")));
+        }
+        // The message is queued before the thread is off the CPU.
+        let tid = self.shared.tid.load(Ordering::Acquire);
+        while !evidence::is_off_cpu(tid)? {
+            if Instant::now() > deadline {
+                return Err(Stop::Hang("the waiter queued a message and never slept".into()));
+            }
+            std::thread::yield_now();
+        }
+        let queue = evidence::queue(uffd)?;
+        let thread = evidence::thread(tid)?;
+        if queue.pending == 0 || !thread.sleeps() {
+            return Err(Stop::Broken(format!("parked waiter: queue {queue}, thread {thread:?}")));
+        }
+        self.parked = Some(thread);
+        Ok(Fate::Again)
+    }
+
+    /// One look at what became of the parked thread. Only if it was woken is it waited for, until
+    /// it has ended or parked again.
+    pub fn look(&mut self, uffd: &Uffd) -> Result<Fate, Stop> {
+        let queue = evidence::queue(uffd)?;
+        if queue.total == 0 {
+            return self.settle(uffd);
+        }
+        let before = self.parked.ok_or_else(|| Stop::Broken("looked before it parked".into()))?;
+        let now = evidence::thread(self.shared.tid.load(Ordering::Acquire))?;
+        let ran = now.switches != before.switches || !now.sleeps();
+        if !ran {
+            return Ok(Fate::Asleep);
+        }
+        if queue.pending == 0 {
+            return Err(Stop::Broken(format!(
+                "fdinfo says that the waiter was not woken ({queue}), /proc that it ran \
+                 ({before:?}, now {now:?})"
+            )));
+        }
+        self.settle(uffd)
+    }
+
+    /// What became of the thread once its context is gone and it can't park any more.
+    pub fn end(&self) -> Result<Fate, Stop> {
+        let mut fds = [PollFd::new(self.shared.done.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(self.patience).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(0) => Err(Stop::Hang("the waiter did not end after the last close".into())),
+            Ok(_) => self
+                .shared
+                .access
+                .get()
+                .map(|access| Fate::Ended(*access))
+                .ok_or_else(|| Stop::Broken("the waiter ended without a result".into())),
+            Err(e) => Err(Stop::Broken(format!("poll: {e:?}"))),
+        }
+    }
+}
+
+fn spawn(shared: &'static Shared) -> Result<(), Errno> {
+    let stack: &'static mut [u8] = vec![0; STACK + 64].leak();
+    let check = |ret: i32| if ret == 0 { Ok(()) } else { Err(Errno::from_raw(ret)) };
+    // SAFETY: the attribute object is initialised before use; the stack is leaked, so it outlives
+    // the thread; `run` gets a pointer to data that lives for ever.
+    unsafe {
+        let mut attr: libc::pthread_attr_t = std::mem::zeroed();
+        check(libc::pthread_attr_init(&raw mut attr))?;
+        let base = stack.as_mut_ptr();
+        let aligned = base.add(base.align_offset(64));
+        check(libc::pthread_attr_setstack(&raw mut attr, aligned.cast(), STACK))?;
+        let mut thread = 0;
+        let argument = std::ptr::from_ref(shared).cast_mut().cast();
+        check(libc::pthread_create(&raw mut thread, &raw const attr, run, argument))
+    }
+}
+
+extern "C" fn run(argument: *mut libc::c_void) -> *mut libc::c_void {
+    // SAFETY: `spawn` passes a `&'static Shared`.
+    let shared: &'static Shared = unsafe { &*argument.cast::<Shared>() };
+    shared.tid.store(nix::unistd::gettid().as_raw(), Ordering::Release);
+    let access = access(shared);
+    let _ = shared.access.set(access);
+    // Can't fail: the counter is far from its end.
+    let _ = shared.done.write(1);
+    std::ptr::null_mut()
+}
+
+fn access(shared: &Shared) -> Access {
+    let Shared { kind, address, pipe, .. } = shared;
+    match kind {
+        Kind::None => Access::Ran(None),
+        Kind::UserRead => {
+            touch::load(*address).map_or_else(Access::Signal, |v| Access::Ran(Some(v)))
+        }
+        Kind::UserWrite => {
+            touch::store(*address, tag::WROTE).map_or_else(Access::Signal, |()| Access::Ran(None))
+        }
+        Kind::SysRead => {
+            // SAFETY: the kernel checks the buffer; it lies in the arena, where Rust keeps nothing.
+            let n = unsafe { libc::read(pipe.0.as_raw_fd(), *address as *mut _, 8) };
+            if n < 0 { Access::Failed(Errno::last()) } else { Access::Ran(None) }
+        }
+        Kind::SysWrite => {
+            // SAFETY: as above; the kernel only reads.
+            let n = unsafe { libc::write(pipe.1.as_raw_fd(), *address as *const _, 8) };
+            if n < 0 {
+                return Access::Failed(Errno::last());
+            }
+            let mut value = [0; 8];
+            match nix::unistd::read(&pipe.0, &mut value) {
+                Ok(_) => Access::Ran(Some(u64::from_ne_bytes(value))),
+                Err(e) => Access::Failed(e),
+            }
+        }
+    }
+}
