@@ -183,10 +183,15 @@ impl Fetch for Apt {
 
 /// Tells the kinds of failure apart by apt's words.
 fn failure(stderr: &[u8], stdout: &[u8]) -> FetchFailure {
-    let all = [stderr, stdout].map(String::from_utf8_lossy).concat();
-    let first = complaints(stderr).into_iter().next();
-    let words = first.unwrap_or_else(|| all.trim().to_owned());
-    let has = |texts: &[&str]| texts.iter().any(|t| all.contains(t));
+    // Complaints only: apt also warns, of a folder that it can use after all, "Permission denied".
+    let complaints = complaints(stderr);
+    let words = match complaints.first() {
+        Some(first) => first.trim_start_matches("E: ").to_owned(),
+        None => String::from_utf8_lossy(stdout).trim().to_owned(),
+    };
+    let has = |texts: &[&str]| {
+        texts.iter().any(|t| words.contains(t) || complaints.iter().any(|c| c.contains(t)))
+    };
     if has(&["404  Not Found", "410  Gone", "File not found"]) {
         FetchFailure::Gone(words)
     } else if has(&["No space left", "Disk quota", "Read-only file system", "Permission denied"]) {
@@ -218,7 +223,10 @@ mod tests {
     #[rstest]
     #[case("E: Failed to fetch x  404  Not Found [IP: 192.0.2.1 80]\n", "gone")]
     #[case("E: Failed to fetch x  write (28: No space left on device)\n", "storage")]
-    #[case("W: Download is performed unsandboxed\nE: Could not resolve 'x'\n", "other")]
+    #[case(
+        "W: Download is performed unsandboxed (13: Permission denied)\nE: No route to x\n",
+        "other"
+    )]
     #[case("", "other")]
     fn failures_are_told_apart(#[case] stderr: &str, #[case] kind: &str) {
         let failure = failure(stderr.as_bytes(), b"");

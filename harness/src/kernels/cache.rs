@@ -69,7 +69,7 @@ pub enum FetchError {
     },
     /// The cache folder can't be written.
     #[error(
-        "the cache folder {folder:?} can't be used: {detail}; free some space, or name another folder in {VARIABLE}"
+        "the cache folder {folder:?} can't be used: {detail}; free space there and see that it is writable, or name another folder in {VARIABLE}"
     )]
     Storage {
         /// The folder.
@@ -209,7 +209,7 @@ impl Cache {
             let free = free.blocks_available() * free.fragment_size();
             if free < need {
                 let detail =
-                    format!("it has {} MB of space left, {} are needed", free >> 20, need >> 20);
+                    format!("it has {} MiB of space left, {} are needed", free >> 20, need >> 20);
                 return Err(FetchError::Storage { folder: self.folder.clone(), detail });
             }
         }
