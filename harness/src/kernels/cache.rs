@@ -89,13 +89,15 @@ struct Entry {
     config_sha256: Option<String>,
 }
 
-/// Where caches lie: `UFFD_CONFORM_CACHE`, else `uffd-conform` below the user's cache folder.
+/// The folder of this cache: `kernels` in `UFFD_CONFORM_CACHE`, else in `uffd-conform` below the
+/// user's cache folder.
 pub(super) fn folder() -> Result<PathBuf, FetchError> {
     let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let below = |base: PathBuf| base.join("uffd-conform");
     set(VARIABLE)
         .or_else(|| set("XDG_CACHE_HOME").filter(|p| p.is_absolute()).map(below))
         .or_else(|| set("HOME").map(|home| below(home.join(".cache"))))
+        .map(|cache| cache.join("kernels"))
         .ok_or_else(|| FetchError::Storage {
             folder: PathBuf::new(),
             detail: "neither XDG_CACHE_HOME nor HOME is set".into(),
@@ -105,7 +107,7 @@ pub(super) fn folder() -> Result<PathBuf, FetchError> {
 impl Cache {
     /// The user's cache, filled through apt.
     pub fn open() -> Result<Self, FetchError> {
-        Self::at(&folder()?.join("kernels"), Box::new(Apt::default()))
+        Self::at(&folder()?, Box::new(Apt::default()))
     }
 
     /// A cache in `folder`, filled by `fetcher`.
