@@ -1,0 +1,65 @@
+//! Hashing files and replacing them in one step.
+
+use sha2::{Digest, Sha256};
+use std::fs::Permissions;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// SHA-256 of all that is left to read, in lower-case hex, and its length.
+pub(super) fn sha256(mut reader: impl Read) -> io::Result<(String, u64)> {
+    let mut hash = Sha256::new();
+    let length = io::copy(&mut reader, &mut hash)?;
+    Ok((hex(&hash.finalize()), length))
+}
+
+/// SHA-256 of a file, and its length.
+pub(super) fn sha256_of(path: &Path) -> io::Result<(String, u64)> {
+    sha256(std::fs::File::open(path)?)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Whether `text` is a SHA-256 as this program writes it.
+pub(super) fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// Replaces `path` by `bytes`: a reader sees the old file or the new one, never a part.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".new-")
+        .permissions(Permissions::from_mode(0o666)) // the umask applies; the default is 0600
+        .tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_and_hashes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("f");
+        replace(&path, b"old").expect("written");
+        replace(&path, b"abc").expect("replaced");
+        let (hash, length) = sha256_of(&path).expect("read");
+        assert_eq!(hash, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert!(is_sha256(&hash) && !is_sha256("BA78"));
+        assert_eq!(length, 3);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 1);
+    }
+}

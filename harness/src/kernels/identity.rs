@@ -1,0 +1,176 @@
+//! A boot image and what is known of it before it boots.
+
+use super::{files, header};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use uffd_results::{Kernel, KernelVersion, Package};
+
+/// Options that facts can depend on, without `CONFIG_`. A star stands for any ending.
+const OPTIONS: &[&str] = &[
+    "ANON_VMA_NAME",
+    "ARCH_ENABLE_THP_MIGRATION",
+    "ARCH_HAS_PTE_PROTNONE",
+    "CHECKPOINT_RESTORE",
+    "COMPACTION",
+    "DEBUG_VM",
+    "HAVE_ARCH_SOFT_DIRTY",
+    "HAVE_ARCH_TRANSPARENT_HUGEPAGE*",
+    "HAVE_ARCH_USERFAULTFD_*",
+    "HUGETLBFS",
+    "HUGETLB_PAGE*",
+    "HUGETLB_PMD_PAGE_TABLE_SHARING",
+    "HZ*",
+    "KSM",
+    "KVM",
+    "KVM_AMD",
+    "KVM_GUEST_MEMFD",
+    "KVM_INTEL",
+    "LRU_GEN*",
+    "MEMCG",
+    "MEMFD_CREATE",
+    "MEMORY_FAILURE",
+    "MEM_SOFT_DIRTY",
+    "MIGRATION",
+    "NO_PAGE_MAPCOUNT",
+    "NUMA",
+    "NUMA_BALANCING",
+    "PER_VMA_LOCK",
+    "PREEMPT",
+    "PREEMPTION",
+    "PREEMPT_*",
+    "PTE_MARKER*",
+    "PT_RECLAIM",
+    "READ_ONLY_THP_FOR_FS",
+    "SECRETMEM",
+    "SHMEM",
+    "SMP",
+    "SWAP",
+    "THP_SWAP",
+    "TMPFS",
+    "TRANSPARENT_HUGEPAGE*",
+    "USERFAULTFD*",
+    "ZRAM",
+    "ZSWAP",
+];
+
+/// What is known of a kernel from its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Upstream version, for example `6.12.43`.
+    pub upstream: KernelVersion,
+    /// What `uname -r` will say.
+    pub release: String,
+    /// The package that it came from; none for a file of the user's own.
+    pub package: Option<Package>,
+    /// SHA-256 of the boot image, lower-case hex.
+    pub image_sha256: String,
+    /// Configuration options that facts can depend on, without `CONFIG_`; `n` is "not set", an
+    /// option unknown to this kernel is absent. Empty where no configuration is shipped.
+    pub config: BTreeMap<String, String>,
+}
+
+impl Identity {
+    /// The identity for a record; the arguments are what `uname` said in the running kernel.
+    pub fn kernel(&self, release: &str, version: &str, machine: &str) -> Kernel {
+        Kernel {
+            upstream: self.upstream.to_string(),
+            release: release.into(),
+            version: version.into(),
+            machine: machine.into(),
+            package: self.package.clone(),
+            image_sha256: Some(self.image_sha256.clone()),
+            config: self.config.clone(),
+        }
+    }
+}
+
+/// A kernel that can be booted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The boot image (bzImage).
+    pub path: PathBuf,
+    /// Which kernel it is.
+    pub identity: Identity,
+}
+
+/// Why a file can't be used as a boot image.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{path:?} can't be booted: {why}; give the bzImage of an x86-64 kernel (arch/x86/boot/bzImage \
+     of a build, or a /boot/vmlinuz-*)"
+)]
+pub struct ImageError {
+    path: PathBuf,
+    why: String,
+}
+
+/// Identifies a boot image of the user's own.
+pub fn user_image(path: &Path) -> Result<Image, ImageError> {
+    let error = |why: String| ImageError { path: path.into(), why };
+    let mut file = File::open(path).map_err(|e| error(format!("opening it failed: {e}")))?;
+    let header = header::read(&mut file).map_err(error)?;
+    let upstream = header
+        .upstream()
+        .ok_or_else(|| error(format!("its release {:?} begins with no version", header.release)))?;
+    let (image_sha256, _) =
+        files::sha256_of(path).map_err(|e| error(format!("reading it failed: {e}")))?;
+    let release = header.release;
+    let identity =
+        Identity { upstream, release, package: None, image_sha256, config: BTreeMap::new() };
+    Ok(Image { path: path.into(), identity })
+}
+
+/// The options that facts can depend on, of a kernel's configuration file.
+pub(super) fn options(config: &str) -> BTreeMap<String, String> {
+    let line = |line: &str| {
+        if let Some(unset) = line.strip_prefix("# CONFIG_") {
+            return Some((unset.strip_suffix(" is not set")?.to_owned(), "n".to_owned()));
+        }
+        let (name, value) = line.strip_prefix("CONFIG_")?.split_once('=')?;
+        Some((name.to_owned(), value.trim_matches('"').to_owned()))
+    };
+    config.lines().filter_map(line).filter(|(name, _)| matters(name)).collect()
+}
+
+fn matters(name: &str) -> bool {
+    OPTIONS.iter().any(|option| match option.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == *option,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::bzimage;
+    use super::*;
+
+    #[test]
+    fn options_are_read_and_sifted() {
+        let text = "#\n# CONFIG_FOO is a comment\nCONFIG_USERFAULTFD=y\n# CONFIG_PREEMPT is not set\n\
+                    CONFIG_HZ=250\nCONFIG_FOO=y\nCONFIG_ZRAM=m\nCONFIG_KVM_XEN=y\n";
+        let expected = [("HZ", "250"), ("PREEMPT", "n"), ("USERFAULTFD", "y"), ("ZRAM", "m")];
+        let expected = expected.map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(options(text), BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn a_file_of_the_users_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("bzImage");
+        std::fs::write(&path, bzimage("7.3.0-rc2-mine (a@b) #1 SMP", &[1; 64])).expect("written");
+        let Identity { upstream, release, package, image_sha256, config } =
+            user_image(&path).expect("a boot image").identity;
+        assert_eq!(
+            (upstream.to_string().as_str(), release.as_str()),
+            ("7.3-rc2", "7.3.0-rc2-mine")
+        );
+        assert!(package.is_none() && config.is_empty() && files::is_sha256(&image_sha256));
+
+        std::fs::write(&path, "not a kernel").expect("written");
+        let error = user_image(&path).expect_err("no kernel").to_string();
+        assert!(error.contains("no kernel's header") && error.contains("bzImage"), "{error}");
+        let error = user_image(&folder.path().join("none")).expect_err("no file").to_string();
+        assert!(error.contains("opening it failed"), "{error}");
+    }
+}

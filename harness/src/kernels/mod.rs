@@ -1,0 +1,28 @@
+//! Which kernels can be had, and how one becomes a boot image with an identity.
+//!
+//! `archive` asks Debian's archive through apt and writes what it finds into the [`Lock`];
+//! [`select`] picks kernels from the lock; the [`Cache`] downloads, checks and unpacks one, and
+//! hands out an [`Image`]. [`user_image`] does the same for a file of the user's own.
+//! Booting an image does not belong here.
+
+mod apt;
+mod archive;
+mod cache;
+mod debian;
+mod files;
+mod header;
+mod identity;
+mod index;
+mod lock;
+mod select;
+mod unpack;
+
+pub use apt::{Apt, Fetch, FetchFailure};
+pub use archive::{Changes, refresh};
+pub use cache::{Cache, FetchError};
+pub use identity::{Identity, Image, ImageError, user_image};
+pub use lock::{Archive, Lock, LockError, Locked, PackageFile};
+pub use select::{SelectError, Slot, select};
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,168 @@
+//! Takes the boot image and the configuration out of a package, without installing it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// No kernel and no configuration is larger; a package that claims so is not worth the disk.
+const MAX_IMAGE: u64 = 256 << 20;
+const MAX_CONFIG: u64 = 8 << 20;
+
+/// Why a package could not be unpacked.
+#[derive(Debug)]
+pub(super) enum UnpackError {
+    /// The target could not be written.
+    Write(io::Error),
+    /// The package is not as expected, or the tool for it is missing.
+    Package(String),
+}
+
+/// What a package held.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Unpacked {
+    /// Whether there was a boot image, written to where it was asked for.
+    pub(super) image: bool,
+    /// The configuration's text.
+    pub(super) config: Option<String>,
+}
+
+/// Reads `deb` and writes its boot image to `image`. Reading ends when both parts are found: what
+/// follows is some 80 MB of modules.
+pub(super) fn unpack(deb: &Path, image: &Path) -> Result<Unpacked, UnpackError> {
+    let mut child = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(deb)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| UnpackError::Package(format!("running dpkg-deb failed: {e}; install dpkg")))?;
+    let read = match child.stdout.take() {
+        Some(stdout) => members(stdout, image),
+        None => unreachable!("the output is a pipe"),
+    };
+    // The pipe is closed by now: dpkg-deb ends, at the latest by a broken pipe.
+    let output = child
+        .wait_with_output()
+        .map_err(|e| UnpackError::Package(format!("waiting for dpkg-deb failed: {e}")))?;
+    match read {
+        Ok(found) if found.image || found.config.is_some() || output.status.success() => Ok(found),
+        Err(error @ UnpackError::Write(_)) => Err(error),
+        Ok(_) => Err(UnpackError::Package(dpkg_words(&output.stderr, "ended early"))),
+        Err(UnpackError::Package(why)) => {
+            Err(UnpackError::Package(dpkg_words(&output.stderr, &why)))
+        }
+    }
+}
+
+fn dpkg_words(stderr: &[u8], otherwise: &str) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    format!("dpkg-deb: {}", text.lines().next().unwrap_or(otherwise))
+}
+
+fn members(tar: impl Read, image: &Path) -> Result<Unpacked, UnpackError> {
+    let broken = |e: io::Error| UnpackError::Package(e.to_string());
+    let mut found = Unpacked::default();
+    for entry in tar::Archive::new(tar).entries().map_err(broken)? {
+        let mut entry = entry.map_err(broken)?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let member = entry.path().map_err(broken)?.to_string_lossy().into_owned();
+        match part(&member) {
+            Some(Part::Image) if !found.image => {
+                copy(&mut entry, image)?;
+                found.image = true;
+            }
+            Some(Part::Config) if found.config.is_none() => {
+                let mut text = String::new();
+                entry.by_ref().take(MAX_CONFIG).read_to_string(&mut text).map_err(broken)?;
+                found.config = Some(text);
+            }
+            _ => {}
+        }
+        if found.image && found.config.is_some() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Copies with the errors of both sides kept apart: a full disk is not a broken package.
+fn copy(entry: &mut impl Read, image: &Path) -> Result<(), UnpackError> {
+    let mut target = File::create(image).map_err(UnpackError::Write)?;
+    let mut buffer = vec![0; 1 << 16];
+    let mut total = 0;
+    loop {
+        let n = entry.read(&mut buffer).map_err(|e| UnpackError::Package(e.to_string()))?;
+        if n == 0 {
+            return Ok(());
+        }
+        total += n as u64;
+        if total > MAX_IMAGE {
+            return Err(UnpackError::Package("its boot image is larger than 256 MiB".into()));
+        }
+        io::Write::write_all(&mut target, &buffer[..n]).map_err(UnpackError::Write)?;
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Image,
+    Config,
+}
+
+/// Which part a member is: `boot/vmlinuz-*` and `boot/config-*` up to 7.1, then
+/// `usr/lib/modules/*/vmlinuz` and `config`.
+fn part(member: &str) -> Option<Part> {
+    let member = member.strip_prefix("./").unwrap_or(member);
+    if let Some(file) = member.strip_prefix("boot/") {
+        return match file.split_once('-')?.0 {
+            "vmlinuz" => Some(Part::Image),
+            "config" => Some(Part::Config),
+            _ => None,
+        };
+    }
+    let modules = member.strip_prefix("usr/").unwrap_or(member).strip_prefix("lib/modules/")?;
+    match modules.split_once('/')?.1 {
+        "vmlinuz" => Some(Part::Image),
+        "config" => Some(Part::Config),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("./boot/vmlinuz-5.10.0-30-cloud-amd64", Some(Part::Image))]
+    #[case("./boot/config-5.10.0-30-cloud-amd64", Some(Part::Config))]
+    #[case("./boot/System.map-5.10.0-30-cloud-amd64", None)]
+    #[case("./usr/lib/modules/7.3.4+deb13-cloud-amd64/vmlinuz", Some(Part::Image))]
+    #[case("./usr/lib/modules/7.3.4+deb13-cloud-amd64/config", Some(Part::Config))]
+    #[case("./lib/modules/1/vmlinuz", Some(Part::Image))]
+    #[case("./lib/modules/1/kernel/config", None)]
+    #[case("./usr/share/doc/vmlinuz", None)]
+    fn knows_its_parts(#[case] member: &str, #[case] expected: Option<Part>) {
+        assert_eq!(part(member), expected);
+    }
+
+    #[test]
+    fn no_package_is_an_error_with_the_tools_words() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let deb = folder.path().join("x.deb");
+        std::fs::write(&deb, "no package").expect("written");
+        let error = unpack(&deb, &folder.path().join("image")).expect_err("refused");
+        assert!(matches!(&error, UnpackError::Package(w) if w.contains("dpkg-deb")), "{error:?}");
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_package() {
+        let mut source = io::repeat(1).take(1 << 20);
+        let error = copy(&mut source, Path::new("/dev/full")).expect_err("full");
+        assert!(matches!(&error, UnpackError::Write(e) if e.kind() == io::ErrorKind::StorageFull));
+    }
+}
