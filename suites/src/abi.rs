@@ -17,6 +17,24 @@ pub const REGISTER_MODE_MISSING: u64 = sys::UFFDIO_REGISTER_MODE_MISSING;
 /// `COPY` mode: fill the page, wake nobody.
 pub const COPY_MODE_DONTWAKE: u64 = sys::UFFDIO_COPY_MODE_DONTWAKE;
 
+/// Features to ask for in `UFFDIO_API`.
+pub mod features {
+    /// Discards raise an event.
+    pub const EVENT_REMOVE: u64 = userfaultfd_sys::UFFD_FEATURE_EVENT_REMOVE;
+}
+
+/// The word for an event's number.
+pub fn event_name(number: u8) -> String {
+    match number {
+        sys::UFFD_EVENT_PAGEFAULT => "pagefault".into(),
+        sys::UFFD_EVENT_FORK => "fork".into(),
+        sys::UFFD_EVENT_REMAP => "remap".into(),
+        sys::UFFD_EVENT_REMOVE => "remove".into(),
+        sys::UFFD_EVENT_UNMAP => "unmap".into(),
+        other => format!("event:{other}"),
+    }
+}
+
 /// What a result field holds before the call, so that "not written" is seen.
 pub const SENTINEL: i64 = 0x5e5e_5e5e_5e5e_5e5e;
 

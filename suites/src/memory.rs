@@ -79,6 +79,18 @@ pub fn remap(from: Range, new_len: usize, flags: i32, to: usize) -> Rc {
     Rc::of(ret as libc::c_long)
 }
 
+/// `madvise(2)` in the arena.
+fn advise(at: Range, advice: i32) -> Rc {
+    guard(at);
+    // SAFETY: the range lies in the arena, where Rust keeps nothing.
+    Rc::of(unsafe { libc::madvise(at.start as *mut _, at.len, advice) }.into())
+}
+
+/// `madvise(MADV_DONTNEED)` in the arena.
+pub fn dontneed(at: Range) -> Rc {
+    advise(at, libc::MADV_DONTNEED)
+}
+
 /// A block of memory to be registered.
 #[derive(Debug)]
 pub struct Block {
@@ -145,9 +157,7 @@ impl Block {
             Discard::Remove => libc::MADV_REMOVE,
             Discard::Punch => return self.punch(pages),
         };
-        let range = self.range(pages);
-        // SAFETY: the range lies in the arena, where Rust keeps nothing.
-        Ok(Rc::of(unsafe { libc::madvise(range.start as *mut _, range.len, advice) }.into()))
+        Ok(advise(self.range(pages), advice))
     }
 
     fn punch(&self, pages: std::ops::Range<usize>) -> Result<Rc, Stop> {

@@ -35,7 +35,7 @@ pub struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     /// Maps a block, writes to the page behind `page`, and registers all for missing pages.
-    pub fn set(stage: &'a Stage, point: &Point) -> Result<Self, Stop> {
+    pub fn set(stage: &'a Stage, point: Point) -> Result<Self, Stop> {
         let block = Block::map(point.backing, BLOCK)?;
         let page = point.change.page();
         touch::store(block.range(page + 1..page + 2).start, tag::KEPT)
@@ -53,7 +53,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Parks the point's waiter, reads its message if the point says so, and records it.
-    pub fn park(&self, point: &Point, seen: &mut Seen<'_>) -> Result<Option<Waiter>, Stop> {
+    pub fn park(&self, point: Point, seen: &mut Seen<'_>) -> Result<Option<Waiter>, Stop> {
         if point.waiter == Kind::None {
             return Ok(None);
         }
@@ -117,8 +117,30 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
+    /// Reads the facts that follow an operation, and frees the waiter if it still waits.
+    pub fn conclude(
+        self,
+        point: Point,
+        mut waiter: Option<&mut Waiter>,
+        seen: &mut Seen<'_>,
+    ) -> Result<(), Stop> {
+        let mut waits = false;
+        if let Some(waiter) = &mut waiter {
+            let fate = waiter.look(&self.uffd)?;
+            seen.fact("waiter", self.stage.word(fate));
+            seen.fact("queue", evidence::queue(&self.uffd)?);
+            waits = fate.waits();
+        }
+        seen.step("survey");
+        self.survey(point.change, seen)?;
+        match waiter {
+            Some(waiter) if waits => self.free(waiter, point.op, seen),
+            _ => Ok(()),
+        }
+    }
+
     /// Frees a waiter that still waits and records how; consumes the context.
-    pub fn free(self, waiter: &mut Waiter, op: Op, seen: &mut Seen<'_>) -> Result<(), Stop> {
+    fn free(self, waiter: &mut Waiter, op: Op, seen: &mut Seen<'_>) -> Result<(), Stop> {
         let mut fate = Fate::Asleep;
         if op != Op::Wake {
             seen.step("rescue");
@@ -138,7 +160,7 @@ impl<'a> Scene<'a> {
 }
 
 /// Performs a point.
-pub fn perform(stage: &Stage, point: &Point, seen: &mut Seen<'_>) -> Result<(), Stop> {
+pub fn perform(stage: &Stage, point: Point, seen: &mut Seen<'_>) -> Result<(), Stop> {
     seen.step("set-up");
     let scene = Scene::set(stage, point)?;
     let change = Prepared::new(point.change, &scene.block)?;
@@ -156,19 +178,7 @@ pub fn perform(stage: &Stage, point: &Point, seen: &mut Seen<'_>) -> Result<(), 
         Op::Wake => "wake",
     });
     scene.act(point.op, seen);
-    let mut fate = None;
-    if let Some(waiter) = &mut waiter {
-        let seen_fate = waiter.look(&scene.uffd)?;
-        seen.fact("waiter", stage.word(seen_fate));
-        seen.fact("queue", evidence::queue(&scene.uffd)?);
-        fate = Some(seen_fate);
-    }
-    seen.step("survey");
-    scene.survey(point.change, seen)?;
-    if let (Some(waiter), Some(true)) = (&mut waiter, fate.map(Fate::waits)) {
-        scene.free(waiter, point.op, seen)?;
-    }
-    Ok(())
+    scene.conclude(point, waiter.as_mut(), seen)
 }
 
 #[cfg(test)]
@@ -180,7 +190,7 @@ mod tests {
 
     fn facts(stage: &Stage, point: Point) -> Facts {
         let mut facts = Facts::default();
-        let ran = perform(stage, &point, &mut Seen::new(&mut facts));
+        let ran = perform(stage, point, &mut Seen::new(&mut facts));
         assert!(ran.is_ok(), "{ran:?} after {facts:?}");
         eprintln!("{} {:?}", point.axes(), facts.0);
         facts

@@ -29,6 +29,8 @@ pub struct Stage {
     pub plain_file: Option<File>,
     /// What the regular file begins with.
     pub plain_tag: u64,
+    /// Whether the kernel is a VM's of ours, which a hidden probe may take down.
+    pub may_crash: bool,
     /// Bound on whatever should end: not evidence, only a way out.
     pub patience: Duration,
 }
@@ -53,10 +55,11 @@ impl Stage {
         Ok(Self {
             way,
             features,
-            source: source().map_err(|e| broken("mapping the source buffer", &e))?,
+            source: source(HUGE).map_err(|e| broken("mapping the source buffer", &e))?,
             new_data: new_data().map_err(|e| broken("a memfd", &e))?,
             plain_file,
             plain_tag,
+            may_crash: nix::unistd::getpid().as_raw() == 1,
             patience,
         })
     }
@@ -75,6 +78,11 @@ impl Stage {
             }
             Err(e) => Err(Stop::Broken(format!("UFFDIO_API with features {features:#x}: {e:?}"))),
         }
+    }
+
+    /// Address of a readable buffer of two huge pages, made by the case that needs it.
+    pub fn long_source(&self) -> Result<usize, Stop> {
+        source(2 * HUGE).map_err(|e| Stop::Broken(format!("mapping a source buffer: {e:?}")))
     }
 
     /// The content's tag, with the regular file's head taken as new data.
@@ -131,14 +139,14 @@ fn block_signals() -> nix::Result<()> {
 }
 
 /// A shared mapping, so that fork does not copy its page tables.
-fn source() -> nix::Result<usize> {
+fn source(len: usize) -> nix::Result<usize> {
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
     // SAFETY: a fresh mapping at an address that the kernel chooses; never unmapped.
-    let at = unsafe { libc::mmap(std::ptr::null_mut(), HUGE, RW, flags, -1, 0) };
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), len, RW, flags, -1, 0) };
     if at == libc::MAP_FAILED {
         return Err(Errno::last());
     }
-    for word in (0..HUGE / 8).step_by(PAGE / 8) {
+    for word in (0..len / 8).step_by(PAGE / 8) {
         // SAFETY: within the mapping made above, which is aligned to a page.
         unsafe { at.cast::<u64>().add(word).write(tag::COPIED) };
     }

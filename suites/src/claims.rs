@@ -1,0 +1,200 @@
+//! The suite `claims`: what was said about QEMU's "Tolerate partially changed mappings in postcopy
+//! code", each sentence held against what the kernel does.
+//!
+//! Every case performs a point of the grid and adds the fact `claim`: `true`, `false`, or `moot`
+//! where the kernel refused the change that the claim speaks of.
+
+use crate::expect::Expected;
+use crate::growth;
+use crate::model;
+use crate::outcome::{Seen, Sink, Stop};
+use crate::point::{Backing, Change, Discard, Msg, Op, Over, Part, Point, Remap, Waiter};
+use crate::probe::{Case, Claim, Probe};
+use crate::scenario;
+use crate::stage::Stage;
+use uffd_results::KernelVersion;
+
+const QEMU: &str = "QEMU postcopy: migration/postcopy-ram.c and migration/ram.c";
+
+static CHANGE_WAKES: Probe = Probe {
+    suite: "claims",
+    name: "change-wakes",
+    statement: "Claim of the patch: when the mapping is changed, any waiters are woken up.",
+    consumers: &[QEMU],
+};
+static WAKE_IS_ENOUGH: Probe = Probe {
+    suite: "claims",
+    name: "wake-is-enough",
+    statement: "Claim of the answer: UFFDIO_WAKE works without a registered handler and frees the \
+                waiter of a changed mapping.",
+    consumers: &[QEMU],
+};
+static PLACING_FAILS: Probe = Probe {
+    suite: "claims",
+    name: "placing-fails",
+    statement: "Claim of the patch: placing a page into a changed mapping fails.",
+    consumers: &[QEMU],
+};
+static UNREGISTER_WORKS: Probe = Probe {
+    suite: "claims",
+    name: "unregister-works",
+    statement: "Claim of the patch: UNREGISTER still works and ignores mappings without a handler.",
+    consumers: &[QEMU],
+};
+static CLEANUP_FREES: Probe = Probe {
+    suite: "claims",
+    name: "cleanup-frees",
+    statement: "What the patch builds on: after UNREGISTER of the block nobody is left waiting.",
+    consumers: &[QEMU],
+};
+static HANDLER_GOES: Probe = Probe {
+    suite: "claims",
+    name: "handler-goes",
+    statement: "Claim of the answer: userfaultfd disappears from a mapping that is unmapped or \
+                replaced.",
+    consumers: &[QEMU],
+};
+static GROWTH: Probe = Probe {
+    suite: "claims",
+    name: "growth-has-no-handler",
+    statement: "Claim of the patch: where a block grows, the new memory has no handler.",
+    consumers: &[QEMU],
+};
+static WAITS_FOR_EVER: Probe = Probe {
+    suite: "claims",
+    name: "waits-for-ever",
+    statement: "Claim of the answer: it could happen that the thread simply waits for ever; not even \
+                UNREGISTER of the block frees it.",
+    consumers: &[QEMU],
+};
+
+/// The changes that the claims speak of: RAM remapped, shrunk, grown, moved, discarded.
+fn changes() -> Vec<Change> {
+    let mut changes: Vec<Change> =
+        [Part::Whole, Part::Middle, Part::Tail].map(Change::Munmap).into();
+    changes.extend([Part::Whole, Part::Middle].map(|part| Change::MmapOver(part, Over::Anon)));
+    for over in [Over::Shared, Over::ProtNone, Over::File, Over::Same] {
+        changes.push(Change::MmapOver(Part::Middle, over));
+    }
+    changes.extend(Remap::ALL.iter().map(|how| Change::Mremap(*how)));
+    changes.extend(Discard::ALL.iter().map(|how| Change::Discard(*how)));
+    changes
+}
+
+/// The suite's cases.
+pub(crate) fn cases() -> Vec<Case> {
+    let questions: [(&'static Probe, Op, &[Waiter], Claim); 7] = [
+        (&CHANGE_WAKES, Op::Look, &[Waiter::UserRead, Waiter::SysWrite], waiter_is_free),
+        (&WAKE_IS_ENOUGH, Op::Wake, &[Waiter::UserRead], waiter_is_free),
+        (&PLACING_FAILS, Op::Copy, &[Waiter::None], copy_fails),
+        (&UNREGISTER_WORKS, Op::Unregister, &[Waiter::None], unregister_works),
+        (&CLEANUP_FREES, Op::Unregister, &[Waiter::UserRead, Waiter::SysWrite], waiter_is_free),
+        (&HANDLER_GOES, Op::Look, &[Waiter::None], handler_is_gone),
+        (&WAITS_FOR_EVER, Op::Unregister, &[Waiter::UserWrite], waiter_is_stuck),
+    ];
+    let mut cases = Vec::new();
+    for (probe, op, waiters, claim) in questions {
+        for backing in Backing::ALL {
+            for change in changes() {
+                if matches!(change, Change::Discard(how) if !model::can_discard(*backing, how)) {
+                    continue;
+                }
+                for waiter in waiters {
+                    let point =
+                        Point { backing: *backing, change, waiter: *waiter, msg: Msg::Read, op };
+                    let by_default = is_default(*backing, *waiter);
+                    cases.push(Case::claim(probe, point, claim, by_default));
+                }
+            }
+        }
+    }
+    cases.extend(growth::cases(&GROWTH));
+    cases
+}
+
+/// QEMU's RAM blocks are anonymous memory, shared memfds or shared hugetlbfs.
+fn is_default(backing: Backing, waiter: Waiter) -> bool {
+    match backing {
+        Backing::Anon | Backing::Shmem => true,
+        Backing::HugetlbShared => waiter != Waiter::SysWrite,
+        _ => false,
+    }
+}
+
+type Facts<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+fn is_moot(facts: Facts<'_>) -> bool {
+    facts("change").is_some_and(|rc| rc != "0")
+}
+
+fn waiter_is_free(facts: Facts<'_>) -> Option<bool> {
+    let fate = facts("waiter").filter(|_| !is_moot(facts))?;
+    Some(fate != "asleep" && fate != "again")
+}
+
+fn waiter_is_stuck(facts: Facts<'_>) -> Option<bool> {
+    waiter_is_free(facts).map(|free| !free)
+}
+
+fn copy_fails(facts: Facts<'_>) -> Option<bool> {
+    facts("copy").filter(|_| !is_moot(facts)).map(|rc| rc != "0")
+}
+
+fn unregister_works(facts: Facts<'_>) -> Option<bool> {
+    facts("unregister").filter(|_| !is_moot(facts)).map(|rc| rc == "0")
+}
+
+fn handler_is_gone(facts: Facts<'_>) -> Option<bool> {
+    let registered = facts("reg").filter(|_| !is_moot(facts))?;
+    Some(registered.contains(['-', '.']))
+}
+
+fn word(claim: Option<bool>) -> &'static str {
+    match claim {
+        Some(true) => "true",
+        Some(false) => "false",
+        None => "moot",
+    }
+}
+
+/// Passes facts on and keeps them.
+struct Tee<'a, 'b> {
+    seen: &'a mut Seen<'b>,
+    kept: Vec<(&'static str, String)>,
+}
+
+impl Sink for Tee<'_, '_> {
+    fn fact(&mut self, name: &'static str, value: &str) {
+        self.kept.push((name, value.to_owned()));
+        self.seen.fact(name, value);
+    }
+
+    fn step(&mut self, name: &'static str) {
+        self.seen.step(name);
+    }
+}
+
+/// Performs a point and holds its facts against the claim.
+pub(crate) fn perform(
+    stage: &Stage,
+    point: Point,
+    claim: Claim,
+    seen: &mut Seen<'_>,
+) -> Result<(), Stop> {
+    let mut tee = Tee { seen, kept: Vec::new() };
+    scenario::perform(stage, point, &mut Seen::new(&mut tee))?;
+    let Tee { seen, kept } = tee;
+    let get = |name: &str| kept.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone());
+    seen.fact("claim", word(claim(&get)));
+    Ok(())
+}
+
+/// The facts of the point, and what follows from them for the claim.
+pub(crate) fn expect(point: Point, claim: Claim, kernel: KernelVersion) -> Vec<Expected> {
+    let mut facts = model::expect(point, kernel);
+    let get = |name: &str| facts.iter().find(|e| e.fact == name).map(|e| e.value.to_string());
+    let says = "follows from the facts before it";
+    let expected = Expected::new("claim", word(claim(&get)), says);
+    facts.push(expected);
+    facts
+}

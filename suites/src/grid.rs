@@ -1,0 +1,101 @@
+//! Which points of the grid are asked: all of them, and the ones that are asked by default.
+//!
+//! By default the two backings that migration programs use most meet every waiter, the others one
+//! in user mode and one in kernel mode; the outer parts of a block meet one waiter each.
+
+use crate::point::{Backing, Change, Msg, Op, Over, Part, Point, Remap, Waiter};
+use crate::probe::{Case, Probe};
+
+/// Waiters with the state of their message: nobody, then every kind with its message read or not.
+fn waiters() -> impl Iterator<Item = (Waiter, Msg)> {
+    Waiter::ALL.iter().flat_map(|waiter| {
+        let all: &[Msg] = if *waiter == Waiter::None { &[Msg::Read] } else { Msg::ALL };
+        all.iter().map(move |msg| (*waiter, *msg))
+    })
+}
+
+/// What mmap(2) puts over the block in the grid; `same` is for the claims about RAM remapping.
+const OVER: [Over; 4] = [Over::Anon, Over::Shared, Over::ProtNone, Over::File];
+
+/// Every change of one kind, by the name that the kind has in probe names.
+pub(crate) fn changes(name: &str) -> Vec<Change> {
+    let mut all = vec![Change::None];
+    all.extend(Part::ALL.iter().map(|part| Change::Munmap(*part)));
+    for over in OVER {
+        all.extend(Part::ALL.iter().map(|part| Change::MmapOver(*part, over)));
+    }
+    all.extend(Remap::ALL.iter().map(|how| Change::Mremap(*how)));
+    all.retain(|change| change.name() == name);
+    all
+}
+
+/// Every point of an operation after changes of one kind; with each whether it is a default.
+pub(crate) fn points(op: Op, change: &str) -> Vec<(Point, bool)> {
+    let mut points = Vec::new();
+    for backing in Backing::ALL {
+        for change in changes(change) {
+            for (waiter, msg) in waiters() {
+                let point = Point { backing: *backing, change, waiter, msg, op };
+                points.push((point, is_default(point)));
+            }
+        }
+    }
+    points
+}
+
+/// The cases of probes that are named after a kind of change each.
+pub(crate) fn cases(op: Op, probes: &[&'static Probe]) -> Vec<Case> {
+    let of = |probe: &&'static Probe| {
+        let probe: &'static Probe = probe;
+        points(op, probe.name)
+            .into_iter()
+            .map(move |(point, default)| Case::at(probe, point, default))
+    };
+    probes.iter().flat_map(of).collect()
+}
+
+fn is_default(point: Point) -> bool {
+    let Point { backing, change, waiter, msg, op: _ } = point;
+    let plain = (waiter, msg) == (Waiter::UserRead, Msg::Read);
+    match change {
+        Change::Munmap(Part::Head | Part::Tail)
+        | Change::MmapOver(Part::Head | Part::Tail, Over::Anon) => return plain,
+        Change::MmapOver(Part::Head | Part::Tail, _) => return false,
+        _ => {}
+    }
+    match backing {
+        Backing::Anon | Backing::Shmem => msg == Msg::Read || waiter == Waiter::UserRead,
+        Backing::Private | Backing::SharedAnon => {
+            plain || (waiter, msg) == (Waiter::SysWrite, Msg::Unread)
+        }
+        Backing::HugetlbShared | Backing::HugetlbPrivate => {
+            matches!((waiter, msg), (Waiter::UserWrite, Msg::Read) | (Waiter::SysRead, Msg::Unread))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grid_has_the_size_that_its_axes_give() {
+        let kinds = ["unchanged", "munmap", "mmap-over", "mremap"];
+        let sizes = kinds.map(|kind| points(Op::Copy, kind).len());
+        let per_change = Backing::ALL.len() * 9;
+        assert_eq!(sizes, [1, 4, 16, 8].map(|n| n * per_change));
+    }
+
+    #[test]
+    fn every_backing_change_and_waiter_is_a_default_somewhere() {
+        let all: Vec<Point> = ["unchanged", "munmap", "mmap-over", "mremap"]
+            .iter()
+            .flat_map(|kind| points(Op::Copy, kind))
+            .filter_map(|(point, default)| default.then_some(point))
+            .collect();
+        assert!(Backing::ALL.iter().all(|b| all.iter().any(|p| p.backing == *b)));
+        assert!(Waiter::ALL.iter().all(|w| all.iter().any(|p| p.waiter == *w)));
+        assert!(Msg::ALL.iter().all(|m| all.iter().any(|p| p.msg == *m)));
+        assert!(Remap::ALL.iter().all(|r| all.iter().any(|p| p.change == Change::Mremap(*r))));
+    }
+}
