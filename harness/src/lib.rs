@@ -4,4 +4,7 @@
 //! kernel packages, files, output. Does not belong here: what is asked (`uffd-suites`) and how a
 //! record is written (`uffd-results`).
 
+pub mod environment;
+pub mod judge;
 pub mod kernels;
+pub mod runner;

@@ -200,7 +200,8 @@ fn span(stage: &Stage, backing: Backing, seen: &mut Seen<'_>) -> Result<(), Stop
     let src = if backing.is_huge() { stage.long_source()? } else { stage.source };
     copy(stage, backing, seen, |scene| {
         let change = Change::MmapOver(Part::Middle, Over::Anon);
-        let rc = crate::change::Prepared::new(change, &scene.block)?.apply(stage, &scene.block)?;
+        let rc = crate::change::Prepared::new(stage, change, &scene.block)?
+            .apply(stage, &scene.block)?;
         if !rc.is_ok() {
             return Err(Stop::Broken(format!("mmap over pages 2..4: {rc}")));
         }

@@ -88,7 +88,7 @@ const GROW_RECIPE: &[&str] = &[
 
 fn in_place(stage: &Stage, backing: Backing, seen: &mut Seen<'_>) -> Result<(), Stop> {
     grow(stage, backing, seen, |scene| {
-        Prepared::new(Change::Mremap(Remap::Grow), &scene.block)?.apply(stage, &scene.block)
+        Prepared::new(stage, Change::Mremap(Remap::Grow), &scene.block)?.apply(stage, &scene.block)
     })
 }
 

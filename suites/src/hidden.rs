@@ -59,7 +59,7 @@ fn die(_: &Stage, _: Backing, seen: &mut Seen<'_>) -> Result<(), Stop> {
 /// Only PID 1 of a VM that is ours, and its children, may do this.
 fn panic(stage: &Stage, _: Backing, seen: &mut Seen<'_>) -> Result<(), Stop> {
     seen.step("crash the kernel");
-    if !stage.may_crash {
+    if !stage.disposable {
         return Err(Stop::Precondition("takes the kernel down: only asked in a VM".into()));
     }
     std::fs::write("/proc/sysrq-trigger", "c")

@@ -171,6 +171,17 @@ impl Block {
     }
 }
 
+/// A memfd for a block's place whose pages all begin with [`tag::NEW`].
+pub fn new_data(page: usize) -> Result<OwnedFd, Stop> {
+    let file = memfd("new", MFdFlags::empty(), page)?;
+    for n in 0..PAGES {
+        let offset = i64::try_from(n * page).unwrap_or(i64::MAX);
+        nix::sys::uio::pwrite(&file, &tag::NEW.to_ne_bytes(), offset)
+            .map_err(|e| Stop::Broken(format!("writing to a memfd: {e:?}")))?;
+    }
+    Ok(file)
+}
+
 /// A memfd of twice the block's length.
 fn memfd(name: &str, flags: MFdFlags, page: usize) -> Result<OwnedFd, Stop> {
     let fd = memfd_create(name, flags | MFdFlags::MFD_CLOEXEC)

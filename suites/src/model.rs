@@ -209,12 +209,13 @@ fn queue(fate: &str, point: Point) -> &'static str {
 }
 
 fn registration(ground: &[Ground], unregistered: bool) -> String {
-    let letter = |ground: &Ground| match ground {
+    // UNREGISTER is of the block as it was registered: memory that it grew by stays registered.
+    let letter = |(page, ground): (usize, &Ground)| match ground {
         Ground::Hole => '-',
-        Ground::Registered if !unregistered => 'm',
+        Ground::Registered if !unregistered || page >= PAGES => 'm',
         _ => '.',
     };
-    ground.iter().map(letter).collect()
+    ground.iter().enumerate().map(letter).collect()
 }
 
 fn reg_source(point: Point) -> &'static str {

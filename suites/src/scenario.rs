@@ -163,7 +163,7 @@ impl<'a> Scene<'a> {
 pub fn perform(stage: &Stage, point: Point, seen: &mut Seen<'_>) -> Result<(), Stop> {
     seen.step("set-up");
     let scene = Scene::set(stage, point)?;
-    let change = Prepared::new(point.change, &scene.block)?;
+    let change = Prepared::new(stage, point.change, &scene.block)?;
     let mut waiter = scene.park(point, seen)?;
     seen.step("change");
     let rc: Rc = change.apply(stage, &scene.block)?;

@@ -4,14 +4,11 @@ use crate::abi::{Uffd, Way};
 use crate::evidence;
 use crate::memory::{HUGE, PAGE, RW, tag};
 use crate::outcome::Stop;
-use crate::point::PAGES;
 use crate::waiter::{Access, Fate};
 use nix::errno::Errno;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// Shared ground of the cases of one process.
@@ -23,14 +20,12 @@ pub struct Stage {
     pub features: u64,
     /// Address of a readable buffer of one huge page whose first bytes are [`tag::COPIED`].
     pub source: usize,
-    /// A memfd whose pages, base and huge, begin with [`tag::NEW`].
-    pub new_data: OwnedFd,
     /// A regular file, which userfaultfd does not handle; absent if it is on a tmpfs.
     pub plain_file: Option<File>,
     /// What the regular file begins with.
     pub plain_tag: u64,
-    /// Whether the kernel is a VM's of ours, which a hidden probe may take down.
-    pub may_crash: bool,
+    /// Whether the kernel is a VM's of ours, where a case may do what would harm a host.
+    pub disposable: bool,
     /// Bound on whatever should end: not evidence, only a way out.
     pub patience: Duration,
 }
@@ -56,10 +51,9 @@ impl Stage {
             way,
             features,
             source: source(HUGE).map_err(|e| broken("mapping the source buffer", &e))?,
-            new_data: new_data().map_err(|e| broken("a memfd", &e))?,
             plain_file,
             plain_tag,
-            may_crash: nix::unistd::getpid().as_raw() == 1,
+            disposable: nix::unistd::getpid().as_raw() == 1,
             patience,
         })
     }
@@ -151,17 +145,6 @@ fn source(len: usize) -> nix::Result<usize> {
         unsafe { at.cast::<u64>().add(word).write(tag::COPIED) };
     }
     Ok(at as usize)
-}
-
-fn new_data() -> std::io::Result<OwnedFd> {
-    let file = File::from(memfd_create("new", MFdFlags::MFD_CLOEXEC)?);
-    file.set_len((2 * PAGES * HUGE) as u64)?;
-    for page in [PAGE, HUGE] {
-        for n in 0..2 * PAGES {
-            file.write_all_at(&tag::NEW.to_ne_bytes(), (n * page) as u64)?;
-        }
-    }
-    Ok(file.into())
 }
 
 /// The running program, if it is on a file system whose files userfaultfd does not handle.

@@ -103,7 +103,8 @@ fn wake(
     let point = Point { backing, change, waiter: Waiter::UserRead, msg: Msg::Read, op: Op::Look };
     let scene = Scene::set(stage, point)?;
     let mut waiter = scene.park(point, seen)?;
-    let rc = crate::change::Prepared::new(change, &scene.block)?.apply(stage, &scene.block)?;
+    let rc =
+        crate::change::Prepared::new(stage, change, &scene.block)?.apply(stage, &scene.block)?;
     seen.fact("change", rc);
     seen.step("wake");
     seen.fact("wake", how(&scene.uffd, scene.target())?);

@@ -1,0 +1,177 @@
+//! One case in one child process, under a deadline.
+
+use super::slate::Slate;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+use uffd_results::{End, Facts, Outcome};
+use uffd_suites::outcome::{Seen, Stop};
+use uffd_suites::probe::Case;
+use uffd_suites::stage::Stage;
+
+/// How long a killed process may take to be gone.
+const BURIAL: Duration = Duration::from_secs(5);
+
+/// Bounds on what should end. They are ways out, never evidence.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For a whole case.
+    pub deadline: Duration,
+    /// How often each case is asked; more than once looks for disagreement.
+    pub repeat: u32,
+}
+
+/// Runs cases from this process, which must have one thread.
+#[derive(Debug)]
+pub struct Runner {
+    stage: Stage,
+    slate: Slate,
+    deadline: Duration,
+}
+
+impl Runner {
+    /// Prepares this process: its signal handlers and mask, and what its children inherit.
+    pub fn new(deadline: Duration) -> anyhow::Result<Self> {
+        // A case that panics says so through its slate; standard error belongs to people.
+        std::panic::set_hook(Box::new(|_| {}));
+        let stage = Stage::prepare(deadline * 2 / 3)?;
+        stage.check_arena()?;
+        Ok(Self { stage, slate: Slate::new()?, deadline })
+    }
+
+    /// The shared ground of the cases.
+    pub const fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
+    /// Runs a case in a child process. Whatever happens to the child, there is an outcome.
+    ///
+    /// A case of huge pages must leave the pool as it was. Pages that are not back break the case;
+    /// reservations that are not are the kernel's doing, and become the fact `leaked`.
+    pub fn run(&self, case: &Case) -> Outcome {
+        if !case.is_exclusive() {
+            return self.run_child(case);
+        }
+        let before = HugePool::read();
+        let mut outcome = self.run_child(case);
+        let after = HugePool::read();
+        if before.free != after.free {
+            let detail = format!("huge pages are not back: {before:?} before, {after:?} after");
+            return Outcome::ended(End::Broken, detail, outcome.facts);
+        }
+        if before.reserved != after.reserved && outcome.facts.get("leaked").is_none() {
+            outcome.facts.set("leaked", after.reserved.saturating_sub(before.reserved));
+        }
+        outcome
+    }
+
+    fn run_child(&self, case: &Case) -> Outcome {
+        self.slate.clear();
+        // SAFETY: this process has one thread, so the child may use everything.
+        match unsafe { fork() } {
+            Ok(ForkResult::Child) => self.be_child(case),
+            Ok(ForkResult::Parent { child }) => self.attend(child),
+            Err(e) => Outcome::ended(End::Broken, format!("fork: {e:?}"), Facts::new()),
+        }
+    }
+
+    fn be_child(&self, case: &Case) -> ! {
+        let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+        let mut sink = &self.slate;
+        let ran =
+            catch_unwind(AssertUnwindSafe(|| case.run(&self.stage, &mut Seen::new(&mut sink))));
+        let (end, detail) = match ran {
+            Ok(Ok(())) => (End::Done, String::new()),
+            Ok(Err(stop)) => stop.into_end(),
+            Err(payload) => Stop::Broken(format!("panicked: {}", message(&*payload))).into_end(),
+        };
+        self.slate.end(end, &detail);
+        // SAFETY: ends the process without the destructors and exit handlers of its parent.
+        unsafe { libc::_exit(0) }
+    }
+
+    fn attend(&self, child: Pid) -> Outcome {
+        match ended(child, self.deadline) {
+            Ok(true) => {}
+            Ok(false) => return self.kill(child),
+            Err(e) => {
+                let outcome = self.kill(child);
+                return Outcome::ended(End::Broken, format!("waiting: {e:?}"), outcome.facts);
+            }
+        }
+        let said = self.slate.read();
+        match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, code)) => said.outcome(|step| {
+                (End::Broken, format!("exit code {code} without an end, in {step}"))
+            }),
+            Ok(WaitStatus::Signaled(_, signal, _)) => {
+                said.outcome(|step| (End::Killed, format!("{signal} in step {step:?}")))
+            }
+            other => said.outcome(|_| (End::Broken, format!("waitpid: {other:?}"))),
+        }
+    }
+
+    /// Ends a child that did not end by itself.
+    fn kill(&self, child: Pid) -> Outcome {
+        let said = self.slate.read();
+        let _ = kill(child, Signal::SIGKILL);
+        let buried = ended(child, BURIAL).unwrap_or(false);
+        let _ = waitpid(child, Some(WaitPidFlag::WNOHANG));
+        let limit = self.deadline.as_secs_f32();
+        said.outcome(|step| {
+            let tail = if buried { "" } else { "; it can't be killed" };
+            (End::Hang, format!("in step {step:?}: no end within {limit} s{tail}"))
+        })
+    }
+}
+
+/// Waits until a child has ended, without reaping it; false if it has not in time.
+fn ended(child: Pid, within: Duration) -> nix::Result<bool> {
+    // SAFETY: pidfd_open takes plain numbers and returns a new descriptor.
+    let ret = unsafe { libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0) };
+    let raw = i32::try_from(Errno::result(ret)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just handed out this descriptor; nobody else owns it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(raw) };
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
+    loop {
+        match poll(&mut fds, timeout) {
+            Ok(n) => return Ok(n > 0),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn message(payload: &(dyn std::any::Any + Send)) -> &str {
+    payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("without a message")
+}
+
+/// The pool of 2 MiB pages; all zero without hugetlb.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct HugePool {
+    free: u64,
+    reserved: u64,
+}
+
+impl HugePool {
+    fn read() -> Self {
+        let number = |name: &str| {
+            let file = format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{name}");
+            std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok())
+        };
+        Self {
+            free: number("free_hugepages").unwrap_or(0),
+            reserved: number("resv_hugepages").unwrap_or(0),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Runs cases: one forked child a case, on one or on several worker processes.
+
+mod child;
+mod pool;
+mod repeat;
+mod slate;
+
+pub use child::{Limits, Runner};
+pub use pool::{Pool, PoolError};

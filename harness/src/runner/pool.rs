@@ -1,0 +1,207 @@
+//! Worker processes, each with one thread, that run cases side by side on this kernel.
+//!
+//! Workers are forked from the harness before it has threads of its own. Cases that share the pool
+//! of huge pages all go to the first worker, so they run one at a time.
+
+use super::child::{Limits, Runner};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use uffd_results::{End, Facts, Outcome};
+use uffd_suites::probe::Case;
+
+/// Cases that a worker has at hand, so that it never waits for the next one.
+const AHEAD: usize = 2;
+
+/// Why the pool could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// A system call of ours failed.
+    #[error("running worker processes: {0}")]
+    System(#[from] std::io::Error),
+    /// A worker could not prepare itself.
+    #[error("a worker could not prepare itself: {0}")]
+    Worker(String),
+}
+
+impl From<nix::Error> for PoolError {
+    fn from(e: nix::Error) -> Self {
+        Self::System(e.into())
+    }
+}
+
+/// The workers.
+#[derive(Debug)]
+pub struct Pool {
+    workers: usize,
+    limits: Limits,
+}
+
+struct Worker {
+    pid: Pid,
+    stream: UnixStream,
+    buffer: Vec<u8>,
+    at_hand: VecDeque<usize>,
+}
+
+impl Pool {
+    /// A pool of `workers` processes, at least one.
+    pub fn new(workers: usize, limits: Limits) -> Self {
+        Self { workers: workers.max(1), limits }
+    }
+
+    /// Runs the cases; `done` is called once a case, in the order of `cases`.
+    pub fn run(
+        &self,
+        cases: &[Case],
+        done: &mut dyn FnMut(usize, Outcome),
+    ) -> Result<(), PoolError> {
+        let (exclusive, shared): (VecDeque<usize>, VecDeque<usize>) =
+            (0..cases.len()).partition(|i| cases[*i].is_exclusive());
+        let mut queues = Queues { exclusive, shared };
+        let mut workers = Vec::new();
+        for _ in 0..self.workers.min(cases.len().max(1)) {
+            workers.push(Worker::start(cases, self.limits)?);
+        }
+        let mut results = BTreeMap::new();
+        let mut next = 0;
+        while next < cases.len() {
+            for (n, worker) in workers.iter_mut().enumerate() {
+                worker.feed(&mut queues, n == 0);
+            }
+            for n in ready(&workers)? {
+                if !workers[n].receive(&mut results)? {
+                    if let Some((case, outcome)) = workers[n].bury(&mut queues, cases)? {
+                        results.insert(case, outcome);
+                    }
+                    workers[n] = Worker::start(cases, self.limits)?;
+                }
+            }
+            while let Some(outcome) = results.remove(&next) {
+                done(next, outcome);
+                next += 1;
+            }
+        }
+        for mut worker in workers {
+            worker.stream.shutdown(std::net::Shutdown::Write)?;
+            // The worker ends at the end of its input.
+            let _ = worker.stream.read_to_end(&mut Vec::new());
+            let _ = waitpid(worker.pid, None);
+        }
+        Ok(())
+    }
+}
+
+struct Queues {
+    exclusive: VecDeque<usize>,
+    shared: VecDeque<usize>,
+}
+
+fn ready(workers: &[Worker]) -> Result<Vec<usize>, PoolError> {
+    let mut fds: Vec<PollFd<'_>> =
+        workers.iter().map(|w| PollFd::new(w.stream.as_fd(), PollFlags::POLLIN)).collect();
+    match poll(&mut fds, PollTimeout::NONE) {
+        Ok(_) | Err(nix::Error::EINTR) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+    Ok(fds.iter().enumerate().filter(|(_, fd)| is_ready(fd)).map(|(n, _)| n).collect())
+}
+
+impl Worker {
+    fn start(cases: &[Case], limits: Limits) -> Result<Self, PoolError> {
+        let (ours, theirs) = UnixStream::pair()?;
+        // SAFETY: the harness has one thread while a pool runs, so the child may use everything.
+        match unsafe { fork()? } {
+            ForkResult::Parent { child } => {
+                Ok(Self { pid: child, stream: ours, buffer: Vec::new(), at_hand: VecDeque::new() })
+            }
+            ForkResult::Child => {
+                drop(ours);
+                let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+                let code = serve(theirs, cases, limits);
+                // SAFETY: ends the process without the harness's destructors and exit handlers.
+                unsafe { libc::_exit(code) }
+            }
+        }
+    }
+
+    /// Keeps the worker supplied; the first one prefers the cases that only it may run.
+    fn feed(&mut self, queues: &mut Queues, first: bool) {
+        while self.at_hand.len() < AHEAD {
+            let own = if first { queues.exclusive.pop_front() } else { None };
+            let Some(case) = own.or_else(|| queues.shared.pop_front()) else { break };
+            if writeln!(self.stream, "{case}").is_err() {
+                // A dead worker is noticed where its answers are read; the case is asked again.
+                let queue = if own.is_some() { &mut queues.exclusive } else { &mut queues.shared };
+                queue.push_front(case);
+                break;
+            }
+            self.at_hand.push_back(case);
+        }
+    }
+
+    /// Takes what the worker has answered; false if it is gone.
+    fn receive(&mut self, results: &mut BTreeMap<usize, Outcome>) -> Result<bool, PoolError> {
+        let mut chunk = [0; 8 * 1024];
+        let n = self.stream.read(&mut chunk)?;
+        self.buffer.extend_from_slice(&chunk[..n]);
+        while let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = self.buffer.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            if let Some(why) = line.strip_prefix('!') {
+                return Err(PoolError::Worker(why.trim().to_owned()));
+            }
+            let Some(case) = self.at_hand.pop_front() else { continue };
+            let outcome = serde_json::from_str(&line).unwrap_or_else(|e| {
+                Outcome::ended(End::Broken, format!("the worker's answer: {e}"), Facts::new())
+            });
+            results.insert(case, outcome);
+        }
+        Ok(n > 0)
+    }
+
+    /// Reaps a worker that has died. The case that it was in is broken; the others are asked again.
+    fn bury(
+        &mut self,
+        queues: &mut Queues,
+        cases: &[Case],
+    ) -> Result<Option<(usize, Outcome)>, PoolError> {
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let status = waitpid(self.pid, None)?;
+        let lost = self.at_hand.pop_front();
+        for case in self.at_hand.drain(..).rev() {
+            let own = cases[case].is_exclusive();
+            (if own { &mut queues.exclusive } else { &mut queues.shared }).push_front(case);
+        }
+        let why = format!("the worker process died: {status:?}");
+        Ok(lost.map(|case| (case, Outcome::ended(End::Broken, why, Facts::new()))))
+    }
+}
+
+/// The worker's side: reads case numbers, writes outcomes, until its input ends.
+fn serve(stream: UnixStream, cases: &[Case], limits: Limits) -> i32 {
+    let Ok(mut output) = stream.try_clone() else { return 1 };
+    let runner = match Runner::new(limits.deadline) {
+        Ok(runner) => runner,
+        Err(e) => {
+            let _ = writeln!(output, "!{e}");
+            return 1;
+        }
+    };
+    for line in BufReader::new(stream).lines() {
+        let Some(case) = line.ok().and_then(|l| l.parse::<usize>().ok()) else { return 1 };
+        let Some(case) = cases.get(case) else { return 1 };
+        let outcome = runner.run_repeated(case, limits.repeat);
+        let answer = serde_json::to_string(&outcome).unwrap_or_default();
+        if writeln!(output, "{answer}").is_err() {
+            return 1;
+        }
+    }
+    0
+}
