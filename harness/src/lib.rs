@@ -4,7 +4,12 @@
 //! kernel packages, files, output. Does not belong here: what is asked (`uffd-suites`) and how a
 //! record is written (`uffd-results`).
 
+pub mod cli;
 pub mod environment;
+pub mod filter;
 pub mod judge;
 pub mod kernels;
+pub mod report;
 pub mod runner;
+pub mod store;
+pub mod vm;

@@ -99,7 +99,7 @@ impl Stage {
 }
 
 /// The strongest way to make a userfaultfd that this process may use.
-fn find_way() -> Result<Way, Stop> {
+pub fn find_way() -> Result<Way, Stop> {
     let mut first = None;
     for way in [Way::Syscall, Way::Device, Way::UserModeOnly] {
         match Uffd::open(way) {

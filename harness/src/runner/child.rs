@@ -130,6 +130,33 @@ impl Runner {
     }
 }
 
+/// Runs `task` in a child process and returns the text that it made.
+pub fn in_child(task: impl FnOnce() -> Result<String, String>) -> anyhow::Result<String> {
+    use std::io::{Read, Write};
+    let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair()?;
+    // SAFETY: this process has one thread, so the child may use everything.
+    match unsafe { fork()? } {
+        ForkResult::Child => {
+            let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+            let (kind, text) = task().map_or_else(|e| ('!', e), |text| ('=', text));
+            let _ = write!(theirs, "{kind}{text}");
+            // SAFETY: ends the process without the destructors and exit handlers of its parent.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            drop(theirs);
+            let mut text = String::new();
+            ours.read_to_string(&mut text)?;
+            waitpid(child, None)?;
+            match text.split_at_checked(1) {
+                Some(("=", text)) => Ok(text.to_owned()),
+                Some((_, why)) => anyhow::bail!("{why}"),
+                None => anyhow::bail!("the child process said nothing"),
+            }
+        }
+    }
+}
+
 /// Waits until a child has ended, without reaping it; false if it has not in time.
 fn ended(child: Pid, within: Duration) -> nix::Result<bool> {
     // SAFETY: pidfd_open takes plain numbers and returns a new descriptor.

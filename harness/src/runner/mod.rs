@@ -5,5 +5,5 @@ mod pool;
 mod repeat;
 mod slate;
 
-pub use child::{Limits, Runner};
+pub use child::{Limits, Runner, in_child};
 pub use pool::{Pool, PoolError};

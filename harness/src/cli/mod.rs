@@ -1,0 +1,123 @@
+//! The command line: what can be asked for, and the codes that it ends with.
+
+mod kernels;
+mod list;
+mod matrix;
+mod out;
+mod report;
+mod run;
+mod show;
+mod sweep;
+mod vm;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// What the process ends with; scripts may rely on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything is as expected.
+    Expected = 0,
+    /// A kernel answered otherwise than expected, or a case hung, died or broke.
+    Different = 1,
+    /// Bad input, or something that this machine lacks; the message says what to do.
+    Unusable = 2,
+    /// Nothing was answered: every chosen case lacked a precondition, permission or feature.
+    Nothing = 3,
+}
+
+/// Asks Linux kernels what userfaultfd does when memory mappings change.
+#[derive(Debug, Parser)]
+#[command(
+    name = "uffd-conform",
+    version,
+    after_help = "Exit codes: 0 as expected · 1 a kernel differs, or a case hung, died or broke · \
+                  2 bad input or something missing, with what to do · 3 nothing was answered"
+)]
+struct Cli {
+    /// Folder with the records (default: `results` of the checkout or the current folder).
+    #[arg(long, global = true, value_name = "DIR", env = "UFFD_CONFORM_RESULTS")]
+    results: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the cases.
+    List(list::ListArgs),
+    /// Run cases on this kernel, or on others in VMs, and show what they saw.
+    Run(run::RunArgs),
+    /// Show which kernels can be had, which are cached, and how large they are.
+    Kernels(kernels::KernelsArgs),
+    /// Run the suite on many kernels in VMs and write their records.
+    Sweep(sweep::SweepArgs),
+    /// Write MATRIX.md: statements against recorded kernels, differences first.
+    Matrix(matrix::MatrixArgs),
+    /// Show one case: statement, recipe, expectation with source, and what each kernel did.
+    Show(show::ShowArgs),
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// A JSON object a line.
+    Jsonl,
+}
+
+/// Options of everything that runs cases.
+#[derive(Clone, Debug, Args)]
+struct CaseArgs {
+    /// Also ask the points of the grid that are left out by default.
+    #[arg(long)]
+    full: bool,
+    /// Ask each case N times; answers that disagree are `flaky`.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    repeat: u32,
+    /// Bound on a case, in seconds: not evidence, only a way out of a hang.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    deadline: u64,
+}
+
+impl CaseArgs {
+    const fn limits(&self) -> crate::runner::Limits {
+        crate::runner::Limits { deadline: Duration::from_secs(self.deadline), repeat: self.repeat }
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let exit = dispatch(cli).unwrap_or_else(|error| {
+        if out::is_broken_pipe(&error) {
+            return Exit::Expected;
+        }
+        out::error(&error);
+        Exit::Unusable
+    });
+    ExitCode::from(exit as u8)
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    let store = crate::store::Store::new(&cli.results.unwrap_or_else(results_folder));
+    match cli.command {
+        Command::List(args) => list::list(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Kernels(args) => kernels::kernels(&args),
+        Command::Sweep(args) => sweep::sweep(&args, &store),
+        Command::Matrix(args) => matrix::matrix(&args, &store),
+        Command::Show(args) => show::show(&args, &store),
+    }
+}
+
+/// `results` of the checkout that the current folder lies in, else of the current folder.
+fn results_folder() -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    let is_ours = |folder: &&std::path::Path| folder.join("results/records").is_dir();
+    here.ancestors().find(is_ours).unwrap_or(&here).join("results")
+}

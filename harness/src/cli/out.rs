@@ -1,0 +1,84 @@
+//! Words on the terminal: colours where it has them, errors in one shape, no panic on a closed pipe.
+
+use crate::judge::Judgement;
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::fmt;
+use std::io::{self, Write};
+use uffd_results::{End, Verdict};
+
+/// Standard output with colours where it is a terminal that wants them.
+pub(crate) fn stdout() -> anstream::AutoStream<io::StdoutLock<'static>> {
+    anstream::AutoStream::auto(io::stdout().lock())
+}
+
+/// Whether the reader of our output has gone, which is no error.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().filter_map(|e| e.downcast_ref::<io::Error>());
+    io.into_iter().any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// An error and its causes, on standard error.
+pub(crate) fn error(error: &anyhow::Error) {
+    let red = AnsiColor::Red.on_default().bold();
+    let mut err = anstream::stderr();
+    let _ = writeln!(err, "{red}error:{red:#} {error:#}");
+}
+
+/// A remark, on standard error.
+pub(crate) fn note(text: &str) {
+    let yellow = AnsiColor::Yellow.on_default();
+    let _ = writeln!(anstream::stderr(), "{yellow}note:{yellow:#} {text}");
+}
+
+/// A text in a style.
+pub(crate) struct Painted<T>(Style, T);
+
+impl<T: fmt::Display> fmt::Display for Painted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(style, text) = self;
+        write!(f, "{style}{text}{style:#}")
+    }
+}
+
+/// Text that is less important.
+pub(crate) fn dim<T: fmt::Display>(text: T) -> Painted<T> {
+    Painted(Style::new().dimmed(), text)
+}
+
+/// Text that stands out.
+pub(crate) fn bold<T: fmt::Display>(text: T) -> Painted<T> {
+    Painted(Style::new().bold(), text)
+}
+
+/// A verdict in its colour, padded to a column.
+pub(crate) fn verdict(verdict: Verdict) -> Painted<String> {
+    let colour = match verdict {
+        Verdict::Pass => AnsiColor::Green,
+        Verdict::Differs => AnsiColor::Yellow,
+        Verdict::Ended(End::Unsupported | End::Denied | End::Precondition | End::NotRun) => {
+            AnsiColor::Blue
+        }
+        Verdict::Ended(_) => AnsiColor::Red,
+    };
+    Painted(colour.on_default().bold(), format!("{verdict:<12}"))
+}
+
+/// The reasons of a verdict, a line each.
+pub(crate) fn differences(out: &mut dyn Write, judgement: &Judgement) -> io::Result<()> {
+    for difference in &judgement.differences {
+        let expected = &difference.expected;
+        let seen = difference.seen.as_deref().unwrap_or("nothing");
+        writeln!(out, "             {}: expected {}, saw {seen}", expected.fact, expected.value)?;
+        writeln!(out, "             {}", dim(format_args!("expected by {}", expected.source)))?;
+    }
+    Ok(())
+}
+
+/// A progress bar on standard error; draws nothing unless that is a terminal.
+pub(crate) fn progress(cases: usize) -> ProgressBar {
+    let bar = ProgressBar::new(cases as u64);
+    let style = "{prefix:.bold} {wide_bar:.cyan/blue} {pos}/{len} cases {elapsed} {msg}";
+    bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}

@@ -1,0 +1,166 @@
+//! What `run` and `sweep` share: choosing kernels and asking one in a VM.
+
+use super::{CaseArgs, report};
+use crate::environment::environment;
+use crate::kernels::{self, Cache, Image, Lock};
+use crate::runner::{Limits, Runner};
+use crate::vm::guest::Agent;
+use crate::vm::{self, Event, Options, Plan, SessionReport};
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use uffd_results::{Cases, End, Facts, Outcome, Record, SCHEMA};
+use uffd_suites::probe::Case;
+
+/// Which kernels to ask.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KernelArgs {
+    /// A series (6.12: its oldest and newest release), a version (6.12.43) or a pattern (7.*).
+    #[arg(short, long = "kernel", value_name = "KERNEL")]
+    pub(crate) kernel: Vec<String>,
+    /// Only the newest release of each series.
+    #[arg(long)]
+    pub(crate) newest: bool,
+    /// A kernel of your own: a bzImage. It needs serial console, devtmpfs and userfaultfd built in.
+    #[arg(long, value_name = "PATH", conflicts_with = "kernel")]
+    pub(crate) kernel_image: Option<PathBuf>,
+    /// The lock file that says which kernels there are (default: the one built in).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lock: Option<PathBuf>,
+}
+
+/// How guests are run.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VmArgs {
+    /// What runs the guests' code: KVM is used only after it has proved itself.
+    #[arg(long, value_enum, default_value_t, value_name = "ACCEL")]
+    accelerator: Accel,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Accel {
+    /// Emulation: the same everywhere, and what the committed records are made with.
+    #[default]
+    Tcg,
+    /// KVM, or nothing.
+    Kvm,
+    /// KVM if it proves itself, else emulation.
+    Auto,
+}
+
+impl KernelArgs {
+    /// Whether a kernel other than the running one is named.
+    pub(crate) fn names_any(&self) -> bool {
+        self.kernel_image.is_some() || !self.kernel.is_empty() || self.newest
+    }
+
+    /// The kernels, fetched one after the other and handed out as they come.
+    pub(crate) fn each(
+        &self,
+        say: &dyn Fn(&str),
+        hand_out: &mut dyn FnMut(Image) -> Result<()>,
+    ) -> Result<()> {
+        if let Some(path) = &self.kernel_image {
+            return hand_out(kernels::user_image(path)?);
+        }
+        let lock = Lock::open(self.lock.as_deref())?;
+        let cache = Cache::open()?;
+        let mut taken: Vec<Image> = Vec::new();
+        for slot in kernels::select(&lock, &self.kernel, self.newest)? {
+            if let Some(image) = cache.fill(&slot, &taken, say)? {
+                hand_out(image.clone())?;
+                taken.push(image);
+            }
+        }
+        if taken.is_empty() {
+            bail!("none of the chosen kernels can be had: see the notes above, and `uffd-conform kernels`");
+        }
+        Ok(())
+    }
+
+    /// The kernels, all fetched.
+    pub(crate) fn images(&self, say: &dyn Fn(&str)) -> Result<Vec<Image>> {
+        let mut images = Vec::new();
+        self.each(say, &mut |image| {
+            images.push(image);
+            Ok(())
+        })?;
+        Ok(images)
+    }
+}
+
+/// A kernel that was asked.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Everything that it has shown.
+    pub(crate) record: Record,
+    /// How the VMs fared.
+    pub(crate) report: SessionReport,
+}
+
+/// Asks a kernel in a VM.
+pub(crate) fn ask(
+    image: &Image,
+    cases: &[Case],
+    how: &CaseArgs,
+    vm: &VmArgs,
+    on_event: &mut dyn FnMut(Event<'_>),
+) -> Result<Session> {
+    let ids: Vec<String> = cases.iter().map(Case::id).collect();
+    let mut options = Options::default();
+    options.accelerator = match vm.accelerator {
+        Accel::Tcg => vm::accel::Choice::Tcg,
+        Accel::Kvm => vm::accel::Choice::Kvm,
+        Accel::Auto => vm::accel::Choice::Auto,
+    };
+    options.limits.silence += Duration::from_secs(how.deadline) * how.repeat;
+    options.settings.insert("deadline".into(), how.deadline.to_string());
+    options.settings.insert("repeat".into(), how.repeat.to_string());
+    let report = vm::run_vm(&image.path, &ids, &options, on_event)
+        .with_context(|| format!("asking {}", image.identity.release))?;
+    let hello = &report.hello;
+    let kernel = image.identity.kernel(&hello.release, &hello.version, &hello.machine);
+    let record = Record {
+        schema: SCHEMA,
+        kernel,
+        environment: hello.environment.clone(),
+        suite: hello.suite.clone(),
+        cases: Cases::new(ids.into_iter().zip(report.outcomes.iter().cloned()).collect()),
+    };
+    Ok(Session { record, report })
+}
+
+/// What a person should know of a session, a sentence each.
+pub(crate) fn remarks(report: &SessionReport) -> Vec<String> {
+    let release = &report.hello.release;
+    let mut remarks: Vec<String> = report
+        .lost
+        .iter()
+        .map(|lost| format!("{release}: a VM was lost and started again: {}", lost.why))
+        .collect();
+    remarks.extend(report.complaints.iter().map(|c| format!("{release}: the kernel says: {}", c.line)));
+    remarks.extend(report.gave_up.iter().map(|why| format!("{release}: not all was asked: {why}")));
+    remarks
+}
+
+/// The guest's side: PID 1 runs each case in a child of its own.
+pub(crate) fn agent(plan: &Plan) -> Agent<'static> {
+    let number = |name: &str| plan.setting(name).and_then(|n| n.parse::<u32>().ok());
+    let limits = Limits {
+        deadline: Duration::from_secs(number("deadline").unwrap_or(30).into()),
+        repeat: number("repeat").unwrap_or(1),
+    };
+    let all = uffd_suites::cases().into_iter().chain(uffd_suites::hidden_cases());
+    let cases: HashMap<String, Case> = all.map(|case| (case.id(), case)).collect();
+    let runner = Runner::new(limits.deadline);
+    let accelerator = plan.setting("accelerator").unwrap_or("tcg");
+    let environment = runner.as_ref().ok().map(|runner| environment(runner.stage(), accelerator));
+    let run = move |_: usize, id: &str| match (&runner, cases.get(id)) {
+        (Ok(runner), Some(case)) => runner.run_repeated(case, limits.repeat),
+        (Err(e), _) => Outcome::ended(End::Broken, format!("preparing: {e}"), Facts::new()),
+        (_, None) => Outcome::ended(End::Broken, "the guest does not know the case", Facts::new()),
+    };
+    Agent { suite: report::suite(), environment, run: Box::new(run) }
+}

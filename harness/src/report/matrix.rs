@@ -1,0 +1,153 @@
+//! MATRIX.md: statements against recorded kernels, differences first. Made from records alone, so
+//! equal records give equal bytes.
+
+use super::series::{self, Series};
+use super::{changes, claims};
+use crate::judge::judge;
+use anyhow::Result;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
+use uffd_results::{Record, Verdict};
+use uffd_suites::probe::{Case, Probe};
+
+const LEGEND: &str = "\
+A *case* is one question with one value for every axis; a *statement* covers all cases of a probe.
+A cell counts cases by verdict:
+
+| word | meaning |
+| --- | --- |
+| pass | every expected fact was seen |
+| differs | the case ended and saw something else than expected |
+| hang, killed, panic | an operation did not end, the process died, the kernel went down |
+| unsupported | this kernel lacks the feature |
+| precondition | the machine under the kernel lacks something |
+| flaky, broken, not-run | repetitions disagree, the harness is at fault, it was not asked |
+
+A column is a series; `a → b` is what its recorded releases say in turn, from the oldest to the
+newest. `uffd-conform show CASE` prints everything that is known of a case.
+";
+
+/// The text of the matrix.
+pub fn markdown(records: &[Record]) -> Result<String> {
+    let cases = uffd_suites::cases();
+    let columns = series::all(records)?;
+    let changes = changes::find(records, &cases);
+    let mut out = String::from("# Compatibility matrix\n\n");
+    let revisions: HashSet<&str> = records.iter().map(|r| r.suite.revision.as_str()).collect();
+    let _ = writeln!(
+        out,
+        "What {} kernels of {} series did. Written by `uffd-conform matrix` from `records/`; do not \
+         edit.{}\n",
+        records.len(),
+        columns.len(),
+        if revisions.len() > 1 { " **The records are of different suite revisions.**" } else { "" },
+    );
+    out += "## How to read it\n\n";
+    out += LEGEND;
+    out += "\n## What was claimed\n\n";
+    out += &claims::table(records)?;
+    out += "\n## What differs between kernels\n\n";
+    out += &differences(records, &changes);
+    out += "\n## Statements\n\nStatements whose facts differ between kernels come first.\n\n";
+    let changed: HashSet<&str> = changes.iter().map(|change| change.probe.as_str()).collect();
+    out += &statements(&cases, &columns, &changed);
+    out += "\n## Kernels\n\n";
+    out += &kernels(records);
+    Ok(out)
+}
+
+fn differences(records: &[Record], changes: &[changes::Change]) -> String {
+    let (skips, changes): (Vec<_>, Vec<_>) = changes.iter().partition(|c| c.is_only_skips());
+    if changes.is_empty() && skips.is_empty() {
+        return "Nothing: every kernel gave the same answers.\n".to_owned();
+    }
+    let names = ["probe", "fact", "values", "cases"].map(str::to_owned).into();
+    let mut out = series::head(names);
+    for change in changes {
+        out += &series::row([
+            format!("`{}`", change.probe),
+            format!("`{}`", change.fact),
+            change.timeline(records),
+            change.cases(),
+        ]);
+    }
+    for change in skips {
+        out += &series::row([
+            format!("`{}`", change.probe),
+            "could not be asked everywhere".to_owned(),
+            change.timeline(records),
+            change.cases(),
+        ]);
+    }
+    out
+}
+
+fn statements(cases: &[Case], columns: &[Series<'_>], changed: &HashSet<&str>) -> String {
+    let mut probes: Vec<&'static Probe> = Vec::new();
+    for case in cases {
+        if !probes.last().is_some_and(|last| std::ptr::eq(*last, case.probe)) {
+            probes.push(case.probe);
+        }
+    }
+    probes.sort_by_key(|probe| !changed.contains(probe.to_string().as_str()));
+    let tallies = Tallies::new(cases, columns);
+    let names = columns.iter().map(|series| series.name.clone());
+    let mut out = series::head(std::iter::once("statement".to_owned()).chain(names).collect());
+    for probe in probes {
+        let id = probe.to_string();
+        let mark = if changed.contains(id.as_str()) { " (differs between kernels)" } else { "" };
+        let statement = format!("{}{mark} <br>`{id}`", probe.statement);
+        let cells = columns.iter().map(|series| series.cell(|record| tallies.cell(record, &id)));
+        out += &series::row(std::iter::once(statement).chain(cells));
+    }
+    out
+}
+
+/// Verdicts counted by record and probe.
+struct Tallies(HashMap<(String, String), BTreeMap<Verdict, usize>>);
+
+impl Tallies {
+    fn new(cases: &[Case], columns: &[Series<'_>]) -> Self {
+        let known: HashMap<String, &Case> = cases.iter().map(|case| (case.id(), case)).collect();
+        let mut tallies: HashMap<_, BTreeMap<Verdict, usize>> = HashMap::new();
+        for record in columns.iter().flat_map(|series| &series.records) {
+            let Ok(version) = record.upstream() else { continue };
+            for (id, outcome) in record.cases.iter() {
+                let Some(case) = known.get(id) else { continue };
+                let verdict = judge(case, outcome, version).verdict;
+                let key = (record.kernel.release.clone(), case.probe.to_string());
+                *tallies.entry(key).or_default().entry(verdict).or_default() += 1;
+            }
+        }
+        Self(tallies)
+    }
+
+    fn cell(&self, record: &Record, probe: &str) -> String {
+        let Some(tally) = self.0.get(&(record.kernel.release.clone(), probe.to_owned())) else {
+            return "not asked".to_owned();
+        };
+        let words: Vec<String> = tally.iter().map(|(verdict, n)| format!("{verdict} {n}")).collect();
+        words.join(", ")
+    }
+}
+
+fn kernels(records: &[Record]) -> String {
+    let names = ["kernel", "release", "package", "accelerator", "suite", "cases", "features of UFFDIO_API"];
+    let mut out = series::head(names.map(str::to_owned).into());
+    for record in records {
+        let Record { kernel, environment, suite, cases, .. } = record;
+        let package = kernel.package.as_ref().map_or("own image".to_owned(), |p| {
+            format!("{} {}", series::code(&p.name), series::code(&p.version))
+        });
+        out += &series::row([
+            kernel.upstream.clone(),
+            series::code(&kernel.release),
+            package,
+            series::code(&environment.accelerator),
+            series::code(&suite.revision),
+            cases.len().to_string(),
+            series::code(&environment.uffd_features.join(" ")),
+        ]);
+    }
+    out
+}

@@ -1,0 +1,170 @@
+//! The folder of records: one JSON file a kernel, written whole or not at all.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use uffd_results::{Kernel, KernelVersion, Record, RecordError};
+
+/// Why a record could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or folder could not be read.
+    #[error("reading {path}: {error}")]
+    Read {
+        /// What was read.
+        path: PathBuf,
+        /// Why it failed.
+        error: std::io::Error,
+    },
+    /// A file could not be written.
+    #[error("writing {path}: {error}; nothing was changed: make room or choose another folder with --results")]
+    Write {
+        /// What was written.
+        path: PathBuf,
+        /// Why it failed.
+        error: std::io::Error,
+    },
+    /// A file is not a record.
+    #[error("{path}: {error}; restore the file from git, or delete it and record that kernel again")]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: RecordError,
+    },
+    /// There is no record at all.
+    #[error("no records below {0}: run `uffd-conform sweep` first, or name the folder with --results")]
+    Empty(PathBuf),
+    /// A release string that can't be a file's name.
+    #[error("the kernel's release {0:?} can't name a file")]
+    Name(String),
+}
+
+/// The records below a results folder.
+#[derive(Clone, Debug)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    /// The store in a results folder, which need not exist yet.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// The results folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the record of a kernel stands.
+    pub fn path(&self, kernel: &Kernel) -> Result<PathBuf, StoreError> {
+        let release = &kernel.release;
+        let fit = |text: &str| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._+-~".contains(c);
+            !text.is_empty() && !text.starts_with('.') && text.chars().all(plain)
+        };
+        let series = KernelVersion::parse(&kernel.upstream).map(KernelVersion::series);
+        match series {
+            Ok(series) if fit(release) && fit(&kernel.machine) => {
+                let folder = self.folder.join("records").join(&kernel.machine).join(series);
+                Ok(folder.join(format!("{release}.json")))
+            }
+            _ => Err(StoreError::Name(release.clone())),
+        }
+    }
+
+    /// Writes a record in its place; its path.
+    pub fn save(&self, record: &Record) -> Result<PathBuf, StoreError> {
+        let path = self.path(&record.kernel)?;
+        replace(&path, record.to_json().as_bytes())?;
+        Ok(path)
+    }
+
+    /// Every record, from the oldest kernel to the newest.
+    pub fn load(&self) -> Result<Vec<Record>, StoreError> {
+        let mut files = Vec::new();
+        collect(&self.folder.join("records"), &mut files)?;
+        let mut records = files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+        if records.is_empty() {
+            return Err(StoreError::Empty(self.folder.clone()));
+        }
+        records.sort_by_cached_key(|record| {
+            (record.upstream().ok(), record.kernel.release.clone())
+        });
+        Ok(records)
+    }
+}
+
+/// Reads one record.
+pub fn read(path: &Path) -> Result<Record, StoreError> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| StoreError::Read { path: path.to_owned(), error })?;
+    Record::parse(&text).map_err(|error| StoreError::Record { path: path.to_owned(), error })
+}
+
+/// Puts `content` in the place of a file, whole or not at all.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
+    let fail = |error| StoreError::Write { path: path.to_owned(), error };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(fail)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".new-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(folder)
+        .map_err(fail)?;
+    file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
+    file.persist(path).map_err(|e| fail(e.error))?;
+    Ok(())
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), StoreError> {
+    let fail = |error| StoreError::Read { path: folder.to_owned(), error };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(fail(e)),
+    };
+    for entry in entries {
+        let path = entry.map_err(fail)?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if path.extension().is_some_and(|e| e == "json")
+            && !path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."))
+        {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a/b.json");
+        replace(&path, b"one").expect("written");
+        replace(&path, b"two").expect("written");
+        assert_eq!(fs::read(&path).expect("read"), b"two");
+        assert_eq!(fs::read_dir(folder.path().join("a")).expect("folder").count(), 1);
+    }
+
+    #[test]
+    fn a_truncated_record_names_its_file() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("records/x86_64/6.1/x.json");
+        replace(&path, b"{\"schema\": 1, \"kernel\": {").expect("written");
+        let error = Store::new(folder.path()).load().expect_err("refused").to_string();
+        assert!(error.contains("x.json") && error.contains("EOF"), "{error}");
+    }
+
+    #[test]
+    fn no_records_are_an_error_that_says_what_to_do() {
+        let folder = tempfile::tempdir().expect("folder");
+        let error = Store::new(folder.path()).load().expect_err("empty").to_string();
+        assert!(error.contains("uffd-conform sweep"), "{error}");
+    }
+}
