@@ -4,7 +4,7 @@
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::statfs::statfs;
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,9 +64,7 @@ fn case(index: usize, id: &str, setting: &str) -> Outcome {
             facts.set("greeting", setting);
         }
         "orphan" => {
-            child(|| {
-                child_left_behind();
-            });
+            child(child_left_behind);
         }
         "children" => facts.set("children", own_children()),
         "fork" => child(|| ()),
@@ -96,11 +94,16 @@ fn child(body: impl FnOnce()) {
     }
 }
 
-/// A grandchild that has ended before PID 1 hears of it.
+/// A grandchild that has ended when its parent ends, and that nobody has waited for.
 fn child_left_behind() {
     // SAFETY: this process has one thread.
-    if let Ok(ForkResult::Child) = unsafe { fork() } {
-        std::process::exit(0);
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => std::process::exit(0),
+        Ok(ForkResult::Parent { child }) => {
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            waitid(Id::Pid(child), flags).expect("the grandchild's end");
+        }
+        Err(error) => panic!("fork: {error}"),
     }
 }
 

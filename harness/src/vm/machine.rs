@@ -6,8 +6,9 @@ use std::io;
 
 /// Starts machines with a given kernel.
 pub(super) trait Launcher {
-    /// Starts a machine that will work on `plan`.
-    fn launch(&mut self, plan: &Plan) -> Result<Box<dyn Machine>, VmError>;
+    /// Starts a machine that will work on `plan`, after `barren` machines in a row that brought
+    /// nothing new.
+    fn launch(&mut self, plan: &Plan, barren: u32) -> Result<Box<dyn Machine>, VmError>;
 }
 
 /// A running machine; stopped when dropped.

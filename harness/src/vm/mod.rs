@@ -12,6 +12,7 @@ mod cpio;
 mod error;
 mod frame;
 pub mod guest;
+mod image;
 mod initramfs;
 mod machine;
 mod plan;

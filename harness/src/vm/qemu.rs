@@ -5,6 +5,7 @@
 
 use super::accel::Accelerator;
 use super::error::VmError;
+use super::image;
 use super::initramfs::Program;
 use super::machine::{Launcher, Machine};
 use super::plan::Plan;
@@ -13,12 +14,12 @@ use super::wire;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 /// The program's usual name.
 const QEMU: &str = "qemu-system-x86_64";
@@ -85,6 +86,8 @@ impl Files {
 pub(super) struct Qemu<'a> {
     binary: PathBuf,
     image: &'a Path,
+    /// The kernel unpacked, where that works.
+    unpacked: Option<NamedTempFile>,
     program: Program,
     accelerator: &'a Accelerator,
     options: &'a Options,
@@ -96,12 +99,18 @@ impl<'a> Qemu<'a> {
         accelerator: &'a Accelerator,
         options: &'a Options,
     ) -> Result<Self, VmError> {
-        File::open(image).map_err(|error| VmError::Image(image.to_owned(), error))?;
+        let bytes =
+            std::fs::read(image).map_err(|error| VmError::Image(image.to_owned(), error))?;
+        let unpacked = image::unpacked(&bytes).map(|kernel| in_a_file(&kernel)).transpose()?;
         let program = Program::load(options.program.as_deref())?;
-        Ok(Self { binary: find(options.qemu.as_deref())?, image, program, accelerator, options })
+        let binary = find(options.qemu.as_deref())?;
+        Ok(Self { binary, image, unpacked, program, accelerator, options })
     }
 
-    fn command(&self, files: &Files) -> Command {
+    fn command(&self, files: &Files, barren: u32) -> Command {
+        // A kernel that does not come up this way gets the way that firmware takes.
+        let unpacked = self.unpacked.as_ref().filter(|_| barren < 2);
+        let kernel = unpacked.map_or(self.image, NamedTempFile::path);
         let Options { memory_mib, cpus, huge_pages, append, .. } = self.options;
         let mut kernel_line = format!("{COMMAND_LINE} hugepages={huge_pages}");
         for word in append {
@@ -110,7 +119,7 @@ impl<'a> Qemu<'a> {
         }
         let mut command = machine(&self.binary, self.accelerator);
         command.args(["-smp", &cpus.to_string(), "-m", &memory_mib.to_string()]);
-        command.arg("-kernel").arg(self.image).arg("-initrd").arg(files.path("initramfs"));
+        command.arg("-kernel").arg(kernel).arg("-initrd").arg(files.path("initramfs"));
         command.args(["-append", &kernel_line]);
         command.arg("-chardev").arg(file_device("console", &files.path("console")));
         command.arg("-chardev").arg(file_device("serial", &files.path("serial")));
@@ -154,6 +163,14 @@ pub(super) fn start(mut command: Command, errors: File) -> Result<Child, VmError
     command.spawn().map_err(|error| VmError::QemuStart(program, error))
 }
 
+fn in_a_file(kernel: &[u8]) -> Result<NamedTempFile, VmError> {
+    let what = || format!("writing an unpacked kernel to {}", std::env::temp_dir().display());
+    let file = tempfile::Builder::new().prefix("uffd-conform-kernel-").tempfile();
+    let mut file = file.map_err(VmError::file(what()))?;
+    file.write_all(kernel).map_err(VmError::file(what()))?;
+    Ok(file)
+}
+
 /// A comma ends a value in QEMU's options, two stand for one.
 fn doubled_commas(path: &Path) -> std::ffi::OsString {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -168,7 +185,7 @@ fn file_device(id: &str, path: &Path) -> std::ffi::OsString {
 }
 
 impl Launcher for Qemu<'_> {
-    fn launch(&mut self, plan: &Plan) -> Result<Box<dyn Machine>, VmError> {
+    fn launch(&mut self, plan: &Plan, barren: u32) -> Result<Box<dyn Machine>, VmError> {
         let files = Files::new()?;
         let initramfs = files.path("initramfs");
         std::fs::write(&initramfs, self.program.initramfs(plan, &self.options.files))
@@ -179,7 +196,7 @@ impl Launcher for Qemu<'_> {
         shared
             .set_len(wire::SHARED_SIZE)
             .map_err(VmError::file(format!("sizing {}", files.path("wire").display())))?;
-        let child = start(self.command(&files), own_errors)?;
+        let child = start(self.command(&files, barren), own_errors)?;
         Ok(Box::new(Running {
             child,
             console: Reader::new(console),
@@ -261,7 +278,6 @@ impl Drop for Running {
 mod tests {
     use super::*;
     use rstest::rstest;
-    use std::io::Write;
 
     #[test]
     fn a_missing_qemu_says_what_to_install() {

@@ -182,13 +182,15 @@ pub fn run_vm(
     options: &Options,
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<SessionReport, VmError> {
+    let started = Instant::now();
     let accelerator = accel::choose(image, options)?;
     let mut settings = options.settings.clone();
     settings.insert("accelerator".to_owned(), accelerator.word().to_owned());
     settings.insert("memory-mib".to_owned(), options.memory_mib.to_string());
     let plan = Plan { settings, cases: plan.to_vec() };
     let mut launcher = Qemu::new(image, accelerator, options)?;
-    run(&mut launcher, image, &plan, options.limits, on_event)
+    let report = run(&mut launcher, image, &plan, options.limits, on_event)?;
+    Ok(SessionReport { took: started.elapsed(), ..report })
 }
 
 /// The session with any kind of machine.
@@ -211,7 +213,7 @@ pub(super) fn run(
         let from = known.outcomes.len();
         on_event(Event::Boot { number: boots, from });
         let rest = Plan { settings: plan.settings.clone(), cases: plan.cases[from..].to_vec() };
-        let machine = launcher.launch(&rest)?;
+        let machine = launcher.launch(&rest, barren)?;
         let Down { cause, during, console } =
             Watch::new(machine, limits, rest.cases.len(), &mut known, on_event).run();
         if matches!(cause, Cause::Complete) {

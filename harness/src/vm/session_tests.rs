@@ -111,7 +111,7 @@ impl Writer {
 }
 
 impl Launcher for Script {
-    fn launch(&mut self, plan: &Plan) -> Result<Box<dyn Machine>, VmError> {
+    fn launch(&mut self, plan: &Plan, _: u32) -> Result<Box<dyn Machine>, VmError> {
         let does = *self.machines.get(self.started).or(self.machines.last()).expect("a script");
         self.started += 1;
         let first = self.all - plan.cases.len();
