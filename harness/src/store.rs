@@ -17,7 +17,9 @@ pub enum StoreError {
         error: std::io::Error,
     },
     /// A file could not be written.
-    #[error("writing {path}: {error}; nothing was changed: make room or choose another folder with --results")]
+    #[error(
+        "writing {path}: {error}; nothing was changed: make room or choose another folder with --results"
+    )]
     Write {
         /// What was written.
         path: PathBuf,
@@ -25,7 +27,9 @@ pub enum StoreError {
         error: std::io::Error,
     },
     /// A file is not a record.
-    #[error("{path}: {error}; restore the file from git, or delete it and record that kernel again")]
+    #[error(
+        "{path}: {error}; restore the file from git, or delete it and record that kernel again"
+    )]
     Record {
         /// The file.
         path: PathBuf,
@@ -33,7 +37,9 @@ pub enum StoreError {
         error: RecordError,
     },
     /// There is no record at all.
-    #[error("no records below {0}: run `uffd-conform sweep` first, or name the folder with --results")]
+    #[error(
+        "no records below {0}: run `uffd-conform sweep` first, or name the folder with --results"
+    )]
     Empty(PathBuf),
     /// A release string that can't be a file's name.
     #[error("the kernel's release {0:?} can't name a file")]
@@ -89,9 +95,8 @@ impl Store {
         if records.is_empty() {
             return Err(StoreError::Empty(self.folder.clone()));
         }
-        records.sort_by_cached_key(|record| {
-            (record.upstream().ok(), record.kernel.release.clone())
-        });
+        records
+            .sort_by_cached_key(|record| (record.upstream().ok(), record.kernel.release.clone()));
         Ok(records)
     }
 }

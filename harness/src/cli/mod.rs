@@ -90,8 +90,11 @@ impl CaseArgs {
     }
 }
 
-/// Runs the command line of this process.
+/// Runs this process: the command line, or in a VM of ours the agent.
 pub fn main() -> ExitCode {
+    if crate::vm::guest::is_guest() {
+        crate::vm::guest::main(vm::agent);
+    }
     let cli = Cli::parse();
     let exit = dispatch(cli).unwrap_or_else(|error| {
         if out::is_broken_pipe(&error) {

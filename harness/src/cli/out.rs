@@ -79,6 +79,8 @@ pub(crate) fn differences(out: &mut dyn Write, judgement: &Judgement) -> io::Res
 pub(crate) fn progress(cases: usize) -> ProgressBar {
     let bar = ProgressBar::new(cases as u64);
     let style = "{prefix:.bold} {wide_bar:.cyan/blue} {pos}/{len} cases {elapsed} {msg}";
-    bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_style(
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
     bar
 }

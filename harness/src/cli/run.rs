@@ -50,8 +50,7 @@ fn here(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
     let uname = Uname::read().context("reading the kernel's name (uname)")?;
     let kernel = uname.kernel().context("reading the running kernel's version")?;
     let environment = in_child_environment()?;
-    let mut report =
-        Report::begin(args.format, args.verbose, &kernel, &environment, cases.len())?;
+    let mut report = Report::begin(args.format, args.verbose, &kernel, &environment, cases.len())?;
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = args.jobs.map_or(cpus, usize::from);
     let mut seen: Vec<(String, Outcome)> = Vec::with_capacity(cases.len());

@@ -33,7 +33,9 @@ pub(crate) fn show(args: &ShowArgs, store: &Store) -> Result<Exit> {
     let cases = filter::choose(&args.case, true)?;
     if cases.len() > MANY && !args.all {
         let (n, words) = (cases.len(), args.case.join(" "));
-        bail!("{n} cases match {words}: narrow it down (`uffd-conform list {words}` shows them), or use --all");
+        bail!(
+            "{n} cases match {words}: narrow it down (`uffd-conform list {words}` shows them), or use --all"
+        );
     }
     let records = match store.load() {
         Ok(records) => records,
@@ -85,7 +87,12 @@ fn human(out: &mut dyn Write, case: &Case, records: &[Record]) -> Result<()> {
 }
 
 /// Neighbouring kernels that agree.
-fn span(out: &mut dyn Write, case: &Case, records: &[Record], outcome: Option<&Outcome>) -> Result<()> {
+fn span(
+    out: &mut dyn Write,
+    case: &Case,
+    records: &[Record],
+    outcome: Option<&Outcome>,
+) -> Result<()> {
     let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
     let (from, to) = (&first.kernel.upstream, &last.kernel.upstream);
     let name = if records.len() == 1 {

@@ -17,9 +17,11 @@ use uffd_suites::probe::Case;
 
 /// Options of `sweep`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 every chosen kernel is recorded · 1 recorded, but cases are broken, \
+#[command(
+    after_help = "Exit codes: 0 every chosen kernel is recorded · 1 recorded, but cases are broken, \
                         flaky or were not run · 2 a kernel could not be recorded. That a kernel differs \
-                        from the expectation is what records are for, and no failure.")]
+                        from the expectation is what records are for, and no failure."
+)]
 pub(crate) struct SweepArgs {
     #[command(flatten)]
     kernel: vm::KernelArgs,
@@ -74,7 +76,8 @@ pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
             })
         });
         let exit = collect(&done, &cases, store, &bars)?;
-        let fetched = fetching.join().unwrap_or_else(|_| Err(anyhow::anyhow!("fetching kernels panicked")));
+        let fetched =
+            fetching.join().unwrap_or_else(|_| Err(anyhow::anyhow!("fetching kernels panicked")));
         fetched?;
         matrix::write(store)?;
         Ok(exit)

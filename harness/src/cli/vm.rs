@@ -1,7 +1,6 @@
 //! What `run` and `sweep` share: choosing kernels and asking one in a VM.
 
 use super::{CaseArgs, report};
-use crate::environment::environment;
 use crate::kernels::{self, Cache, Image, Lock};
 use crate::runner::{Limits, Runner};
 use crate::vm::guest::Agent;
@@ -12,6 +11,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use uffd_results::{Cases, End, Facts, Outcome, Record, SCHEMA};
+use uffd_suites::abi::newer::feature_names;
 use uffd_suites::probe::Case;
 
 /// Which kernels to ask.
@@ -75,7 +75,9 @@ impl KernelArgs {
             }
         }
         if taken.is_empty() {
-            bail!("none of the chosen kernels can be had: see the notes above, and `uffd-conform kernels`");
+            bail!(
+                "none of the chosen kernels can be had: see the notes above, and `uffd-conform kernels`"
+            );
         }
         Ok(())
     }
@@ -109,12 +111,12 @@ pub(crate) fn ask(
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<Session> {
     let ids: Vec<String> = cases.iter().map(Case::id).collect();
-    let mut options = Options::default();
-    options.accelerator = match vm.accelerator {
+    let accelerator = match vm.accelerator {
         Accel::Tcg => vm::accel::Choice::Tcg,
         Accel::Kvm => vm::accel::Choice::Kvm,
         Accel::Auto => vm::accel::Choice::Auto,
     };
+    let mut options = Options { accelerator, ..Options::default() };
     options.limits.silence += Duration::from_secs(how.deadline) * how.repeat;
     options.settings.insert("deadline".into(), how.deadline.to_string());
     options.settings.insert("repeat".into(), how.repeat.to_string());
@@ -140,13 +142,15 @@ pub(crate) fn remarks(report: &SessionReport) -> Vec<String> {
         .iter()
         .map(|lost| format!("{release}: a VM was lost and started again: {}", lost.why))
         .collect();
-    remarks.extend(report.complaints.iter().map(|c| format!("{release}: the kernel says: {}", c.line)));
+    remarks.extend(
+        report.complaints.iter().map(|c| format!("{release}: the kernel says: {}", c.line)),
+    );
     remarks.extend(report.gave_up.iter().map(|why| format!("{release}: not all was asked: {why}")));
     remarks
 }
 
 /// The guest's side: PID 1 runs each case in a child of its own.
-pub(crate) fn agent(plan: &Plan) -> Agent<'static> {
+pub(super) fn agent(plan: &Plan) -> Agent<'static> {
     let number = |name: &str| plan.setting(name).and_then(|n| n.parse::<u32>().ok());
     let limits = Limits {
         deadline: Duration::from_secs(number("deadline").unwrap_or(30).into()),
@@ -155,12 +159,16 @@ pub(crate) fn agent(plan: &Plan) -> Agent<'static> {
     let all = uffd_suites::cases().into_iter().chain(uffd_suites::hidden_cases());
     let cases: HashMap<String, Case> = all.map(|case| (case.id(), case)).collect();
     let runner = Runner::new(limits.deadline);
-    let accelerator = plan.setting("accelerator").unwrap_or("tcg");
-    let environment = runner.as_ref().ok().map(|runner| environment(runner.stage(), accelerator));
+    let (mut uffd, mut uffd_features) = ("none".to_owned(), Vec::new());
+    if let Ok(runner) = &runner {
+        let stage = runner.stage();
+        stage.way.as_ref().map_or("none", |way| way.word()).clone_into(&mut uffd);
+        uffd_features = feature_names(stage.features);
+    }
     let run = move |_: usize, id: &str| match (&runner, cases.get(id)) {
         (Ok(runner), Some(case)) => runner.run_repeated(case, limits.repeat),
         (Err(e), _) => Outcome::ended(End::Broken, format!("preparing: {e}"), Facts::new()),
         (_, None) => Outcome::ended(End::Broken, "the guest does not know the case", Facts::new()),
     };
-    Agent { suite: report::suite(), environment, run: Box::new(run) }
+    Agent { suite: report::suite(), uffd, uffd_features, run: Box::new(run) }
 }

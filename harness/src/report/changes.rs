@@ -52,7 +52,8 @@ fn varying(records: &[Record], id: &str) -> Vec<(String, Vec<Option<String>>)> {
     names
         .into_iter()
         .map(|name| {
-            let value = |o: &uffd_results::Outcome| o.facts.get(&name).unwrap_or("(none)").to_owned();
+            let value =
+                |o: &uffd_results::Outcome| o.facts.get(&name).unwrap_or("(none)").to_owned();
             let values: Vec<_> = outcomes.iter().map(|o| o.map(value)).collect();
             (name, values)
         })
@@ -71,7 +72,9 @@ impl Change {
             .values
             .iter()
             .zip(records)
-            .filter_map(|(value, record)| Some((value.as_deref()?, record.kernel.upstream.as_str())))
+            .filter_map(|(value, record)| {
+                Some((value.as_deref()?, record.kernel.upstream.as_str()))
+            })
             .collect();
         let runs = known.chunk_by(|a, b| a.0 == b.0).map(|run| {
             let (value, from, to) = (run[0].0, run[0].1, run[run.len() - 1].1);
@@ -84,7 +87,12 @@ impl Change {
     /// Which cases: their number and the values of their axes.
     pub(super) fn cases(&self) -> String {
         let mut axes: Vec<(&str, Vec<&str>)> = Vec::new();
-        for (name, value) in self.cases.iter().flat_map(|case| case.split(',')).filter_map(|axis| axis.split_once('=')) {
+        for (name, value) in self
+            .cases
+            .iter()
+            .flat_map(|case| case.split(','))
+            .filter_map(|axis| axis.split_once('='))
+        {
             match axes.iter_mut().find(|(n, _)| *n == name) {
                 Some((_, values)) if values.contains(&value) => {}
                 Some((_, values)) => values.push(value),

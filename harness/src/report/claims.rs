@@ -32,7 +32,8 @@ fn truth(record: &Record, probe: &str) -> String {
 pub fn table(records: &[Record]) -> Result<String> {
     let columns = series::all(records)?;
     let name = |series: &Series<'_>| series.name.clone();
-    let mut out = series::head(std::iter::once("claim".to_owned()).chain(columns.iter().map(name)).collect());
+    let mut out =
+        series::head(std::iter::once("claim".to_owned()).chain(columns.iter().map(name)).collect());
     let mut last = None;
     for case in uffd_suites::cases().iter().filter(|case| case.probe.suite == "claims") {
         if last == Some(case.probe.name) {

@@ -49,8 +49,8 @@ pub fn markdown(records: &[Record]) -> Result<String> {
     out += "\n## What differs between kernels\n\n";
     out += &differences(records, &changes);
     out += "\n## Statements\n\nStatements whose facts differ between kernels come first.\n\n";
-    let changed: HashSet<&str> = changes.iter().map(|change| change.probe.as_str()).collect();
-    out += &statements(&cases, &columns, &changed);
+    let marked: HashSet<&str> = changes.iter().map(|change| change.probe.as_str()).collect();
+    out += &statements(&cases, &columns, &marked);
     out += "\n## Kernels\n\n";
     out += &kernels(records);
     Ok(out)
@@ -126,13 +126,15 @@ impl Tallies {
         let Some(tally) = self.0.get(&(record.kernel.release.clone(), probe.to_owned())) else {
             return "not asked".to_owned();
         };
-        let words: Vec<String> = tally.iter().map(|(verdict, n)| format!("{verdict} {n}")).collect();
+        let words: Vec<String> =
+            tally.iter().map(|(verdict, n)| format!("{verdict} {n}")).collect();
         words.join(", ")
     }
 }
 
 fn kernels(records: &[Record]) -> String {
-    let names = ["kernel", "release", "package", "accelerator", "suite", "cases", "features of UFFDIO_API"];
+    let names =
+        ["kernel", "release", "package", "accelerator", "suite", "cases", "features of UFFDIO_API"];
     let mut out = series::head(names.map(str::to_owned).into());
     for record in records {
         let Record { kernel, environment, suite, cases, .. } = record;

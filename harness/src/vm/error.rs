@@ -1,0 +1,71 @@
+//! What can go wrong around a VM that is no statement about its kernel.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why no VM could be run.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// No QEMU on this machine.
+    #[error(
+        "no {0} was found in PATH, and kernels are booted in it: install it \
+         (Debian: apt install qemu-system-x86), or name it with an option"
+    )]
+    NoQemu(String),
+    /// QEMU is there and does not run.
+    #[error("{0} can't be started ({1}): check that it is QEMU and may be executed")]
+    QemuStart(PathBuf, #[source] io::Error),
+    /// The boot image can't be read.
+    #[error("the kernel image {0} can't be read ({1}): give a readable vmlinuz")]
+    Image(PathBuf, #[source] io::Error),
+    /// The program that is to be PID 1 is not fit for it.
+    #[error(
+        "{program} can't be PID 1 of a VM: {why}; build uffd-conform statically for x86-64, as the \
+         project's .cargo/config.toml does"
+    )]
+    Program {
+        /// Which program.
+        program: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file of the VM can't be made or read.
+    #[error(
+        "{what} failed ({source}): a VM keeps its files there, see that it is writable and not full"
+    )]
+    File {
+        /// What was tried, and on which file.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The plan can't be written down.
+    #[error("the list of cases can't be handed to a VM: {0}")]
+    Plan(String),
+    /// Not one of several boots got as far as the guest's first word.
+    #[error(
+        "{image} did not come up in {boots} boots; the last one: {why}. If the machine is busy, try \
+         again; a kernel of your own needs initramfs, devtmpfs and the 8250 console built in. The \
+         console's end:\n{console}"
+    )]
+    NoBoot {
+        /// The kernel image.
+        image: PathBuf,
+        /// How often it was tried.
+        boots: u32,
+        /// What became of the last one.
+        why: String,
+        /// What its console said last.
+        console: String,
+    },
+    /// KVM was asked for and is not to be had.
+    #[error("KVM was asked for, but {0}: use TCG or leave the choice to the program")]
+    Kvm(String),
+}
+
+impl VmError {
+    pub(super) fn file(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::File { what, source }
+    }
+}

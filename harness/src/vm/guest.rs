@@ -1,0 +1,219 @@
+//! The guest's side: this program as PID 1 of a VM.
+
+mod facts;
+
+use super::frame::{self, Hello, Message};
+use super::initramfs::PLAN;
+use super::plan::Plan;
+use super::wire::Wire;
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::any::Any;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use uffd_results::{End, Facts, Outcome, Suite};
+
+/// Whether this process is PID 1 of a VM of ours. To be asked first of all in `main`.
+pub fn is_guest() -> bool {
+    std::process::id() == 1 && Path::new(PLAN).is_file()
+}
+
+/// Runs one case, by its place in the plan of this boot and its id.
+///
+/// When it returns, every child that it started is waited for: what is left of the case's processes
+/// is reaped by PID 1 then.
+pub type Run<'a> = Box<dyn FnMut(usize, &str) -> Outcome + 'a>;
+
+/// What the guest's program adds: the questions' side.
+pub struct Agent<'a> {
+    /// Which questions this program asks.
+    pub suite: Suite,
+    /// How userfaultfds are made here, in the words of [`uffd_results::Environment::uffd`].
+    pub uffd: String,
+    /// What `UFFDIO_API` offers.
+    pub uffd_features: Vec<String>,
+    /// Runs the cases.
+    pub run: Run<'a>,
+}
+
+/// Does what the plan says and turns the machine off.
+///
+/// `agent` is called once, when /proc, /sys and /dev are there.
+pub fn main<'a>(agent: impl FnOnce(&Plan) -> Agent<'a>) -> ! {
+    if let Err(why) = live(agent) {
+        // The console is all that is left.
+        eprintln!("uffd-conform as PID 1: {why}");
+    }
+    let Err(error) = reboot(RebootMode::RB_POWER_OFF);
+    // PID 1 must not return: the kernel would call that a panic.
+    eprintln!("uffd-conform as PID 1: can't power off: {error}");
+    loop {
+        std::thread::park();
+    }
+}
+
+fn live<'a>(agent: impl FnOnce(&Plan) -> Agent<'a>) -> Result<(), String> {
+    for (kind, place) in
+        [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp")]
+    {
+        mount(Some(kind), place, Some(kind), MsFlags::empty(), None::<&str>)
+            .map_err(|error| format!("can't mount {kind} on {place}: {error}"))?;
+    }
+    let wire = Wire::open().map_err(|error| format!("there is no way out: {error}"))?;
+    let mut sender = Sender { wire, sequence: 0 };
+    let work = catch_unwind(AssertUnwindSafe(|| work(&mut sender, agent)));
+    let text = match work {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(why)) => why,
+        Err(panic) => format!("it panicked: {}", panic_text(&*panic)),
+    };
+    sender.send(&Message::Fault { text })
+}
+
+fn work<'a, W: Write>(
+    sender: &mut Sender<W>,
+    agent: impl FnOnce(&Plan) -> Agent<'a>,
+) -> Result<(), String> {
+    let text =
+        std::fs::read_to_string(PLAN).map_err(|error| format!("can't read {PLAN}: {error}"))?;
+    let plan = Plan::parse(&text).map_err(|why| format!("{PLAN} is no plan: {why}"))?;
+    facts::prepare();
+    let Agent { suite, uffd, uffd_features, mut run } = agent(&plan);
+    let environment = facts::environment(&plan, uffd, uffd_features);
+    let name = nix::sys::utsname::uname().map_err(|error| format!("uname failed: {error}"))?;
+    let text = |s: &std::ffi::OsStr| s.to_string_lossy().into_owned();
+    let hello = Hello {
+        release: text(name.release()),
+        version: text(name.version()),
+        machine: text(name.machine()),
+        environment,
+        suite,
+        cases: plan.cases.len(),
+    };
+    sender.send(&Message::Hello(Box::new(hello)))?;
+    serve(sender, &plan, &mut *run)
+}
+
+/// Runs the cases in order; each start is out before its case begins.
+fn serve<W: Write>(
+    sender: &mut Sender<W>,
+    plan: &Plan,
+    run: &mut dyn FnMut(usize, &str) -> Outcome,
+) -> Result<(), String> {
+    for (index, id) in plan.cases.iter().enumerate() {
+        sender.send(&Message::Start { index })?;
+        let outcome = run(index, id);
+        sender.send(&Message::Case { index, outcome })?;
+        reap_orphans();
+    }
+    sender.send(&Message::End { cases: plan.cases.len() })
+}
+
+/// Takes the ends of processes whose parents died first. Called between cases only, when the runner
+/// waits for no child: within a case it would take the runner's statuses away.
+fn reap_orphans() {
+    loop {
+        match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => return,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// The text of a panic.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")
+}
+
+/// Numbers and writes messages.
+struct Sender<W> {
+    wire: W,
+    sequence: u64,
+}
+
+impl<W: Write> Sender<W> {
+    fn send(&mut self, message: &Message) -> Result<(), String> {
+        let frame = frame::encode(self.sequence, message).or_else(|| {
+            // Only an outcome or a fault can be that long, and it must not cost the VM.
+            let text = "what there was to say does not fit in a frame";
+            let short = match message {
+                Message::Case { index, .. } => Message::Case {
+                    index: *index,
+                    outcome: Outcome::ended(End::Broken, text, Facts::new()),
+                },
+                _ => Message::Fault { text: text.to_owned() },
+            };
+            frame::encode(self.sequence, &short)
+        });
+        self.sequence += 1;
+        let frame = frame.unwrap_or_default();
+        self.wire
+            .write_all(&frame)
+            .and_then(|()| self.wire.flush())
+            .map_err(|error| format!("can't write frame {}: {error}", self.sequence - 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::frame::{Decoder, Item};
+
+    fn messages(bytes: &[u8]) -> Vec<Message> {
+        let mut items = Vec::new();
+        Decoder::default().feed(bytes, &mut items);
+        let message = |item| match item {
+            Item::Message(message) => message,
+            other => panic!("{other:?}"),
+        };
+        items.into_iter().map(message).collect()
+    }
+
+    fn facts(text: &str) -> Outcome {
+        Outcome::done(Facts::parse(text).expect("facts of this test"))
+    }
+
+    #[test]
+    fn a_start_is_out_before_its_case_begins() {
+        let plan = Plan { cases: vec!["a".into(), "b".into()], ..Plan::default() };
+        let mut sender = Sender { wire: Vec::new(), sequence: 0 };
+        let mut ran = Vec::new();
+        let mut run = |index, id: &str| {
+            ran.push((index, id.to_owned()));
+            facts("copy=0")
+        };
+        serve(&mut sender, &plan, &mut run).expect("a Vec takes all");
+        assert_eq!(ran, [(0, "a".to_owned()), (1, "b".to_owned())]);
+        let expected = [
+            Message::Start { index: 0 },
+            Message::Case { index: 0, outcome: facts("copy=0") },
+            Message::Start { index: 1 },
+            Message::Case { index: 1, outcome: facts("copy=0") },
+            Message::End { cases: 2 },
+        ];
+        assert_eq!(messages(&sender.wire), expected);
+    }
+
+    #[test]
+    fn what_is_too_long_costs_its_case() {
+        let mut sender = Sender { wire: Vec::new(), sequence: 0 };
+        let outcome = Outcome::ended(End::Killed, "x".repeat(100_000), Facts::new());
+        sender.send(&Message::Case { index: 7, outcome }).expect("a Vec takes all");
+        let messages = messages(&sender.wire);
+        assert!(
+            matches!(&messages[..], [Message::Case { index: 7, outcome }] if outcome.end == End::Broken),
+            "{messages:?}"
+        );
+    }
+
+    #[test]
+    fn a_test_is_no_guest() {
+        assert!(!is_guest());
+    }
+}

@@ -1,0 +1,19 @@
+//! What a session needs of a machine. QEMU is one; the tests of the session have another.
+
+use super::error::VmError;
+use super::plan::Plan;
+use std::io;
+
+/// Starts machines with a given kernel.
+pub(super) trait Launcher {
+    /// Starts a machine that will work on `plan`, after `barren` machines in a row that brought
+    /// nothing new.
+    fn launch(&mut self, plan: &Plan, barren: u32) -> Result<Box<dyn Machine>, VmError>;
+}
+
+/// A running machine; stopped when dropped.
+pub(super) trait Machine {
+    /// Appends what came on the console and on the wire since the last call, without waiting.
+    /// Returns what is known of the end, once the machine is gone: nothing will come then.
+    fn poll(&mut self, console: &mut Vec<u8>, frames: &mut Vec<u8>) -> io::Result<Option<String>>;
+}

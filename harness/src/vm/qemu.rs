@@ -1,0 +1,329 @@
+//! QEMU: finds it, builds its command line, starts it, reads what its guest says.
+//!
+//! Console and frames come through files and not through pipes: the guest never waits for a reader,
+//! and what it wrote is there however it ended.
+
+use super::accel::Accelerator;
+use super::error::VmError;
+use super::image;
+use super::initramfs::Program;
+use super::machine::{Launcher, Machine};
+use super::plan::Plan;
+use super::session::Options;
+use super::wire;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::{NamedTempFile, TempDir};
+
+/// The program's usual name.
+const QEMU: &str = "qemu-system-x86_64";
+
+/// The kernel's command line. Quiet, no self-tests of ciphers (0.3 to 0.8 s) and no check of a timer
+/// that is late under emulation; an oops ends the machine; the first file system is ramfs, so that a
+/// mapping of the program is one of a plain file. Other options that were tried (nokaslr, acpi=off,
+/// pci=off, mitigations=off, tsc=reliable, lsm=, audit=0, nowatchdog, another machine type) stay
+/// within the noise; huge pages cost nothing measurable to reserve.
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 oops=panic no_timer_check \
+                            cryptomgr.notests rootfstype=ramfs";
+
+/// Finds QEMU: the given path, or the usual name in PATH.
+pub(super) fn find(given: Option<&Path>) -> Result<PathBuf, VmError> {
+    let name = given.unwrap_or_else(|| Path::new(QEMU));
+    if name.components().count() > 1 {
+        return Ok(name.to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(name))
+        .find(|file| file.is_file())
+        .ok_or_else(|| VmError::NoQemu(name.display().to_string()))
+}
+
+/// QEMU's version, for example `7.2.22`.
+pub fn version(given: Option<&Path>) -> Result<String, VmError> {
+    let qemu = find(given)?;
+    let start_error = |error| VmError::QemuStart(qemu.clone(), error);
+    let output = Command::new(&qemu).arg("--version").output().map_err(start_error)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version =
+        text.split_once("QEMU emulator version ").and_then(|(_, v)| v.split_whitespace().next());
+    version.map(str::to_owned).ok_or_else(|| {
+        start_error(io::Error::other(format!("--version said {:?}", text.lines().next())))
+    })
+}
+
+/// The files of one VM.
+struct Files {
+    directory: TempDir,
+}
+
+impl Files {
+    fn new() -> Result<Self, VmError> {
+        let directory = tempfile::Builder::new().prefix("uffd-conform-vm-").tempdir().map_err(
+            VmError::file(format!("making a directory in {}", std::env::temp_dir().display())),
+        )?;
+        Ok(Self { directory })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn create(&self, name: &str) -> Result<File, VmError> {
+        let path = self.path(name);
+        let made = File::options().read(true).write(true).create(true).truncate(true).open(&path);
+        made.map_err(VmError::file(format!("making {}", path.display())))
+    }
+}
+
+/// Starts QEMU with one kernel.
+pub(super) struct Qemu<'a> {
+    binary: PathBuf,
+    image: &'a Path,
+    /// The kernel unpacked, where that works.
+    unpacked: Option<NamedTempFile>,
+    program: Program,
+    accelerator: &'a Accelerator,
+    options: &'a Options,
+}
+
+impl<'a> Qemu<'a> {
+    pub(super) fn new(
+        image: &'a Path,
+        accelerator: &'a Accelerator,
+        options: &'a Options,
+    ) -> Result<Self, VmError> {
+        let bytes =
+            std::fs::read(image).map_err(|error| VmError::Image(image.to_owned(), error))?;
+        let unpacked = image::unpacked(&bytes).map(|kernel| in_a_file(&kernel)).transpose()?;
+        let program = Program::load(options.program.as_deref())?;
+        let binary = find(options.qemu.as_deref())?;
+        Ok(Self { binary, image, unpacked, program, accelerator, options })
+    }
+
+    fn command(&self, files: &Files, barren: u32) -> Command {
+        // A kernel that does not come up this way gets the way that firmware takes.
+        let unpacked = self.unpacked.as_ref().filter(|_| barren < 2);
+        let kernel = unpacked.map_or(self.image, NamedTempFile::path);
+        let Options { memory_mib, cpus, huge_pages, append, .. } = self.options;
+        let mut kernel_line = format!("{COMMAND_LINE} hugepages={huge_pages}");
+        for word in append {
+            kernel_line.push(' ');
+            kernel_line.push_str(word);
+        }
+        let mut command = machine(&self.binary, self.accelerator);
+        command.args(["-smp", &cpus.to_string(), "-m", &memory_mib.to_string()]);
+        command.arg("-kernel").arg(kernel).arg("-initrd").arg(files.path("initramfs"));
+        command.args(["-append", &kernel_line]);
+        command.arg("-chardev").arg(file_device("console", &files.path("console")));
+        command.arg("-chardev").arg(file_device("serial", &files.path("serial")));
+        command.args(["-serial", "chardev:console", "-serial", "chardev:serial"]);
+        let mut memory = std::ffi::OsString::from("memory-backend-file,id=wire,share=on,size=");
+        memory.push(format!("{},mem-path=", wire::SHARED_SIZE));
+        memory.push(doubled_commas(&files.path("wire")));
+        command.arg("-object").arg(memory);
+        command.args(["-device", "ivshmem-plain,memdev=wire"]);
+        command
+    }
+}
+
+/// QEMU without anything that a default or a user's file would add.
+pub(super) fn machine(qemu: &Path, accelerator: &Accelerator) -> Command {
+    let mut command = Command::new(qemu);
+    // qemu64 and not max: with max, emulated boots fail more often.
+    command.args(["-M", "pc", "-accel", accelerator.word(), "-cpu", accelerator.cpu()]);
+    command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    command
+}
+
+/// Starts `command` so that it can't outlive this thread.
+pub(super) fn start(mut command: Command, errors: File) -> Result<Child, VmError> {
+    let parent = nix::unistd::getpid();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).process_group(0);
+    // SAFETY: the closure runs between fork and exec and makes two system calls; it takes no lock
+    // and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            set_pdeathsig(Signal::SIGKILL)?;
+            // The parent may have died before the request.
+            if nix::unistd::getppid() == parent {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::NotFound.into())
+            }
+        });
+    }
+    let program = PathBuf::from(command.get_program());
+    command.spawn().map_err(|error| VmError::QemuStart(program, error))
+}
+
+fn in_a_file(kernel: &[u8]) -> Result<NamedTempFile, VmError> {
+    let what = || format!("writing an unpacked kernel to {}", std::env::temp_dir().display());
+    let file = tempfile::Builder::new().prefix("uffd-conform-kernel-").tempfile();
+    let mut file = file.map_err(VmError::file(what()))?;
+    file.write_all(kernel).map_err(VmError::file(what()))?;
+    Ok(file)
+}
+
+/// A comma ends a value in QEMU's options, two stand for one.
+fn doubled_commas(path: &Path) -> std::ffi::OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let double = |&byte: &u8| std::iter::repeat_n(byte, if byte == b',' { 2 } else { 1 });
+    std::ffi::OsString::from_vec(path.as_os_str().as_bytes().iter().flat_map(double).collect())
+}
+
+fn file_device(id: &str, path: &Path) -> std::ffi::OsString {
+    let mut device = std::ffi::OsString::from(format!("file,id={id},path="));
+    device.push(doubled_commas(path));
+    device
+}
+
+impl Launcher for Qemu<'_> {
+    fn launch(&mut self, plan: &Plan, barren: u32) -> Result<Box<dyn Machine>, VmError> {
+        let files = Files::new()?;
+        let initramfs = files.path("initramfs");
+        std::fs::write(&initramfs, self.program.initramfs(plan, &self.options.files))
+            .map_err(VmError::file(format!("writing {}", initramfs.display())))?;
+        let (console, serial) = (files.create("console")?, files.create("serial")?);
+        let (shared, errors) = (files.create("wire")?, files.create("errors")?);
+        let own_errors = errors.try_clone().map_err(VmError::file("keeping QEMU's errors"))?;
+        shared
+            .set_len(wire::SHARED_SIZE)
+            .map_err(VmError::file(format!("sizing {}", files.path("wire").display())))?;
+        let child = start(self.command(&files, barren), own_errors)?;
+        Ok(Box::new(Running {
+            child,
+            console: Reader::new(console),
+            serial: Reader::new(serial),
+            shared: Reader::new(shared),
+            errors,
+            _files: files,
+        }))
+    }
+}
+
+/// Reads a file that grows.
+struct Reader {
+    file: File,
+    at: u64,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    fn new(file: File) -> Self {
+        Self { file, at: 0, buffer: vec![0; 64 << 10] }
+    }
+
+    /// Appends what is new. With `until_nul`, a NUL is where nothing was written yet.
+    fn read(&mut self, out: &mut Vec<u8>, until_nul: bool) -> io::Result<()> {
+        loop {
+            let mut new = self.file.read_at(&mut self.buffer, self.at)?;
+            let full = new == self.buffer.len();
+            if until_nul {
+                new = self.buffer[..new].iter().position(|&b| b == 0).unwrap_or(new);
+            }
+            out.extend_from_slice(&self.buffer[..new]);
+            self.at += new as u64;
+            if !full || new < self.buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A running QEMU.
+struct Running {
+    child: Child,
+    console: Reader,
+    serial: Reader,
+    shared: Reader,
+    errors: File,
+    _files: Files,
+}
+
+impl Machine for Running {
+    fn poll(&mut self, console: &mut Vec<u8>, frames: &mut Vec<u8>) -> io::Result<Option<String>> {
+        // The exit is asked for before the files are read: what was written before it is then seen.
+        let exit = self.child.try_wait()?;
+        self.console.read(console, false)?;
+        self.serial.read(frames, false)?;
+        self.shared.read(frames, true)?;
+        let Some(status) = exit else { return Ok(None) };
+        let mut errors = vec![0; 2000];
+        let len = self.errors.read_at(&mut errors, 0)?;
+        let errors = String::from_utf8_lossy(&errors[..len]).trim().replace('\n', " / ");
+        let how = match status.signal() {
+            Some(signal) => format!("QEMU died of signal {signal}"),
+            None => format!("QEMU ended with status {}", status.code().unwrap_or_default()),
+        };
+        Ok(Some(if errors.is_empty() { how } else { format!("{how}: {errors}") }))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails only if it has ended, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[test]
+    fn a_missing_qemu_says_what_to_install() {
+        let error = find(Some(Path::new("qemu-of-nowhere"))).expect_err("not there").to_string();
+        assert!(error.contains("qemu-of-nowhere") && error.contains("apt install"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_is_not_qemu_is_named() {
+        let error = version(Some(Path::new("/bin/true"))).expect_err("no version").to_string();
+        assert!(error.contains("/bin/true") && error.contains("check that it is QEMU"), "{error}");
+    }
+
+    #[rstest]
+    #[case("/tmp/a,b", "/tmp/a,,b")]
+    #[case("/tmp/ab", "/tmp/ab")]
+    fn commas_are_doubled(#[case] path: &str, #[case] doubled: &str) {
+        assert_eq!(doubled_commas(Path::new(path)), doubled);
+    }
+
+    #[rstest]
+    #[case(true, b"ab\0\0", b"cd", b"ab")]
+    #[case(false, b"ab", b"", b"ab")]
+    fn what_is_new_is_read_once(
+        #[case] until_nul: bool,
+        #[case] first: &[u8],
+        #[case] second: &[u8],
+        #[case] seen: &[u8],
+    ) {
+        let mut file = tempfile::tempfile().expect("a file");
+        let mut reader = Reader::new(file.try_clone().expect("a second handle"));
+        let mut out = Vec::new();
+        file.write_all(first).expect("written");
+        reader.read(&mut out, until_nul).expect("read");
+        assert_eq!(out, seen);
+        file.write_at(second, seen.len() as u64).expect("written");
+        reader.read(&mut out, until_nul).expect("read");
+        assert_eq!(out, [seen, second].concat());
+    }
+
+    #[test]
+    fn long_files_are_read_whole() {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&vec![b'x'; 200_000]).expect("written");
+        let mut out = Vec::new();
+        Reader::new(file).read(&mut out, true).expect("read");
+        assert_eq!(out.len(), 200_000);
+    }
+}

@@ -1,0 +1,314 @@
+//! From a list of cases to one outcome each, with as many boots as that takes.
+//!
+//! A machine that is lost before a case began is our trouble: it is booted again and says nothing of
+//! the kernel. A machine that goes down during a case is booted again with that case first: only a
+//! case that brings down two machines, the second one fresh, has brought the kernel down.
+
+use super::accel::{self, Choice};
+use super::error::VmError;
+use super::frame::Hello;
+use super::machine::Launcher;
+use super::plan::Plan;
+use super::qemu::Qemu;
+use super::watch::{Cause, Down, Watch};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use uffd_results::{End, Facts, Outcome};
+
+/// What a VM is like. The default is what records are made with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How the guest's code is run.
+    pub accelerator: Choice,
+    /// CPUs of the guest.
+    pub cpus: u32,
+    /// Its memory; below 1024 MiB the kernel turns transparent huge pages off.
+    pub memory_mib: u64,
+    /// Huge pages of 2 MiB that the kernel reserves at boot.
+    pub huge_pages: u32,
+    /// More words for the kernel's command line.
+    pub append: Vec<String>,
+    /// Settings for the guest, see [`Plan::settings`].
+    pub settings: BTreeMap<String, String>,
+    /// More files for the guest, by path.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// The program that becomes PID 1; else the one that is running.
+    pub program: Option<PathBuf>,
+    /// QEMU, if not the one in PATH.
+    pub qemu: Option<PathBuf>,
+    /// When to give up.
+    pub limits: Limits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            accelerator: Choice::Auto,
+            cpus: 1,
+            memory_mib: 1024,
+            huge_pages: 64,
+            append: Vec::new(),
+            settings: BTreeMap::new(),
+            files: Vec::new(),
+            program: None,
+            qemu: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// When to give up.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From the start of a machine to its first frame.
+    pub boot: Duration,
+    /// Between two frames: longer than the runner in the guest lets a case take.
+    pub silence: Duration,
+    /// How long a kernel that said that it panics may take to end.
+    pub farewell: Duration,
+    /// Machines in a row that bring no new outcome.
+    pub barren_boots: u32,
+    /// Machines in all.
+    pub boots: u32,
+    /// How often console and wire are looked at.
+    pub poll: Duration,
+}
+
+impl Default for Limits {
+    /// For a machine that does nothing else, times the load that there is: at a load of 8 a boot of
+    /// one second takes 25.
+    fn default() -> Self {
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().and_then(|l| l.parse::<f64>().ok()).unwrap_or(0.0);
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        #[expect(clippy::cast_precision_loss, reason = "a number of CPUs")]
+        let scale = (load / cpus as f64).clamp(1.0, 8.0);
+        Self {
+            boot: Duration::from_secs(60).mul_f64(scale),
+            silence: Duration::from_secs(40).mul_f64(scale),
+            farewell: Duration::from_secs(5),
+            barren_boots: 4,
+            boots: 100,
+            poll: Duration::from_millis(2),
+        }
+    }
+}
+
+/// What happens while cases are run. Indices count within the whole plan.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A machine starts; the plan's cases from `from` on are still to be done.
+    Boot {
+        /// Which machine, from 1.
+        number: u32,
+        /// The first case that it will run.
+        from: usize,
+    },
+    /// The guest is up.
+    Up {
+        /// What it says of itself.
+        hello: &'a Hello,
+        /// How long it took.
+        after: Duration,
+    },
+    /// A case begins.
+    Start {
+        /// Which case.
+        index: usize,
+    },
+    /// A case has its outcome.
+    Outcome {
+        /// Which case.
+        index: usize,
+        /// How it ended.
+        outcome: &'a Outcome,
+    },
+    /// The kernel complains on its console.
+    Complaint(&'a Complaint),
+    /// A machine was lost and says nothing of the kernel.
+    Lost(&'a Lost),
+}
+
+/// A line in which the kernel says that something is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// The case that ran when the line was read: it, or one shortly before it, was the cause.
+    pub near: Option<usize>,
+    /// The line.
+    pub line: String,
+}
+
+/// A machine that was lost without the kernel being to blame, as far as one can tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The case that ran, if one did.
+    pub during: Option<usize>,
+    /// What became of the machine.
+    pub why: String,
+}
+
+/// What a session has shown.
+#[derive(Clone, Debug)]
+pub struct SessionReport {
+    /// What the first guest that came up said of itself.
+    pub hello: Hello,
+    /// One outcome a case of the plan, in its order.
+    pub outcomes: Vec<Outcome>,
+    /// Machines that were started.
+    pub boots: u32,
+    /// Machines that were lost and say nothing of the kernel.
+    pub lost: Vec<Lost>,
+    /// What the kernel complained of.
+    pub complaints: Vec<Complaint>,
+    /// Why cases were not run, if some were not.
+    pub gave_up: Option<String>,
+    /// From the start of the first good machine to its first frame.
+    pub booted_in: Duration,
+    /// The whole session.
+    pub took: Duration,
+    /// The end of the last console.
+    pub console: String,
+}
+
+/// Boots `image` and has every case of `plan` run in it.
+///
+/// Fails only if nothing at all can be said: QEMU or the image is missing, or no boot came up. The
+/// machine is gone when this returns, and when the calling thread ends.
+pub fn run_vm(
+    image: &Path,
+    plan: &[String],
+    options: &Options,
+    on_event: &mut dyn FnMut(Event<'_>),
+) -> Result<SessionReport, VmError> {
+    let started = Instant::now();
+    let accelerator = accel::choose(image, options)?;
+    let mut settings = options.settings.clone();
+    settings.insert("accelerator".to_owned(), accelerator.word().to_owned());
+    settings.insert("memory-mib".to_owned(), options.memory_mib.to_string());
+    let plan = Plan { settings, cases: plan.to_vec() };
+    let mut launcher = Qemu::new(image, accelerator, options)?;
+    let report = run(&mut launcher, image, &plan, options.limits, on_event)?;
+    Ok(SessionReport { took: started.elapsed(), ..report })
+}
+
+/// The session with any kind of machine.
+pub(super) fn run(
+    launcher: &mut dyn Launcher,
+    image: &Path,
+    plan: &Plan,
+    limits: Limits,
+    on_event: &mut dyn FnMut(Event<'_>),
+) -> Result<SessionReport, VmError> {
+    if let Some(fault) = plan.fault() {
+        return Err(VmError::Plan(fault));
+    }
+    let started = Instant::now();
+    let mut known = Known::default();
+    let (mut boots, mut barren) = (0, 0);
+    let mut suspect = None;
+    let console = loop {
+        boots += 1;
+        let from = known.outcomes.len();
+        on_event(Event::Boot { number: boots, from });
+        let rest = Plan { settings: plan.settings.clone(), cases: plan.cases[from..].to_vec() };
+        let machine = launcher.launch(&rest, barren)?;
+        let Down { cause, during, console } =
+            Watch::new(machine, limits, rest.cases.len(), &mut known, on_event).run();
+        if matches!(cause, Cause::Complete) {
+            known.acquit(&mut suspect, on_event);
+            break console;
+        }
+        known.blame(&cause, during, &mut suspect, on_event);
+        barren = if known.outcomes.len() > from { 0 } else { barren + 1 };
+        let why = if known.hello.is_some() && plan.cases.len() == known.outcomes.len() {
+            break console;
+        } else if barren >= limits.barren_boots {
+            format!("{barren} VMs in a row were lost without a new outcome; the last one: {cause}")
+        } else if boots >= limits.boots {
+            format!("{boots} VMs were started, and the last one was lost, too: {cause}")
+        } else {
+            continue;
+        };
+        if known.hello.is_none() {
+            let (image, why) = (image.to_owned(), cause.to_string());
+            return Err(VmError::NoBoot { image, boots, why, console });
+        }
+        let skipped = || Outcome::ended(End::NotRun, &why, Facts::new());
+        known.outcomes.resize_with(plan.cases.len(), skipped);
+        known.gave_up = Some(why);
+        break console;
+    };
+    known.acquit(&mut suspect, on_event);
+    let Known { hello, outcomes, lost, complaints, gave_up } = known;
+    let Some((hello, booted_in)) = hello else {
+        unreachable!("a session goes on until a guest has said hello, or returns why none did");
+    };
+    let took = started.elapsed();
+    Ok(SessionReport {
+        hello,
+        outcomes,
+        boots,
+        lost,
+        complaints,
+        gave_up,
+        booted_in,
+        took,
+        console,
+    })
+}
+
+/// What is known so far.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) hello: Option<(Hello, Duration)>,
+    /// Of the plan's first cases, without a gap.
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) lost: Vec<Lost>,
+    pub(super) complaints: Vec<Complaint>,
+    pub(super) gave_up: Option<String>,
+}
+
+impl Known {
+    /// Takes the outcome of the next case.
+    pub(super) fn outcome(&mut self, outcome: Outcome, on_event: &mut dyn FnMut(Event<'_>)) {
+        on_event(Event::Outcome { index: self.outcomes.len(), outcome: &outcome });
+        self.outcomes.push(outcome);
+    }
+
+    /// Takes a machine that went down: a suspect case that did it again is guilty, any other is suspect.
+    fn blame(
+        &mut self,
+        cause: &Cause,
+        during: Option<usize>,
+        suspect: &mut Option<Lost>,
+        on_event: &mut dyn FnMut(Event<'_>),
+    ) {
+        if during.is_some() && suspect.as_ref().is_some_and(|s| s.during == during) {
+            *suspect = None;
+            self.outcome(cause.outcome(), on_event);
+            return;
+        }
+        let lost = Lost { during, why: cause.to_string() };
+        if during.is_some() {
+            self.acquit(suspect, on_event);
+            *suspect = Some(lost);
+        } else {
+            // Says nothing on a suspect that has not been run again yet.
+            self.lose(lost, on_event);
+        }
+    }
+
+    /// The suspect case, if any, did not bring down a second machine: the first one was just lost.
+    fn acquit(&mut self, suspect: &mut Option<Lost>, on_event: &mut dyn FnMut(Event<'_>)) {
+        if let Some(lost) = suspect.take() {
+            self.lose(lost, on_event);
+        }
+    }
+
+    fn lose(&mut self, lost: Lost, on_event: &mut dyn FnMut(Event<'_>)) {
+        on_event(Event::Lost(&lost));
+        self.lost.push(lost);
+    }
+}

@@ -1,0 +1,200 @@
+//! Boots the kernel that `UFFD_TEST_KERNEL` names and asks it things whose answer is known.
+//!
+//! Without the variable every test here is shown as ignored. This program is PID 1 of its VMs.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::statfs::statfs;
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use uffd_harness::vm::accel::Choice;
+use uffd_harness::vm::guest::{self, Agent};
+use uffd_harness::vm::{Event, Limits, Options, Plan, SessionReport, run_vm};
+use uffd_results::{End, Facts, Outcome, Suite};
+
+fn main() {
+    if guest::is_guest() {
+        guest::main(agent);
+    }
+    let kernel = std::env::var_os("UFFD_TEST_KERNEL").map(PathBuf::from);
+    let tests: [(&str, Test); 5] = [
+        ("an_empty_plan_ends", an_empty_plan_ends),
+        ("cases_run_in_order_on_ramfs", cases_run_in_order_on_ramfs),
+        ("a_thousand_cases_of_each_kind", a_thousand_cases_of_each_kind),
+        ("a_kernel_that_goes_down_costs_one_case", a_kernel_that_goes_down_costs_one_case),
+        ("a_guest_that_falls_silent_costs_one_case", a_guest_that_falls_silent_costs_one_case),
+    ];
+    if kernel.is_none() {
+        eprintln!("UFFD_TEST_KERNEL names no vmlinuz: no kernel is booted");
+    }
+    let trial = |(name, test): (&str, Test)| {
+        let kernel = kernel.clone();
+        let ignored = kernel.is_none();
+        let run = move || test(kernel.as_deref().ok_or("no kernel was named")?);
+        Trial::test(name, run).with_ignored_flag(ignored)
+    };
+    let mut arguments = Arguments::from_args();
+    // Figures mean nothing with several VMs at a time.
+    arguments.test_threads.get_or_insert(1);
+    libtest_mimic::run(&arguments, tests.into_iter().map(trial).collect()).exit();
+}
+
+/// A test of one kernel.
+type Test = fn(&Path) -> Result<(), Failed>;
+
+/// The guest's side.
+fn agent(plan: &Plan) -> Agent<'static> {
+    let setting = plan.setting("greeting").unwrap_or("none").to_owned();
+    Agent {
+        suite: Suite { version: "0".into(), revision: "test".into() },
+        uffd: "syscall".into(),
+        uffd_features: vec!["EVENT_FORK".into()],
+        run: Box::new(move |index, id| case(index, id, &setting)),
+    }
+}
+
+fn case(index: usize, id: &str, setting: &str) -> Outcome {
+    let mut facts = Facts::new();
+    match id.split('[').next().unwrap_or(id) {
+        "where" => {
+            let magic = statfs("/proc/self/exe").map(|s| s.filesystem_type().0);
+            facts.set("index", index);
+            facts.set("magic", magic.map_or_else(|e| e.to_string(), |m| format!("{m:x}")));
+            facts.set("greeting", setting);
+        }
+        "orphan" => {
+            child(child_left_behind);
+        }
+        "children" => facts.set("children", own_children()),
+        "fork" => child(|| ()),
+        "oops" => {
+            let _ = std::fs::write("/proc/sysrq-trigger", "c");
+        }
+        "silence" => loop {
+            std::thread::sleep(Duration::from_secs(1));
+        },
+        "panic" => panic!("the test's own panic"),
+        _ => {}
+    }
+    Outcome::done(facts)
+}
+
+fn child(body: impl FnOnce()) {
+    // SAFETY: this process has one thread.
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => {
+            body();
+            std::process::exit(0);
+        }
+        Ok(ForkResult::Parent { child }) => {
+            waitpid(child, None).expect("the child's end");
+        }
+        Err(error) => panic!("fork: {error}"),
+    }
+}
+
+/// A grandchild that has ended when its parent ends, and that nobody has waited for.
+fn child_left_behind() {
+    // SAFETY: this process has one thread.
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => std::process::exit(0),
+        Ok(ForkResult::Parent { child }) => {
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            waitid(Id::Pid(child), flags).expect("the grandchild's end");
+        }
+        Err(error) => panic!("fork: {error}"),
+    }
+}
+
+/// How many processes have PID 1 for their parent.
+fn own_children() -> usize {
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let names = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    let parent = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().and_then(|s| s.split(' ').nth(2)?.parse().ok())
+            == Some(Pid::this().as_raw())
+    };
+    names.filter(|&pid| parent(pid)).count()
+}
+
+fn options() -> Options {
+    Options {
+        accelerator: Choice::Tcg,
+        settings: [("greeting".to_owned(), "hello".to_owned())].into(),
+        ..Options::default()
+    }
+}
+
+fn run(kernel: &Path, cases: &[&str], options: &Options) -> Result<SessionReport, Failed> {
+    let plan: Vec<_> = cases.iter().map(|&c| c.to_owned()).collect();
+    let report = run_vm(kernel, &plan, options, &mut |event| match event {
+        Event::Start { .. } | Event::Outcome { .. } | Event::Up { .. } => {}
+        other => eprintln!("{other:?}"),
+    })?;
+    let SessionReport { boots, booted_in, took, .. } = &report;
+    eprintln!(
+        "{} cases, {boots} boots, first up after {booted_in:?}, {took:?} in all",
+        cases.len()
+    );
+    Ok(report)
+}
+
+fn ends(report: &SessionReport) -> Vec<End> {
+    report.outcomes.iter().map(|outcome| outcome.end).collect()
+}
+
+fn expect(holds: bool, report: &SessionReport) -> Result<(), Failed> {
+    if holds { Ok(()) } else { Err(format!("{report:#?}").into()) }
+}
+
+fn an_empty_plan_ends(kernel: &Path) -> Result<(), Failed> {
+    let report = run(kernel, &[], &options())?;
+    let environment = &report.hello.environment;
+    let as_given = environment.accelerator == "tcg"
+        && (environment.cpus, environment.memory_mib, environment.huge_pages_2m) == (1, 1024, 64);
+    eprintln!("{:?}", report.hello);
+    expect(report.outcomes.is_empty() && report.gave_up.is_none() && as_given, &report)
+}
+
+fn cases_run_in_order_on_ramfs(kernel: &Path) -> Result<(), Failed> {
+    let report = run(kernel, &["where[n=0]", "orphan", "children", "where[n=1]"], &options())?;
+    let facts: Vec<_> = report.outcomes.iter().map(ToString::to_string).collect();
+    let place = |n| format!("index={n} magic=858458f6 greeting=hello");
+    // The orphan is gone; the kernel's own threads have another parent.
+    let expected = [place(0), String::new(), "children=0".to_owned(), place(3)];
+    expect(facts == expected && report.lost.is_empty(), &report)
+}
+
+fn after_boot(report: &SessionReport) -> Duration {
+    report.took.saturating_sub(report.booted_in)
+}
+
+fn a_thousand_cases_of_each_kind(kernel: &Path) -> Result<(), Failed> {
+    let empty = run(kernel, &[], &options())?;
+    for kind in ["nothing", "fork"] {
+        let report = run(kernel, &[kind; 1000], &options())?;
+        let each = after_boot(&report).saturating_sub(after_boot(&empty)) / 1000;
+        eprintln!("{kind}: {each:?} a case");
+        expect(ends(&report) == [End::Done; 1000], &report)?;
+    }
+    Ok(())
+}
+
+fn a_kernel_that_goes_down_costs_one_case(kernel: &Path) -> Result<(), Failed> {
+    let report = run(kernel, &["nothing", "oops", "nothing", "panic", "nothing"], &options())?;
+    for outcome in &report.outcomes {
+        eprintln!("{outcome}");
+    }
+    let expected = [End::Done, End::Panic, End::Done, End::Broken, End::Done];
+    let named = report.outcomes[1].detail.contains("Kernel panic")
+        && report.outcomes[3].detail.contains("the test's own panic");
+    expect(ends(&report) == expected && named && report.boots == 5, &report)
+}
+
+fn a_guest_that_falls_silent_costs_one_case(kernel: &Path) -> Result<(), Failed> {
+    let limits = Limits { silence: Duration::from_secs(3), ..Limits::default() };
+    let report = run(kernel, &["silence", "nothing"], &Options { limits, ..options() })?;
+    expect(ends(&report) == [End::Hang, End::Done] && report.boots == 3, &report)
+}
