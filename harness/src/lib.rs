@@ -4,6 +4,11 @@
 //! kernel packages, files, output. Does not belong here: what is asked (`uffd-suites`) and how a
 //! record is written (`uffd-results`).
 
+use uffd_suites::bump::Bump;
+
+#[global_allocator]
+static ALLOCATOR: Bump = Bump;
+
 pub mod cli;
 pub mod environment;
 pub mod filter;

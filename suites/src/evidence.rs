@@ -42,11 +42,26 @@ impl Thread {
     }
 }
 
-/// Reads a file of /proc into `buffer`.
-fn slurp<'a>(path: &str, buffer: &'a mut [u8]) -> Result<&'a str, Stop> {
-    let fail = |e: &dyn std::fmt::Display| Stop::Broken(format!("reading {path}: {e}"));
-    let n = File::open(path).and_then(|mut f| f.read(buffer)).map_err(|e| fail(&e))?;
-    std::str::from_utf8(&buffer[..n]).map_err(|e| fail(&e))
+/// A file of /proc that is read again and again: its text is made anew at each read from its start.
+#[derive(Debug)]
+struct ProcFile {
+    path: String,
+    file: File,
+}
+
+impl ProcFile {
+    fn open(path: String) -> Result<Self, Stop> {
+        match File::open(&path) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(e) => Err(Stop::Broken(format!("opening {path}: {e}"))),
+        }
+    }
+
+    fn read<'a>(&self, buffer: &'a mut [u8]) -> Result<&'a str, Stop> {
+        let fail = |e: &dyn std::fmt::Display| Stop::Broken(format!("reading {}: {e}", self.path));
+        let n = self.file.read_at(buffer, 0).map_err(|e| fail(&e))?;
+        std::str::from_utf8(&buffer[..n]).map_err(|e| fail(&e))
+    }
 }
 
 /// The number behind `label` in a file with a `label: number` a line.
@@ -55,12 +70,22 @@ fn number(text: &str, label: &str) -> Option<u64> {
     line.trim().parse().ok()
 }
 
-/// The fault queue of `uffd`.
-pub fn queue(uffd: &Uffd) -> Result<Queue, Stop> {
-    let mut buffer = [0; 512];
-    let path = format!("/proc/self/fdinfo/{}", uffd.as_fd().as_raw_fd());
-    let text = slurp(&path, &mut buffer)?;
-    parse_queue(text).ok_or_else(|| Stop::Broken(format!("{path} holds no pending and total")))
+/// The fault queue of a context, to be looked at several times. Holds no reference to the context.
+#[derive(Debug)]
+pub struct QueueFile(ProcFile);
+
+impl QueueFile {
+    /// Of `uffd`.
+    pub fn open(uffd: &Uffd) -> Result<Self, Stop> {
+        ProcFile::open(format!("/proc/self/fdinfo/{}", uffd.as_fd().as_raw_fd())).map(Self)
+    }
+
+    /// One look.
+    pub fn read(&self) -> Result<Queue, Stop> {
+        let mut buffer = [0; 512];
+        let queue = parse_queue(self.0.read(&mut buffer)?);
+        queue.ok_or_else(|| Stop::Broken(format!("{} holds no pending and total", self.0.path)))
+    }
 }
 
 fn parse_queue(text: &str) -> Option<Queue> {
@@ -68,12 +93,34 @@ fn parse_queue(text: &str) -> Option<Queue> {
     Some(Queue { total: get("total:")?, pending: get("pending:")? })
 }
 
-/// State and switches of a thread of this process.
-pub fn thread(tid: i32) -> Result<Thread, Stop> {
-    let mut buffer = [0; 4096];
-    let path = format!("/proc/self/task/{tid}/status");
-    let text = slurp(&path, &mut buffer)?;
-    parse_thread(text).ok_or_else(|| Stop::Broken(format!("{path} holds no state and switches")))
+/// What /proc says of one thread of this process, to be looked at several times.
+#[derive(Debug)]
+pub struct ThreadFile {
+    status: ProcFile,
+    syscall: ProcFile,
+}
+
+impl ThreadFile {
+    /// Of the thread `tid`.
+    pub fn open(tid: i32) -> Result<Self, Stop> {
+        let open = |name| ProcFile::open(format!("/proc/self/task/{tid}/{name}"));
+        Ok(Self { status: open("status")?, syscall: open("syscall")? })
+    }
+
+    /// State and switches.
+    pub fn read(&self) -> Result<Thread, Stop> {
+        let mut buffer = [0; 4096];
+        let thread = parse_thread(self.status.read(&mut buffer)?);
+        let path = &self.status.path;
+        thread.ok_or_else(|| Stop::Broken(format!("{path} holds no state and switches")))
+    }
+
+    /// Whether the thread is off the CPU: the kernel answers this file only after it has seen the
+    /// thread scheduled out (`wait_task_inactive`), and says `running` otherwise.
+    pub fn is_off_cpu(&self) -> Result<bool, Stop> {
+        let mut buffer = [0; 256];
+        Ok(!self.syscall.read(&mut buffer)?.starts_with("running"))
+    }
 }
 
 fn parse_thread(text: &str) -> Option<Thread> {
@@ -83,48 +130,65 @@ fn parse_thread(text: &str) -> Option<Thread> {
     Some(Thread { state: *state.trim().as_bytes().first()?, switches })
 }
 
-/// Whether a thread of this process is off the CPU: the kernel answers this file only after it has
-/// seen the thread scheduled out (`wait_task_inactive`), and says `running` otherwise.
-pub fn is_off_cpu(tid: i32) -> Result<bool, Stop> {
-    let mut buffer = [0; 256];
-    Ok(!slurp(&format!("/proc/self/task/{tid}/syscall"), &mut buffer)?.starts_with("running"))
-}
-
 /// How the mapping of each page looks to userfaultfd, one letter a page: `m` registered for missing
 /// pages, `w` for write protection, `i` for minor faults (a capital letter for two modes and more:
 /// `W` m+w, `I` m+i, `X` any other), `.` mapped without, `-` a hole.
 pub fn registration(windows: &[(Range, usize)]) -> Result<Vec<String>, Stop> {
-    let mut text = String::with_capacity(32 * 1024);
     let fail = |e| Stop::Broken(format!("reading /proc/self/smaps: {e}"));
+    let end = windows.iter().map(|(range, _)| range.end()).max().unwrap_or(0);
+    let mut rows = Rows::new(windows);
+    // The kernel makes the text of a mapping when it is read: a small buffer, and no read behind the
+    // last window, leaves the costly rest unmade.
     let mut file = File::open("/proc/self/smaps").map_err(fail)?;
-    file.read_to_string(&mut text).map_err(fail)?;
-    Ok(parse_registration(&text, windows))
+    let mut text = Vec::with_capacity(4096);
+    let mut chunk = [0; 512];
+    loop {
+        let n = file.read(&mut chunk).map_err(fail)?;
+        text.extend_from_slice(&chunk[..n]);
+        let mut start = 0;
+        while let Some(len) = text[start..].iter().position(|b| *b == b'\n') {
+            rows.line(&text[start..start + len]);
+            start += len + 1;
+        }
+        text.drain(..start);
+        if n == 0 || rows.current.0 >= end {
+            return Ok(rows.finish());
+        }
+    }
 }
 
-fn parse_registration(smaps: &str, windows: &[(Range, usize)]) -> Vec<String> {
-    let mut letters: Vec<Vec<u8>> =
-        windows.iter().map(|(range, page)| vec![b'-'; range.len / page]).collect();
-    let mut current = (0, 0);
-    for line in smaps.lines() {
-        if let Some(flags) = line.strip_prefix("VmFlags:") {
+/// Reads smaps a line at a time.
+struct Rows<'a> {
+    windows: &'a [(Range, usize)],
+    letters: Vec<Vec<u8>>,
+    current: (usize, usize),
+}
+
+impl<'a> Rows<'a> {
+    fn new(windows: &'a [(Range, usize)]) -> Self {
+        let letters = windows.iter().map(|(range, page)| vec![b'-'; range.len / page]).collect();
+        Self { windows, letters, current: (0, 0) }
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        if let Some(flags) = line.strip_prefix(b"VmFlags:") {
             let letter = letter(flags);
-            for ((range, page), letters) in windows.iter().zip(&mut letters) {
+            for ((range, page), letters) in self.windows.iter().zip(&mut self.letters) {
                 for (i, slot) in letters.iter_mut().enumerate() {
                     let at = range.start + i * page;
-                    if current.0 <= at && at < current.1 {
+                    if self.current.0 <= at && at < self.current.1 {
                         *slot = letter;
                     }
                 }
             }
-        } else if line
-            .as_bytes()
-            .first()
-            .is_some_and(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))
-        {
-            current = parse_head(line).unwrap_or(current);
+        } else if line.first().is_some_and(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b)) {
+            self.current = parse_head(&String::from_utf8_lossy(line)).unwrap_or(self.current);
         }
     }
-    letters.into_iter().map(|l| String::from_utf8_lossy(&l).into_owned()).collect()
+
+    fn finish(self) -> Vec<String> {
+        self.letters.into_iter().map(|l| String::from_utf8_lossy(&l).into_owned()).collect()
+    }
 }
 
 /// How many mappings of this process overlap `range`.
@@ -141,9 +205,9 @@ fn parse_head(line: &str) -> Option<(usize, usize)> {
     Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
 }
 
-fn letter(flags: &str) -> u8 {
-    let has = |flag| flags.split_ascii_whitespace().any(|f| f == flag);
-    match (has("um"), has("uw"), has("ui")) {
+fn letter(flags: &[u8]) -> u8 {
+    let has = |flag: &[u8]| flags.split(|b| *b == b' ').any(|f| f == flag);
+    match (has(b"um"), has(b"uw"), has(b"ui")) {
         (false, false, false) => b'.',
         (true, false, false) => b'm',
         (false, true, false) => b'w',
@@ -196,7 +260,7 @@ mod tests {
     #[case(" rd wr ui", b'i')]
     #[case(" rd wr", b'.')]
     fn reads_vm_flags(#[case] flags: &str, #[case] expected: u8) {
-        assert_eq!(letter(flags), expected);
+        assert_eq!(letter(flags.as_bytes()), expected);
     }
 
     #[test]
@@ -204,6 +268,9 @@ mod tests {
         let smaps = "10000-12000 rw-p 00000000 00:00 0 \nSize: 8 kB\nVmFlags: rd wr um \n\
                      13000-14000 rw-p 00000000 00:00 0 \nVmFlags: rd wr \n";
         let window = Range { start: 0x10000, len: 0x5000 };
-        assert_eq!(parse_registration(smaps, &[(window, 0x1000)]), ["mm-.-"]);
+        let windows = [(window, 0x1000)];
+        let mut rows = Rows::new(&windows);
+        smaps.lines().for_each(|line| rows.line(line.as_bytes()));
+        assert_eq!(rows.finish(), ["mm-.-"]);
     }
 }

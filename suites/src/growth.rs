@@ -6,7 +6,7 @@ use crate::expect::Expected;
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Change, Msg, Op, PAGES, Point, Remap, Waiter as Kind};
-use crate::probe::{Case, Probe, Routine};
+use crate::probe::{Ask, Case, Probe, Routine};
 use crate::scenario::Scene;
 use crate::stage::Stage;
 use crate::waiter::{Fate, Waiter};
@@ -15,15 +15,17 @@ use uffd_results::KernelVersion;
 /// The cases: growth by a new mapping behind the block, and by mremap(2) in place.
 pub(crate) fn cases(probe: &'static Probe) -> Vec<Case> {
     let ways: [(&str, Routine); 2] = [
-        ("mmap-behind", Routine { run: behind, expect: expect_behind, recipe: BEHIND_RECIPE }),
-        ("mremap-grow", Routine { run: in_place, expect: expect_in_place, recipe: GROW_RECIPE }),
+        ("how=mmap-behind", Routine { run: behind, expect: expect_behind, recipe: BEHIND_RECIPE }),
+        (
+            "how=mremap-grow",
+            Routine { run: in_place, expect: expect_in_place, recipe: GROW_RECIPE },
+        ),
     ];
     let mut cases = Vec::new();
     for (how, routine) in ways {
         for backing in Backing::ALL {
-            let mut case = Case::own(probe, routine, *backing);
-            case.axes = format!("backing={backing},how={how}");
-            cases.push(case);
+            let ask = Ask::Routine(routine, *backing, how);
+            cases.push(Case { probe, ask, by_default: true });
         }
     }
     cases
@@ -47,8 +49,8 @@ fn grow(
     }
     seen.step("touch");
     let new = scene.block.range(PAGES..PAGES + 1).start;
-    let mut waiter = Waiter::start(point.waiter, new, stage.patience)?;
-    let fate = waiter.settle(&scene.uffd)?;
+    let mut waiter = Waiter::start(stage, point.waiter, new)?;
+    let fate = waiter.settle(&scene.uffd, &scene.queue)?;
     let touched = if fate == Fate::Again { "parks".to_owned() } else { stage.word(fate) };
     seen.fact("touch", touched);
     if fate == Fate::Again {

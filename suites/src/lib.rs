@@ -5,6 +5,7 @@
 //! `unsafe` stays in abi, memory, touch, stage and waiter.
 
 pub mod abi;
+pub mod bump;
 pub mod change;
 pub mod evidence;
 pub mod expect;

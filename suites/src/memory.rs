@@ -1,8 +1,9 @@
 //! The arena and what backs a block.
 //!
-//! The arena is a fixed range of addresses far below where the kernel places mappings on its own,
-//! so a hole in it stays a hole: no malloc and no thread stack can land there. Each place in it is
-//! followed by more empty space than any change can use.
+//! The arena is a fixed range of addresses far below where the kernel places anything on its own (the
+//! program is position-independent), so a hole in it stays a hole: no malloc and no thread stack can
+//! land there. Being lowest, its mappings are the first of /proc/self/smaps, which is costly to read
+//! further. Each place in it is followed by more empty space than any change can use.
 
 use crate::abi::{Range, Rc};
 use crate::outcome::Stop;
@@ -18,7 +19,7 @@ pub const HUGE: usize = 2 << 20;
 
 const MIB: usize = 1 << 20;
 /// All addresses that cases use: start and length. One GiB-aligned piece, so one page directory.
-pub const ARENA: Range = Range { start: 0x1000_0000_0000, len: 1 << 30 };
+pub const ARENA: Range = Range { start: 0x4000_0000, len: 1 << 30 };
 /// Where the block stands.
 pub const BLOCK: usize = ARENA.start + 128 * MIB;
 /// Where mremap(2) moves it.

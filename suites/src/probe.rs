@@ -49,17 +49,17 @@ pub enum Ask {
     Point(Point),
     /// A point of the grid, whose facts are then held against a claim.
     Claim(Point, Claim),
-    /// A routine of its own.
-    Routine(Routine, Backing),
+    /// A routine of its own, with the axes that it has beside the backing, if any.
+    Routine(Routine, Backing, &'static str),
 }
 
 /// A probe with one value for every axis.
-#[derive(Clone, Debug)]
+///
+/// Small and without a heap: a worker holds thousands and forks for each.
+#[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// The question.
     pub probe: &'static Probe,
-    /// The axes and their values, without brackets.
-    pub axes: String,
     /// How it is asked.
     pub ask: Ask,
     /// Whether it is asked without `--full`.
@@ -69,30 +69,38 @@ pub struct Case {
 impl Case {
     /// A case at a point of the grid.
     pub fn at(probe: &'static Probe, point: Point, by_default: bool) -> Self {
-        Self { probe, axes: point.axes(), ask: Ask::Point(point), by_default }
+        Self { probe, ask: Ask::Point(point), by_default }
     }
 
     /// A claim at a point of the grid.
     pub fn claim(probe: &'static Probe, point: Point, claim: Claim, by_default: bool) -> Self {
-        Self { probe, axes: point.axes(), ask: Ask::Claim(point, claim), by_default }
+        Self { probe, ask: Ask::Claim(point, claim), by_default }
     }
 
     /// A case with a routine of its own.
     pub fn own(probe: &'static Probe, routine: Routine, backing: Backing) -> Self {
-        let axes = format!("backing={backing}");
-        Self { probe, axes, ask: Ask::Routine(routine, backing), by_default: true }
+        Self { probe, ask: Ask::Routine(routine, backing, ""), by_default: true }
+    }
+
+    /// The axes and their values, without brackets.
+    pub fn axes(&self) -> String {
+        match &self.ask {
+            Ask::Point(point) | Ask::Claim(point, _) => point.axes(),
+            Ask::Routine(_, backing, "") => format!("backing={backing}"),
+            Ask::Routine(_, backing, more) => format!("backing={backing},{more}"),
+        }
     }
 
     /// The id, which never changes its meaning: `copy/munmap[backing=anon,part=head,waiter=none]`.
     pub fn id(&self) -> String {
-        format!("{}[{}]", self.probe, self.axes)
+        format!("{}[{}]", self.probe, self.axes())
     }
 
     /// What backs its block.
     pub const fn backing(&self) -> Backing {
         match &self.ask {
             Ask::Point(point) | Ask::Claim(point, _) => point.backing,
-            Ask::Routine(_, backing) => *backing,
+            Ask::Routine(_, backing, _) => *backing,
         }
     }
 
@@ -107,7 +115,7 @@ impl Case {
         match &self.ask {
             Ask::Point(point) => scenario::perform(stage, *point, seen),
             Ask::Claim(point, claim) => crate::claims::perform(stage, *point, *claim, seen),
-            Ask::Routine(routine, backing) => (routine.run)(stage, *backing, seen),
+            Ask::Routine(routine, backing, _) => (routine.run)(stage, *backing, seen),
         }
     }
 
@@ -116,7 +124,7 @@ impl Case {
         match &self.ask {
             Ask::Point(point) => model::expect(*point, kernel),
             Ask::Claim(point, claim) => crate::claims::expect(*point, *claim, kernel),
-            Ask::Routine(routine, backing) => (routine.expect)(*backing, kernel),
+            Ask::Routine(routine, backing, _) => (routine.expect)(*backing, kernel),
         }
     }
 
@@ -124,7 +132,7 @@ impl Case {
     pub fn recipe(&self) -> Vec<String> {
         match &self.ask {
             Ask::Point(point) | Ask::Claim(point, _) => crate::recipe::of(*point),
-            Ask::Routine(routine, _) => routine.recipe.iter().map(|s| (*s).to_owned()).collect(),
+            Ask::Routine(routine, ..) => routine.recipe.iter().map(|s| (*s).to_owned()).collect(),
         }
     }
 }

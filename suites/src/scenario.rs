@@ -12,7 +12,7 @@
 
 use crate::abi::{Message, REGISTER_MODE_MISSING, Range, Rc, Uffd};
 use crate::change::Prepared;
-use crate::evidence;
+use crate::evidence::{self, QueueFile};
 use crate::memory::{BLOCK, Block, ELSEWHERE, tag};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Change, Msg, Op, PAGES, Point, Waiter as Kind};
@@ -29,6 +29,8 @@ pub struct Scene<'a> {
     pub block: Block,
     /// The context that the block is registered with.
     pub uffd: Uffd,
+    /// Its fault queue.
+    pub queue: QueueFile,
     /// The page that things happen to.
     pub page: usize,
 }
@@ -44,7 +46,8 @@ impl<'a> Scene<'a> {
         uffd.register(block.range(0..PAGES), REGISTER_MODE_MISSING).map_err(|e| {
             Stop::Unsupported(format!("REGISTER of a {} block: {e:?}", point.backing))
         })?;
-        Ok(Self { stage, block, uffd, page })
+        let queue = QueueFile::open(&uffd)?;
+        Ok(Self { stage, block, uffd, queue, page })
     }
 
     /// The range of the page that things happen to.
@@ -59,7 +62,7 @@ impl<'a> Scene<'a> {
         }
         seen.step("park");
         let address = self.target().start;
-        let waiter = Waiter::park(point.waiter, address, &self.uffd, self.stage.patience)?;
+        let waiter = Waiter::park(self.stage, point.waiter, address, &self.uffd, &self.queue)?;
         if point.msg == Msg::Read {
             seen.fact("fault", self.read_fault()?);
         }
@@ -126,9 +129,9 @@ impl<'a> Scene<'a> {
     ) -> Result<(), Stop> {
         let mut waits = false;
         if let Some(waiter) = &mut waiter {
-            let fate = waiter.look(&self.uffd)?;
+            let fate = waiter.look(&self.uffd, &self.queue)?;
             seen.fact("waiter", self.stage.word(fate));
-            seen.fact("queue", evidence::queue(&self.uffd)?);
+            seen.fact("queue", self.queue.read()?);
             waits = fate.waits();
         }
         seen.step("survey");
@@ -147,7 +150,7 @@ impl<'a> Scene<'a> {
             // A message of its own would be taken for the unread old one.
             while self.uffd.read().is_ok() {}
             seen.fact("rescue", self.uffd.wake(self.target()));
-            fate = waiter.look(&self.uffd)?;
+            fate = waiter.look(&self.uffd, &self.queue)?;
             seen.fact("rescued", self.stage.word(fate));
         }
         if fate.waits() {

@@ -1,6 +1,7 @@
 //! What every case of one worker process shares, made once before the cases are forked off.
 
-use crate::abi::{Uffd, Way};
+use crate::abi::{Range, Uffd, Way};
+use crate::bump;
 use crate::evidence;
 use crate::memory::{HUGE, PAGE, RW, tag};
 use crate::outcome::Stop;
@@ -9,7 +10,13 @@ use nix::errno::Errno;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+/// Size of a thread's stack, in bytes.
+const STACK: usize = 64 * 1024;
+/// Threads that a case can have.
+const STACKS: usize = 32;
 
 /// Shared ground of the cases of one process.
 #[derive(Debug)]
@@ -22,6 +29,10 @@ pub struct Stage {
     pub source: usize,
     /// A regular file, which userfaultfd does not handle; absent if it is on a tmpfs.
     pub plain_file: Option<File>,
+    /// Stacks for threads, made before any case, untouched until one takes one.
+    stacks: Range,
+    heap: Range,
+    stacks_taken: AtomicUsize,
     /// What the regular file begins with.
     pub plain_tag: u64,
     /// Whether the kernel is a VM's of ours, where a case may do what would harm a host.
@@ -50,6 +61,9 @@ impl Stage {
         Ok(Self {
             way,
             features,
+            stacks: untouched(STACKS * STACK).map_err(|e| broken("mapping stacks", &e))?,
+            heap: untouched(bump::SIZE).map_err(|e| broken("mapping a heap", &e))?,
+            stacks_taken: AtomicUsize::new(0),
             source: source(HUGE).map_err(|e| broken("mapping the source buffer", &e))?,
             plain_file,
             plain_tag,
@@ -72,6 +86,22 @@ impl Stage {
             }
             Err(e) => Err(Stop::Broken(format!("UFFDIO_API with features {features:#x}: {e:?}"))),
         }
+    }
+
+    /// Gives this process, which was forked for one case, a heap of its own; see [`bump`].
+    pub fn enter_case(&self) {
+        // SAFETY: the range is mapped, never touched by the parent, and this process's alone.
+        unsafe { bump::enter(self.heap.start) }
+    }
+
+    /// A stack for a thread of this case.
+    pub fn take_stack(&self) -> Result<Range, Stop> {
+        let n = self.stacks_taken.fetch_add(1, Ordering::Relaxed);
+        let stack = Range { start: self.stacks.start + n * STACK, len: STACK };
+        if stack.end() > self.stacks.end() {
+            return Err(Stop::Broken(format!("a case has more than {STACKS} threads")));
+        }
+        Ok(stack)
     }
 
     /// Address of a readable buffer of two huge pages, made by the case that needs it.
@@ -130,6 +160,14 @@ fn block_signals() -> nix::Result<()> {
         set.remove(signal);
     }
     set.thread_set_mask()
+}
+
+/// Private memory that this process never touches, so that children get it empty and cheaply.
+fn untouched(len: usize) -> nix::Result<Range> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a fresh mapping at an address that the kernel chooses; never unmapped.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), len, RW, flags, -1, 0) };
+    if at == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(Range { start: at as usize, len }) }
 }
 
 /// A shared mapping, so that fork does not copy its page tables.

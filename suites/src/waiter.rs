@@ -4,11 +4,12 @@
 //! from "woken and parked again" by the context's queue and the thread's switch counters. Where
 //! the two disagree the case is broken; nothing is ever concluded from time.
 
-use crate::abi::Uffd;
-use crate::evidence::{self, Thread};
+use crate::abi::{Range, Uffd};
+use crate::evidence::{QueueFile, Thread, ThreadFile};
 use crate::memory::tag;
 use crate::outcome::Stop;
 use crate::point::Waiter as Kind;
+use crate::stage::Stage;
 use crate::touch::{self, Signal};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,9 +19,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
-
-/// Stack of a waiter thread, in bytes; it is allocated before anything happens to a mapping.
-const STACK: usize = 64 * 1024;
 
 /// How an access ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +96,7 @@ pub fn letter(value: u64) -> char {
 struct Shared {
     kind: Kind,
     address: usize,
-    pipe: (OwnedFd, OwnedFd),
+    pipe: Option<(OwnedFd, OwnedFd)>,
     tid: AtomicI32,
     access: OnceLock<Access>,
     done: EventFd,
@@ -109,31 +107,45 @@ struct Shared {
 pub struct Waiter {
     shared: &'static Shared,
     patience: Duration,
+    thread: Option<ThreadFile>,
     parked: Option<Thread>,
 }
 
 impl Waiter {
     /// Starts a thread that accesses `address` in the way of `kind`, which is not [`Kind::None`].
-    /// It lives until the process ends. `patience` bounds every later wait for it.
-    pub fn start(kind: Kind, address: usize, patience: Duration) -> Result<Self, Stop> {
+    /// It lives until the process ends, on a stack that was there before any mapping changes.
+    pub fn start(stage: &Stage, kind: Kind, address: usize) -> Result<Self, Stop> {
         let fail = |what: &str, e: Errno| Stop::Broken(format!("{what} for the waiter: {e:?}"));
-        let pipe = nix::unistd::pipe().map_err(|e| fail("a pipe", e))?;
-        if kind == Kind::SysRead {
-            nix::unistd::write(&pipe.1, &tag::WROTE.to_ne_bytes()).map_err(|e| fail("write", e))?;
-        }
+        let pipe = if kind.in_kernel() {
+            let pipe = nix::unistd::pipe().map_err(|e| fail("a pipe", e))?;
+            if kind == Kind::SysRead {
+                let data = tag::WROTE.to_ne_bytes();
+                nix::unistd::write(&pipe.1, &data).map_err(|e| fail("write", e))?;
+            }
+            Some(pipe)
+        } else {
+            None
+        };
         let done =
             EventFd::from_flags(EfdFlags::EFD_NONBLOCK).map_err(|e| fail("an eventfd", e))?;
         let (tid, access) = (AtomicI32::new(0), OnceLock::new());
         let shared: &'static Shared =
             Box::leak(Box::new(Shared { kind, address, pipe, tid, access, done }));
-        spawn(shared).map_err(|e| fail("a thread", e))?;
-        Ok(Self { shared, patience, parked: None })
+        let stack = stage.take_stack()?;
+        spawn(shared, stack).map_err(|e| fail("a thread", e))?;
+        Ok(Self { shared, patience: stage.patience, thread: None, parked: None })
     }
 
     /// Starts a thread that must park in a fault, and proves that it has.
-    pub fn park(kind: Kind, address: usize, uffd: &Uffd, patience: Duration) -> Result<Self, Stop> {
-        let mut waiter = Self::start(kind, address, patience)?;
-        match waiter.settle(uffd)? {
+    pub fn park(
+        stage: &Stage,
+        kind: Kind,
+        address: usize,
+        uffd: &Uffd,
+        queue: &QueueFile,
+    ) -> Result<Self, Stop> {
+        let mut waiter = Self::start(stage, kind, address)?;
+        match waiter.settle(uffd, queue)? {
             Fate::Again => Ok(waiter),
             Fate::Ended(Access::Failed(Errno::EFAULT)) if kind.in_kernel() => Err(Stop::Denied(
                 "kernel-mode faults fail with EFAULT on a user-mode-only userfaultfd: needs \
@@ -145,7 +157,7 @@ impl Waiter {
     }
 
     /// Waits until the thread has either parked with an unread message or ended.
-    pub fn settle(&mut self, uffd: &Uffd) -> Result<Fate, Stop> {
+    pub fn settle(&mut self, uffd: &Uffd, queue: &QueueFile) -> Result<Fate, Stop> {
         let deadline = Instant::now() + self.patience;
         let mut fds = [
             PollFd::new(uffd.as_fd(), PollFlags::POLLIN),
@@ -165,42 +177,47 @@ impl Waiter {
             return Err(Stop::Broken(format!("poll says {ready:?} of the userfaultfd")));
         }
         // The message is queued before the thread is off the CPU.
-        let tid = self.shared.tid.load(Ordering::Acquire);
-        while !evidence::is_off_cpu(tid)? {
+        let thread = match self.thread.take() {
+            Some(thread) => thread,
+            None => ThreadFile::open(self.shared.tid.load(Ordering::Acquire))?,
+        };
+        while !thread.is_off_cpu()? {
             if Instant::now() > deadline {
                 return Err(Stop::Hang("the waiter queued a message and never slept".into()));
             }
             std::thread::yield_now();
         }
-        let queue = evidence::queue(uffd)?;
-        let thread = evidence::thread(tid)?;
-        if queue.pending == 0 || !thread.sleeps() {
-            return Err(Stop::Broken(format!("parked waiter: queue {queue}, thread {thread:?}")));
+        let (waiters, state) = (queue.read()?, thread.read()?);
+        if waiters.pending == 0 || !state.sleeps() {
+            return Err(Stop::Broken(format!("parked waiter: queue {waiters}, thread {state:?}")));
         }
-        self.parked = Some(thread);
+        self.parked = Some(state);
+        self.thread = Some(thread);
         Ok(Fate::Again)
     }
 
     /// One look at what became of the parked thread. Only if it was woken is it waited for, until
     /// it has ended or parked again.
-    pub fn look(&mut self, uffd: &Uffd) -> Result<Fate, Stop> {
-        let queue = evidence::queue(uffd)?;
-        if queue.total == 0 {
-            return self.settle(uffd);
+    pub fn look(&mut self, uffd: &Uffd, queue: &QueueFile) -> Result<Fate, Stop> {
+        let waiters = queue.read()?;
+        if waiters.total == 0 {
+            return self.settle(uffd, queue);
         }
-        let before = self.parked.ok_or_else(|| Stop::Broken("looked before it parked".into()))?;
-        let now = evidence::thread(self.shared.tid.load(Ordering::Acquire))?;
+        let (Some(before), Some(thread)) = (self.parked, &self.thread) else {
+            return Err(Stop::Broken("looked at a waiter that has not parked".into()));
+        };
+        let now = thread.read()?;
         let ran = now.switches != before.switches || !now.sleeps();
         if !ran {
             return Ok(Fate::Asleep);
         }
-        if queue.pending == 0 {
+        if waiters.pending == 0 {
             return Err(Stop::Broken(format!(
-                "fdinfo says that the waiter was not woken ({queue}), /proc that it ran \
+                "fdinfo says that the waiter was not woken ({waiters}), /proc that it ran \
                  ({before:?}, now {now:?})"
             )));
         }
-        self.settle(uffd)
+        self.settle(uffd, queue)
     }
 
     /// What became of the thread once its context is gone and it can't park any more.
@@ -220,17 +237,15 @@ impl Waiter {
     }
 }
 
-fn spawn(shared: &'static Shared) -> Result<(), Errno> {
-    let stack: &'static mut [u8] = vec![0; STACK + 64].leak();
+fn spawn(shared: &'static Shared, stack: Range) -> Result<(), Errno> {
     let check = |ret: i32| if ret == 0 { Ok(()) } else { Err(Errno::from_raw(ret)) };
-    // SAFETY: the attribute object is initialised before use; the stack is leaked, so it outlives
-    // the thread; `run` gets a pointer to data that lives for ever.
+    // SAFETY: the attribute object is initialised before use; nobody else uses the stack, which
+    // is never unmapped; `run` gets a pointer to data that lives for ever.
     unsafe {
         let mut attr: libc::pthread_attr_t = std::mem::zeroed();
         check(libc::pthread_attr_init(&raw mut attr))?;
-        let base = stack.as_mut_ptr();
-        let aligned = base.add(base.align_offset(64));
-        check(libc::pthread_attr_setstack(&raw mut attr, aligned.cast(), STACK))?;
+        let base = stack.start as *mut libc::c_void;
+        check(libc::pthread_attr_setstack(&raw mut attr, base, stack.len))?;
         let mut thread = 0;
         let argument = std::ptr::from_ref(shared).cast_mut().cast();
         check(libc::pthread_create(&raw mut thread, &raw const attr, run, argument))
@@ -250,20 +265,19 @@ extern "C" fn run(argument: *mut libc::c_void) -> *mut libc::c_void {
 
 fn access(shared: &Shared) -> Access {
     let Shared { kind, address, pipe, .. } = shared;
-    match kind {
-        Kind::None => Access::Ran(None),
-        Kind::UserRead => {
+    match (kind, pipe) {
+        (Kind::UserRead, _) => {
             touch::load(*address).map_or_else(Access::Signal, |v| Access::Ran(Some(v)))
         }
-        Kind::UserWrite => {
+        (Kind::UserWrite, _) => {
             touch::store(*address, tag::WROTE).map_or_else(Access::Signal, |()| Access::Ran(None))
         }
-        Kind::SysRead => {
+        (Kind::SysRead, Some(pipe)) => {
             // SAFETY: the kernel checks the buffer; it lies in the arena, where Rust keeps nothing.
             let n = unsafe { libc::read(pipe.0.as_raw_fd(), *address as *mut _, 8) };
             if n < 0 { Access::Failed(Errno::last()) } else { Access::Ran(None) }
         }
-        Kind::SysWrite => {
+        (Kind::SysWrite, Some(pipe)) => {
             // SAFETY: as above; the kernel only reads.
             let n = unsafe { libc::write(pipe.1.as_raw_fd(), *address as *const _, 8) };
             if n < 0 {
@@ -275,5 +289,6 @@ fn access(shared: &Shared) -> Access {
                 Err(e) => Access::Failed(e),
             }
         }
+        (Kind::None | Kind::SysRead | Kind::SysWrite, _) => Access::Ran(None),
     }
 }

@@ -7,7 +7,6 @@ use crate::vm::guest::Agent;
 use crate::vm::{self, Event, Options, Plan, SessionReport};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use uffd_results::{Cases, End, Facts, Outcome, Record, SCHEMA};
@@ -156,8 +155,7 @@ pub(super) fn agent(plan: &Plan) -> Agent<'static> {
         deadline: Duration::from_secs(number("deadline").unwrap_or(30).into()),
         repeat: number("repeat").unwrap_or(1),
     };
-    let all = uffd_suites::cases().into_iter().chain(uffd_suites::hidden_cases());
-    let cases: HashMap<String, Case> = all.map(|case| (case.id(), case)).collect();
+    let cases = known(&plan.cases);
     let runner = Runner::new(limits.deadline);
     let (mut uffd, mut uffd_features) = ("none".to_owned(), Vec::new());
     if let Ok(runner) = &runner {
@@ -165,10 +163,24 @@ pub(super) fn agent(plan: &Plan) -> Agent<'static> {
         stage.way.as_ref().map_or("none", |way| way.word()).clone_into(&mut uffd);
         uffd_features = feature_names(stage.features);
     }
-    let run = move |_: usize, id: &str| match (&runner, cases.get(id)) {
-        (Ok(runner), Some(case)) => runner.run_repeated(case, limits.repeat),
+    let run = move |index: usize, _: &str| match (&runner, cases.get(index)) {
+        (Ok(runner), Some(Some(case))) => runner.run_repeated(case, limits.repeat),
         (Err(e), _) => Outcome::ended(End::Broken, format!("preparing: {e}"), Facts::new()),
-        (_, None) => Outcome::ended(End::Broken, "the guest does not know the case", Facts::new()),
+        (_, _) => Outcome::ended(End::Broken, "the guest does not know the case", Facts::new()),
     };
     Agent { suite: report::suite(), uffd, uffd_features, run: Box::new(run) }
+}
+
+/// The cases with these ids. The plan has the order of the registry, so one walk finds most; what is
+/// left behind in this process is small, since it forks for every case.
+fn known(ids: &[String]) -> Vec<Option<Case>> {
+    let mut all = uffd_suites::cases().into_iter().chain(uffd_suites::hidden_cases());
+    let find = |id: &String| {
+        let again = || {
+            let mut all = uffd_suites::cases().into_iter().chain(uffd_suites::hidden_cases());
+            all.find(|case| case.id() == *id)
+        };
+        all.find(|case| case.id() == *id).or_else(again)
+    };
+    ids.iter().map(find).collect()
 }

@@ -30,7 +30,7 @@ pub(super) fn find(records: &[Record], cases: &[Case]) -> Vec<Change> {
                 changes.push(Change { probe: probe.clone(), fact, values, cases: Vec::new() });
                 changes.len() - 1
             });
-            changes[at].cases.push(case.axes.clone());
+            changes[at].cases.push(case.axes());
         }
     }
     changes

@@ -82,6 +82,7 @@ impl Runner {
 
     fn be_child(&self, case: &Case) -> ! {
         let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+        self.stage.enter_case();
         let mut sink = &self.slate;
         let ran =
             catch_unwind(AssertUnwindSafe(|| case.run(&self.stage, &mut Seen::new(&mut sink))));
