@@ -5,7 +5,9 @@
 
 use crate::expect::Expected;
 use crate::memory::{HUGE, PAGE};
-use crate::point::{Backing, Change, GROWN, Msg, Op, Over, PAGES, Point, Remap, SHRUNK, Waiter};
+use crate::point::{
+    Backing, Change, Discard, GROWN, Msg, Op, Over, PAGES, Point, Remap, SHRUNK, Waiter,
+};
 use uffd_results::KernelVersion;
 
 /// Sources, so that each stands once.
@@ -53,6 +55,8 @@ pub mod source {
     /// A refused mremap has still unmapped.
     pub const MREMAP_UNMAPS: &str = "mremap_to() in mm/mremap.c unmaps the target, and the tail that \
         is cut off, before it looks at the kind of mapping";
+    /// Discarding hugetlb pages.
+    pub const DONTNEED_HUGE: &str = "commit 90e7e7f5ef3f (5.18): MADV_DONTNEED works on hugetlb";
     /// MREMAP_DONTUNMAP.
     pub const DONTUNMAP: &str = "mremap(2), MREMAP_DONTUNMAP (5.7 for private anonymous memory, \
         commit a4609387859f (5.13) for others): the old range stays mapped and registered, without its pages";
@@ -94,6 +98,10 @@ fn change(point: Point, kernel: KernelVersion) -> (&'static str, &'static str) {
         }
         Change::Mremap(Remap::DontUnmap) => ("0", source::DONTUNMAP),
         Change::Mremap(_) => ("0", source::MREMAP),
+        Change::Discard(Discard::DontNeed) if point.backing.is_huge() && before(5, 18) => {
+            ("EINVAL", source::DONTNEED_HUGE)
+        }
+        Change::Discard(_) => ("0", "madvise(2), fallocate(2)"),
         _ => ("0", "mmap(2)"),
     }
 }
@@ -294,8 +302,7 @@ fn act(point: Point, ground: &[Ground]) -> Acted {
 }
 
 /// Backings whose memory a discard of this kind can concern at all.
-pub fn can_discard(backing: Backing, how: crate::point::Discard) -> bool {
-    use crate::point::Discard;
+pub fn can_discard(backing: Backing, how: Discard) -> bool {
     match how {
         Discard::DontNeed => true,
         Discard::Remove => {

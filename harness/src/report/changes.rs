@@ -1,15 +1,15 @@
 //! What differs between recorded kernels: facts whose value is not the same on all of them.
 
 use super::series;
-use std::collections::{BTreeMap, BTreeSet};
-use uffd_results::{End, Record};
+use std::collections::{BTreeSet, HashMap};
+use uffd_results::{End, Outcome, Record};
 use uffd_suites::probe::Case;
 
-/// A fact that changes in the same way in several cases of one probe.
+/// A fact that changes in the same way in several cases.
 #[derive(Debug)]
 pub(super) struct Change {
-    /// The probe.
-    pub(super) probe: String,
+    /// The probes of the cases.
+    pub(super) probes: Vec<String>,
     /// The fact; `end` for cases that ended in different ways.
     pub(super) fact: String,
     /// Its value on each kernel, in the order of the records.
@@ -21,48 +21,49 @@ pub(super) struct Change {
 /// All changes, in the order of the cases.
 pub(super) fn find(records: &[Record], cases: &[Case]) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
-    let mut place: BTreeMap<(String, String, Vec<Option<String>>), usize> = BTreeMap::new();
+    let mut place: HashMap<(String, Vec<Option<String>>), usize> = HashMap::new();
     for case in cases {
         let probe = case.probe.to_string();
         for (fact, values) in varying(records, &case.id()) {
-            let key = (probe.clone(), fact.clone(), values.clone());
-            let at = *place.entry(key).or_insert_with(|| {
-                changes.push(Change { probe: probe.clone(), fact, values, cases: Vec::new() });
+            let at = *place.entry((fact.clone(), values.clone())).or_insert_with(|| {
+                changes.push(Change { probes: Vec::new(), fact, values, cases: Vec::new() });
                 changes.len() - 1
             });
             changes[at].cases.push(case.axes());
+            if !changes[at].probes.contains(&probe) {
+                changes[at].probes.push(probe.clone());
+            }
         }
     }
     changes
 }
 
-/// The facts of a case that are not the same on all kernels that were asked it.
+/// The facts of a case in which two neighbouring kernels part ways: facts stand in the order of
+/// cause and effect, so only the first that differs between two kernels is named.
 fn varying(records: &[Record], id: &str) -> Vec<(String, Vec<Option<String>>)> {
-    let outcomes: Vec<_> = records.iter().map(|record| record.cases.get(id)).collect();
-    let ends: Vec<_> = outcomes.iter().map(|o| o.map(|o| o.end.word().to_owned())).collect();
-    if differ(&ends) {
-        return vec![("end".to_owned(), ends)];
-    }
+    let outcomes: Vec<Option<&Outcome>> = records.iter().map(|r| r.cases.get(id)).collect();
+    let asked: Vec<&Outcome> = outcomes.iter().copied().flatten().collect();
     let mut names: Vec<String> = Vec::new();
-    for fact in outcomes.iter().flatten().flat_map(|outcome| outcome.facts.iter()) {
-        if !names.iter().any(|name| *name == fact.name) {
-            names.push(fact.name.to_string());
+    for pair in asked.windows(2) {
+        if let Some(name) = first_difference(pair[0], pair[1]).filter(|name| !names.contains(name))
+        {
+            names.push(name);
         }
     }
-    names
-        .into_iter()
-        .map(|name| {
-            let value =
-                |o: &uffd_results::Outcome| o.facts.get(&name).unwrap_or("(none)").to_owned();
-            let values: Vec<_> = outcomes.iter().map(|o| o.map(value)).collect();
-            (name, values)
-        })
-        .filter(|(_, values)| differ(values))
-        .collect()
+    let value = |outcome: &Outcome, name: &str| {
+        let word = if name == "end" { Some(outcome.end.word()) } else { outcome.facts.get(name) };
+        word.unwrap_or("(none)").to_owned()
+    };
+    let values = |name: &str| outcomes.iter().map(|o| o.map(|o| value(o, name))).collect();
+    names.into_iter().map(|name| (name.clone(), values(&name))).collect()
 }
 
-fn differ(values: &[Option<String>]) -> bool {
-    values.iter().flatten().collect::<BTreeSet<_>>().len() > 1
+fn first_difference(a: &Outcome, b: &Outcome) -> Option<String> {
+    if a.end != b.end {
+        return Some("end".to_owned());
+    }
+    let names = a.facts.iter().chain(b.facts.iter()).map(|fact| &fact.name);
+    names.into_iter().find(|name| a.facts.get(name) != b.facts.get(name)).map(ToString::to_string)
 }
 
 impl Change {
@@ -82,6 +83,11 @@ impl Change {
             format!("{} on {span}", series::code(value))
         });
         runs.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The probes, as code.
+    pub(super) fn probes(&self) -> String {
+        self.probes.iter().map(|probe| series::code(probe)).collect::<Vec<_>>().join(" ")
     }
 
     /// Which cases: their number and the values of their axes.

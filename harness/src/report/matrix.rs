@@ -49,7 +49,8 @@ pub fn markdown(records: &[Record]) -> Result<String> {
     out += "\n## What differs between kernels\n\n";
     out += &differences(records, &changes);
     out += "\n## Statements\n\nStatements whose facts differ between kernels come first.\n\n";
-    let marked: HashSet<&str> = changes.iter().map(|change| change.probe.as_str()).collect();
+    let marked: HashSet<&str> =
+        changes.iter().flat_map(|change| change.probes.iter().map(String::as_str)).collect();
     out += &statements(&cases, &columns, &marked);
     out += "\n## Kernels\n\n";
     out += &kernels(records);
@@ -61,21 +62,24 @@ fn differences(records: &[Record], changes: &[changes::Change]) -> String {
     if changes.is_empty() && skips.is_empty() {
         return "Nothing: every kernel gave the same answers.\n".to_owned();
     }
-    let names = ["probe", "fact", "values", "cases"].map(str::to_owned).into();
-    let mut out = series::head(names);
+    let mut out = String::from(
+        "Where two neighbouring kernels part ways, the first fact that differs is named; what follows \
+         from it is not. `(none)` is a fact that was not observed.\n\n",
+    );
+    out += &series::head(["fact", "values", "probes", "cases"].map(str::to_owned).into());
     for change in changes {
         out += &series::row([
-            format!("`{}`", change.probe),
             format!("`{}`", change.fact),
             change.timeline(records),
+            change.probes(),
             change.cases(),
         ]);
     }
     for change in skips {
         out += &series::row([
-            format!("`{}`", change.probe),
             "could not be asked everywhere".to_owned(),
             change.timeline(records),
+            change.probes(),
             change.cases(),
         ]);
     }
