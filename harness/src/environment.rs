@@ -6,15 +6,13 @@ use uffd_results::{Environment, Kernel, KernelVersion, VersionError};
 use uffd_suites::abi::newer::feature_names;
 use uffd_suites::stage::Stage;
 
-/// Files whose content facts can depend on; missing ones are left out.
-const SETTINGS: [&str; 7] = [
-    "/proc/sys/vm/unprivileged_userfaultfd",
-    "/proc/sys/vm/overcommit_memory",
-    "/proc/sys/vm/max_map_count",
-    "/proc/sys/vm/nr_hugepages",
-    "/proc/sys/vm/memory_failure_early_kill",
-    "/sys/kernel/mm/transparent_hugepage/enabled",
-    "/sys/kernel/mm/transparent_hugepage/shmem_enabled",
+/// Settings that facts can depend on: the name in records, and the file. Missing ones are left out.
+const SETTINGS: [(&str, &str); 5] = [
+    ("vm.unprivileged_userfaultfd", "/proc/sys/vm/unprivileged_userfaultfd"),
+    ("vm.overcommit_memory", "/proc/sys/vm/overcommit_memory"),
+    ("vm.max_map_count", "/proc/sys/vm/max_map_count"),
+    ("transparent_hugepage.enabled", "/sys/kernel/mm/transparent_hugepage/enabled"),
+    ("transparent_hugepage.shmem_enabled", "/sys/kernel/mm/transparent_hugepage/shmem_enabled"),
 ];
 
 /// What `uname(2)` says: release, version, machine.
@@ -67,28 +65,42 @@ impl Uname {
     }
 }
 
-/// The environment of this process.
-pub fn environment(stage: &Stage, accelerator: &str) -> Environment {
+/// The environment of this process, which prepared `stage` if it could. `memory_mib` is the machine's memory
+/// where it is known better than the kernel says.
+pub fn environment(
+    stage: Option<&Stage>,
+    accelerator: &str,
+    memory_mib: Option<u64>,
+) -> Environment {
     let read = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-    let settings = SETTINGS.iter().filter_map(|path| Some(((*path).to_owned(), read(path)?)));
+    let setting = |(name, path): &(&str, &str)| {
+        read(path).map(|text| ((*name).to_owned(), chosen(&text).to_owned()))
+    };
     let pool = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
-    let memory = read("/proc/meminfo").and_then(|text| memory_mib(&text));
+    let memory = || read("/proc/meminfo").and_then(|text| memory_of(&text));
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let way = stage.and_then(|stage| stage.way.as_ref().ok());
     let page_size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
     Environment {
         accelerator: accelerator.to_owned(),
         cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
-        memory_mib: memory.unwrap_or(0),
+        memory_mib: memory_mib.or_else(memory).unwrap_or(0),
         page_size: page_size.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
         huge_pages_2m: read(pool).and_then(|n| n.parse().ok()).unwrap_or(0),
-        uffd: stage.way.as_ref().map_or("none", |way| way.word()).to_owned(),
-        uffd_features: feature_names(stage.features),
-        sysctls: settings.collect(),
+        uffd: way.map_or("none", |way| way.word()).to_owned(),
+        uffd_features: feature_names(stage.map_or(0, |stage| stage.features)),
+        sysctls: SETTINGS.iter().filter_map(setting).collect(),
     }
 }
 
+/// Of `always [madvise] never` the word in brackets; any other text as it is.
+fn chosen(text: &str) -> &str {
+    let bracketed = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    bracketed.map_or(text, |(word, _)| word)
+}
+
 /// `MemTotal` in MiB, rounded to 64 so that the same machine gives the same record.
-fn memory_mib(meminfo: &str) -> Option<u64> {
+fn memory_of(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some((kib / 1024).next_multiple_of(64))
@@ -113,8 +125,16 @@ mod tests {
         assert_eq!(uname.upstream().expect("a version").to_string(), upstream);
     }
 
+    #[rstest]
+    #[case("always [madvise] never", "madvise")]
+    #[case("1", "1")]
+    #[case("", "")]
+    fn the_chosen_word_is_taken(#[case] text: &str, #[case] word: &str) {
+        assert_eq!(chosen(text), word);
+    }
+
     #[test]
     fn memory_is_read() {
-        assert_eq!(memory_mib("MemTotal:         973028 kB\nMemFree: 1 kB\n"), Some(960));
+        assert_eq!(memory_of("MemTotal:         973028 kB\nMemFree: 1 kB\n"), Some(960));
     }
 }

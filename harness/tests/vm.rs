@@ -7,8 +7,9 @@ use nix::sys::statfs::statfs;
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use uffd_harness::vm::accel::Choice;
+use std::time::{Duration, Instant};
+use uffd_harness::environment::environment;
+use uffd_harness::vm::accel::{self, Choice};
 use uffd_harness::vm::guest::{self, Agent};
 use uffd_harness::vm::{Event, Limits, Options, Plan, SessionReport, run_vm};
 use uffd_results::{End, Facts, Outcome, Suite};
@@ -18,8 +19,10 @@ fn main() {
         guest::main(agent);
     }
     let kernel = std::env::var_os("UFFD_TEST_KERNEL").map(PathBuf::from);
-    let tests: [(&str, Test); 5] = [
+    let tests: [(&str, Test); 7] = [
         ("an_empty_plan_ends", an_empty_plan_ends),
+        ("the_accelerator_is_the_proved_one", the_accelerator_is_the_proved_one),
+        ("without_pci_the_serial_port_serves", without_pci_the_serial_port_serves),
         ("cases_run_in_order_on_ramfs", cases_run_in_order_on_ramfs),
         ("a_thousand_cases_of_each_kind", a_thousand_cases_of_each_kind),
         ("a_kernel_that_goes_down_costs_one_case", a_kernel_that_goes_down_costs_one_case),
@@ -48,8 +51,7 @@ fn agent(plan: &Plan) -> Agent<'static> {
     let setting = plan.setting("greeting").unwrap_or("none").to_owned();
     Agent {
         suite: Suite { version: "0".into(), revision: "test".into() },
-        uffd: "syscall".into(),
-        uffd_features: vec!["EVENT_FORK".into()],
+        environment: environment(None, plan.setting("accelerator").unwrap_or_default(), None),
         run: Box::new(move |index, id| case(index, id, &setting)),
     }
 }
@@ -153,9 +155,24 @@ fn an_empty_plan_ends(kernel: &Path) -> Result<(), Failed> {
     let report = run(kernel, &[], &options())?;
     let environment = &report.hello.environment;
     let as_given = environment.accelerator == "tcg"
-        && (environment.cpus, environment.memory_mib, environment.huge_pages_2m) == (1, 1024, 64);
+        && (environment.cpus, environment.memory_mib, environment.huge_pages_2m) == (1, 1024, 16);
     eprintln!("{:?}", report.hello);
     expect(report.outcomes.is_empty() && report.gave_up.is_none() && as_given, &report)
+}
+
+fn the_accelerator_is_the_proved_one(kernel: &Path) -> Result<(), Failed> {
+    let options = Options { accelerator: Choice::Auto, ..options() };
+    let started = Instant::now();
+    let chosen = accel::choose(kernel, &options)?;
+    eprintln!("{} after {:?}: {}", chosen.word(), started.elapsed(), chosen.why);
+    let report = run(kernel, &["nothing"], &options)?;
+    expect(report.hello.environment.accelerator == chosen.word(), &report)
+}
+
+fn without_pci_the_serial_port_serves(kernel: &Path) -> Result<(), Failed> {
+    let options = Options { append: vec!["pci=off".into()], ..options() };
+    let report = run(kernel, &["nothing"; 100], &options)?;
+    expect(ends(&report) == [End::Done; 100] && report.lost.is_empty(), &report)
 }
 
 fn cases_run_in_order_on_ramfs(kernel: &Path) -> Result<(), Failed> {

@@ -102,7 +102,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 for waiter in waiters {
                     let point =
                         Point { backing: *backing, change, waiter: *waiter, msg: Msg::Read, op };
-                    let by_default = is_default(*backing, *waiter);
+                    let by_default = is_default(point);
                     cases.push(Case::claim(probe, point, claim, by_default));
                 }
             }
@@ -113,10 +113,16 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// QEMU's RAM blocks are anonymous memory, shared memfds or shared hugetlbfs.
-fn is_default(backing: Backing, waiter: Waiter) -> bool {
-    match backing {
+fn is_default(point: Point) -> bool {
+    match point.backing {
         Backing::Anon | Backing::Shmem => true,
-        Backing::HugetlbShared => waiter != Waiter::SysWrite,
+        Backing::HugetlbShared => {
+            let remapped = matches!(
+                point.change,
+                Change::Munmap(_) | Change::MmapOver(_, Over::Same) | Change::Discard(_)
+            );
+            remapped && point.waiter != Waiter::SysWrite
+        }
         _ => false,
     }
 }

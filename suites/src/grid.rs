@@ -1,7 +1,7 @@
 //! Which points of the grid are asked: all of them, and the ones that are asked by default.
 //!
 //! By default the two backings that migration programs use most meet every waiter, the others one
-//! in user mode and one in kernel mode; the outer parts of a block meet one waiter each.
+//! in user mode and one in kernel mode, hugetlb one; the outer parts of a block meet one waiter.
 
 use crate::point::{Backing, Change, Msg, Op, Over, Part, Point, Remap, Waiter};
 use crate::probe::{Case, Probe};
@@ -59,7 +59,9 @@ fn is_default(point: Point) -> bool {
     let plain = (waiter, msg) == (Waiter::UserRead, Msg::Read);
     match change {
         Change::Munmap(Part::Head | Part::Tail)
-        | Change::MmapOver(Part::Head | Part::Tail, Over::Anon) => return plain,
+        | Change::MmapOver(Part::Head | Part::Tail, Over::Anon) => {
+            return plain && !backing.is_huge();
+        }
         Change::MmapOver(Part::Head | Part::Tail, _) => return false,
         _ => {}
     }
@@ -68,8 +70,17 @@ fn is_default(point: Point) -> bool {
         Backing::Private | Backing::SharedAnon => {
             plain || (waiter, msg) == (Waiter::SysWrite, Msg::Unread)
         }
-        Backing::HugetlbShared | Backing::HugetlbPrivate => {
-            matches!((waiter, msg), (Waiter::UserWrite, Msg::Read) | (Waiter::SysRead, Msg::Unread))
+        // Their pages take a hundred times as long to clear and copy.
+        Backing::HugetlbShared => plain && !matches!(change, Change::MmapOver(Part::Whole, _)),
+        Backing::HugetlbPrivate => {
+            (waiter, msg) == (Waiter::SysRead, Msg::Unread)
+                && matches!(
+                    change,
+                    Change::None
+                        | Change::Munmap(_)
+                        | Change::MmapOver(Part::Middle, Over::Anon)
+                        | Change::Mremap(_)
+                )
         }
     }
 }

@@ -74,7 +74,8 @@ fn here(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
 fn in_child_environment() -> Result<uffd_results::Environment> {
     let text = crate::runner::in_child(|| {
         let runner = Runner::new(std::time::Duration::from_secs(30)).map_err(|e| e.to_string())?;
-        serde_json::to_string(&environment(runner.stage(), "native")).map_err(|e| e.to_string())
+        serde_json::to_string(&environment(Some(runner.stage()), "native", None))
+            .map_err(|e| e.to_string())
     })?;
     serde_json::from_str(&text).context("reading the environment of the cases")
 }

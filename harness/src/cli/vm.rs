@@ -1,6 +1,7 @@
 //! What `run` and `sweep` share: choosing kernels and asking one in a VM.
 
 use super::{CaseArgs, report};
+use crate::environment::environment;
 use crate::kernels::{self, Cache, Image, Lock};
 use crate::runner::{Limits, Runner};
 use crate::vm::guest::Agent;
@@ -10,7 +11,6 @@ use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 use uffd_results::{Cases, End, Facts, Outcome, Record, SCHEMA};
-use uffd_suites::abi::newer::feature_names;
 use uffd_suites::probe::Case;
 
 /// Which kernels to ask.
@@ -157,18 +157,16 @@ pub(super) fn agent(plan: &Plan) -> Agent<'static> {
     };
     let cases = known(&plan.cases);
     let runner = Runner::new(limits.deadline);
-    let (mut uffd, mut uffd_features) = ("none".to_owned(), Vec::new());
-    if let Ok(runner) = &runner {
-        let stage = runner.stage();
-        stage.way.as_ref().map_or("none", |way| way.word()).clone_into(&mut uffd);
-        uffd_features = feature_names(stage.features);
-    }
+    let accelerator = plan.setting("accelerator").unwrap_or_default();
+    let memory = plan.setting("memory-mib").and_then(|n| n.parse().ok());
+    let stage = runner.as_ref().ok().map(Runner::stage);
+    let environment = environment(stage, accelerator, memory);
     let run = move |index: usize, _: &str| match (&runner, cases.get(index)) {
         (Ok(runner), Some(Some(case))) => runner.run_repeated(case, limits.repeat),
         (Err(e), _) => Outcome::ended(End::Broken, format!("preparing: {e}"), Facts::new()),
         (_, _) => Outcome::ended(End::Broken, "the guest does not know the case", Facts::new()),
     };
-    Agent { suite: report::suite(), uffd, uffd_features, run: Box::new(run) }
+    Agent { suite: report::suite(), environment, run: Box::new(run) }
 }
 
 /// The cases with these ids. The plan has the order of the registry, so one walk finds most; what is

@@ -39,7 +39,8 @@ impl Accelerator {
         if self.kvm { "kvm" } else { "tcg" }
     }
 
-    /// The CPU model.
+    /// The CPU model. Emulated boots fail more often with `max`; where KVM can't pass the host's CPU
+    /// on, QEMU says so at once, while with a model a kernel may hang until the deadline.
     pub(super) fn cpu(&self) -> &'static str {
         if self.kvm { "host" } else { "qemu64" }
     }

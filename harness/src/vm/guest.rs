@@ -1,7 +1,5 @@
 //! The guest's side: this program as PID 1 of a VM.
 
-mod facts;
-
 use super::frame::{self, Hello, Message};
 use super::initramfs::PLAN;
 use super::plan::Plan;
@@ -15,7 +13,7 @@ use std::any::Any;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use uffd_results::{End, Facts, Outcome, Suite};
+use uffd_results::{End, Environment, Facts, Outcome, Suite};
 
 /// Whether this process is PID 1 of a VM of ours. To be asked first of all in `main`.
 pub fn is_guest() -> bool {
@@ -32,10 +30,8 @@ pub type Run<'a> = Box<dyn FnMut(usize, &str) -> Outcome + 'a>;
 pub struct Agent<'a> {
     /// Which questions this program asks.
     pub suite: Suite,
-    /// How userfaultfds are made here, in the words of [`uffd_results::Environment::uffd`].
-    pub uffd: String,
-    /// What `UFFDIO_API` offers.
-    pub uffd_features: Vec<String>,
+    /// Where the kernel is asked, read when /proc and /sys are there.
+    pub environment: Environment,
     /// Runs the cases.
     pub run: Run<'a>,
 }
@@ -81,9 +77,8 @@ fn work<'a, W: Write>(
     let text =
         std::fs::read_to_string(PLAN).map_err(|error| format!("can't read {PLAN}: {error}"))?;
     let plan = Plan::parse(&text).map_err(|why| format!("{PLAN} is no plan: {why}"))?;
-    facts::prepare();
-    let Agent { suite, uffd, uffd_features, mut run } = agent(&plan);
-    let environment = facts::environment(&plan, uffd, uffd_features);
+    prepare();
+    let Agent { suite, environment, mut run } = agent(&plan);
     let name = nix::sys::utsname::uname().map_err(|error| format!("uname failed: {error}"))?;
     let text = |s: &std::ffi::OsStr| s.to_string_lossy().into_owned();
     let hello = Hello {
@@ -96,6 +91,14 @@ fn work<'a, W: Write>(
     };
     sender.send(&Message::Hello(Box::new(hello)))?;
     serve(sender, &plan, &mut *run)
+}
+
+/// Makes settings. One that a kernel lacks stays away: records hold what it has then.
+fn prepare() {
+    // Warnings come to the console, where the host reads them; the boot itself was quiet.
+    let _ = std::fs::write("/proc/sys/kernel/printk", "5 4 1 7");
+    // Before 5.11 everybody might make userfaultfds that catch the kernel's faults; the same here.
+    let _ = std::fs::write("/proc/sys/vm/unprivileged_userfaultfd", "1");
 }
 
 /// Runs the cases in order; each start is out before its case begins.

@@ -5,8 +5,6 @@
 //! less a boot for 6.12 to 7.3 (of 2.9), 0.1 to 0.4 s for 5.10 and 6.1 (of 1.8). What can't be unpacked
 //! here is booted as it is.
 
-use std::io::Read;
-
 /// More than any kernel has: a broken image must not fill the memory.
 const LIMIT: usize = 512 << 20;
 
@@ -45,10 +43,7 @@ fn payload(image: &[u8]) -> Option<&[u8]> {
 }
 
 fn zstd(packed: &[u8], size: usize) -> Option<Vec<u8>> {
-    let mut kernel = Vec::with_capacity(size);
-    let decoder = ruzstd::decoding::StreamingDecoder::new(packed).ok()?;
-    decoder.take(size as u64 + 1).read_to_end(&mut kernel).ok()?;
-    Some(kernel)
+    zstd::bulk::decompress(packed, size).ok()
 }
 
 /// The kernel's flavour of LZ4: blocks with their lengths in front, each of 8 MiB unpacked.
@@ -144,8 +139,7 @@ mod tests {
     }
 
     fn zstd_payload(kernel: &[u8]) -> Vec<u8> {
-        let level = ruzstd::encoding::CompressionLevel::Fastest;
-        let mut packed = ruzstd::encoding::compress_to_vec(kernel, level);
+        let mut packed = zstd::bulk::compress(kernel, 1).expect("packed");
         packed.extend(u32::try_from(kernel.len()).expect("short").to_le_bytes());
         packed
     }

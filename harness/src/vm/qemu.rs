@@ -14,12 +14,12 @@ use super::wire;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 
 /// The program's usual name.
 const QEMU: &str = "qemu-system-x86_64";
@@ -28,7 +28,7 @@ const QEMU: &str = "qemu-system-x86_64";
 /// that is late under emulation; an oops ends the machine; the first file system is ramfs, so that a
 /// mapping of the program is one of a plain file. Other options that were tried (nokaslr, acpi=off,
 /// pci=off, mitigations=off, tsc=reliable, lsm=, audit=0, nowatchdog, another machine type) stay
-/// within the noise; huge pages cost nothing measurable to reserve.
+/// within the noise, and init_on_alloc=0 would make it another kernel than the one that is used.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 oops=panic no_timer_check \
                             cryptomgr.notests rootfstype=ramfs";
 
@@ -75,6 +75,13 @@ impl Files {
         self.directory.path().join(name)
     }
 
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, VmError> {
+        let path = self.path(name);
+        let written = std::fs::write(&path, bytes);
+        written.map_err(VmError::file(format!("writing {}", path.display())))?;
+        Ok(path)
+    }
+
     fn create(&self, name: &str) -> Result<File, VmError> {
         let path = self.path(name);
         let made = File::options().read(true).write(true).create(true).truncate(true).open(&path);
@@ -87,7 +94,7 @@ pub(super) struct Qemu<'a> {
     binary: PathBuf,
     image: &'a Path,
     /// The kernel unpacked, where that works.
-    unpacked: Option<NamedTempFile>,
+    unpacked: Option<Vec<u8>>,
     program: Program,
     accelerator: &'a Accelerator,
     options: &'a Options,
@@ -101,16 +108,13 @@ impl<'a> Qemu<'a> {
     ) -> Result<Self, VmError> {
         let bytes =
             std::fs::read(image).map_err(|error| VmError::Image(image.to_owned(), error))?;
-        let unpacked = image::unpacked(&bytes).map(|kernel| in_a_file(&kernel)).transpose()?;
+        let unpacked = image::unpacked(&bytes);
         let program = Program::load(options.program.as_deref())?;
         let binary = find(options.qemu.as_deref())?;
         Ok(Self { binary, image, unpacked, program, accelerator, options })
     }
 
-    fn command(&self, files: &Files, barren: u32) -> Command {
-        // A kernel that does not come up this way gets the way that firmware takes.
-        let unpacked = self.unpacked.as_ref().filter(|_| barren < 2);
-        let kernel = unpacked.map_or(self.image, NamedTempFile::path);
+    fn command(&self, files: &Files, kernel: &Path) -> Command {
         let Options { memory_mib, cpus, huge_pages, append, .. } = self.options;
         let mut kernel_line = format!("{COMMAND_LINE} hugepages={huge_pages}");
         for word in append {
@@ -136,7 +140,6 @@ impl<'a> Qemu<'a> {
 /// QEMU without anything that a default or a user's file would add.
 pub(super) fn machine(qemu: &Path, accelerator: &Accelerator) -> Command {
     let mut command = Command::new(qemu);
-    // qemu64 and not max: with max, emulated boots fail more often.
     command.args(["-M", "pc", "-accel", accelerator.word(), "-cpu", accelerator.cpu()]);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     command
@@ -163,14 +166,6 @@ pub(super) fn start(mut command: Command, errors: File) -> Result<Child, VmError
     command.spawn().map_err(|error| VmError::QemuStart(program, error))
 }
 
-fn in_a_file(kernel: &[u8]) -> Result<NamedTempFile, VmError> {
-    let what = || format!("writing an unpacked kernel to {}", std::env::temp_dir().display());
-    let file = tempfile::Builder::new().prefix("uffd-conform-kernel-").tempfile();
-    let mut file = file.map_err(VmError::file(what()))?;
-    file.write_all(kernel).map_err(VmError::file(what()))?;
-    Ok(file)
-}
-
 /// A comma ends a value in QEMU's options, two stand for one.
 fn doubled_commas(path: &Path) -> std::ffi::OsString {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -187,23 +182,26 @@ fn file_device(id: &str, path: &Path) -> std::ffi::OsString {
 impl Launcher for Qemu<'_> {
     fn launch(&mut self, plan: &Plan, barren: u32) -> Result<Box<dyn Machine>, VmError> {
         let files = Files::new()?;
-        let initramfs = files.path("initramfs");
-        std::fs::write(&initramfs, self.program.initramfs(plan, &self.options.files))
-            .map_err(VmError::file(format!("writing {}", initramfs.display())))?;
+        files.write("initramfs", &self.program.initramfs(plan, &self.options.files))?;
+        // A kernel that does not come up this way gets the way that firmware takes.
+        let kernel = match self.unpacked.as_ref().filter(|_| barren < 2) {
+            Some(kernel) => files.write("kernel", kernel)?,
+            None => self.image.to_owned(),
+        };
         let (console, serial) = (files.create("console")?, files.create("serial")?);
         let (shared, errors) = (files.create("wire")?, files.create("errors")?);
         let own_errors = errors.try_clone().map_err(VmError::file("keeping QEMU's errors"))?;
         shared
             .set_len(wire::SHARED_SIZE)
             .map_err(VmError::file(format!("sizing {}", files.path("wire").display())))?;
-        let child = start(self.command(&files, barren), own_errors)?;
+        let child = start(self.command(&files, &kernel), own_errors)?;
         Ok(Box::new(Running {
             child,
             console: Reader::new(console),
             serial: Reader::new(serial),
             shared: Reader::new(shared),
             errors,
-            _files: files,
+            files: Some(files),
         }))
     }
 }
@@ -244,7 +242,8 @@ struct Running {
     serial: Reader,
     shared: Reader,
     errors: File,
-    _files: Files,
+    /// Until the guest has spoken: QEMU has opened everything then.
+    files: Option<Files>,
 }
 
 impl Machine for Running {
@@ -254,6 +253,10 @@ impl Machine for Running {
         self.console.read(console, false)?;
         self.serial.read(frames, false)?;
         self.shared.read(frames, true)?;
+        if !(console.is_empty() && frames.is_empty()) {
+            // Names are needed no longer, and nothing stays behind if this process is killed.
+            self.files = None;
+        }
         let Some(status) = exit else { return Ok(None) };
         let mut errors = vec![0; 2000];
         let len = self.errors.read_at(&mut errors, 0)?;
@@ -278,6 +281,7 @@ impl Drop for Running {
 mod tests {
     use super::*;
     use rstest::rstest;
+    use std::io::Write;
 
     #[test]
     fn a_missing_qemu_says_what_to_install() {

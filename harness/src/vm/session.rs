@@ -25,7 +25,8 @@ pub struct Options {
     pub cpus: u32,
     /// Its memory; below 1024 MiB the kernel turns transparent huge pages off.
     pub memory_mib: u64,
-    /// Huge pages of 2 MiB that the kernel reserves at boot.
+    /// Huge pages of 2 MiB that the kernel reserves at boot, where it clears them: 16 cost 0.03 s,
+    /// 64 cost 0.2 s.
     pub huge_pages: u32,
     /// More words for the kernel's command line.
     pub append: Vec<String>,
@@ -47,7 +48,7 @@ impl Default for Options {
             accelerator: Choice::Auto,
             cpus: 1,
             memory_mib: 1024,
-            huge_pages: 64,
+            huge_pages: 16,
             append: Vec::new(),
             settings: BTreeMap::new(),
             files: Vec::new(),
