@@ -115,7 +115,8 @@ pub(crate) fn cases() -> Vec<Case> {
 /// QEMU's RAM blocks are anonymous memory, shared memfds or shared hugetlbfs.
 fn is_default(point: Point) -> bool {
     match point.backing {
-        Backing::Anon | Backing::Shmem => true,
+        Backing::Anon => true,
+        Backing::Shmem => point.waiter != Waiter::SysWrite,
         Backing::HugetlbShared => {
             let remapped = matches!(
                 point.change,

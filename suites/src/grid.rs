@@ -1,7 +1,7 @@
 //! Which points of the grid are asked: all of them, and the ones that are asked by default.
 //!
-//! By default the two backings that migration programs use most meet every waiter, the others one
-//! in user mode and one in kernel mode, hugetlb one; the outer parts of a block meet one waiter.
+//! By default the two backings that migration programs use most meet every waiter, the others one;
+//! the outer parts of a block meet one waiter.
 
 use crate::point::{Backing, Change, Msg, Op, Over, Part, Point, Remap, Waiter};
 use crate::probe::{Case, Probe};
@@ -66,10 +66,14 @@ fn is_default(point: Point) -> bool {
         _ => {}
     }
     match backing {
-        Backing::Anon | Backing::Shmem => msg == Msg::Read || waiter == Waiter::UserRead,
-        Backing::Private | Backing::SharedAnon => {
-            plain || (waiter, msg) == (Waiter::SysWrite, Msg::Unread)
-        }
+        Backing::Anon => msg == Msg::Read || waiter == Waiter::UserRead,
+        Backing::Shmem => matches!(
+            (waiter, msg),
+            (Waiter::UserRead | Waiter::UserWrite | Waiter::SysRead, Msg::Read)
+                | (Waiter::SysWrite, Msg::Unread)
+        ),
+        Backing::Private => plain,
+        Backing::SharedAnon => (waiter, msg) == (Waiter::SysWrite, Msg::Unread),
         // Their pages take a hundred times as long to clear and copy.
         Backing::HugetlbShared => plain && !matches!(change, Change::MmapOver(Part::Whole, _)),
         Backing::HugetlbPrivate => {
