@@ -1,5 +1,6 @@
 //! `kernels`: which kernels can be had, what is cached, how large it is.
 
+use super::vm::KernelArgs;
 use super::{Exit, Format, out};
 use crate::kernels::{self, Cache, Lock};
 use anyhow::Result;
@@ -17,12 +18,18 @@ pub(crate) struct KernelsArgs {
     /// The lock file (default: the one built in; with --update, `kernels.lock` here).
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
+    /// Fetch these kernels (as `sweep -k` takes them) and print where their images are.
+    #[arg(long, value_name = "KERNEL", num_args = 0.., conflicts_with_all = ["update", "format"])]
+    fetch: Option<Vec<String>>,
     /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 pub(crate) fn kernels(args: &KernelsArgs) -> Result<Exit> {
+    if let Some(patterns) = &args.fetch {
+        return fetch(args, patterns);
+    }
     let mut lock = Lock::open(args.lock.as_deref())?;
     if args.update {
         let path = args.lock.clone().unwrap_or_else(|| PathBuf::from("kernels.lock"));
@@ -69,6 +76,15 @@ pub(crate) fn kernels(args: &KernelsArgs) -> Result<Exit> {
     if args.format == Format::Human {
         let all = lock.kernels().len();
         writeln!(out, "{all} kernels, {cached} of them cached ({:.0} MiB)", mib(bytes))?;
+    }
+    Ok(Exit::Expected)
+}
+
+fn fetch(args: &KernelsArgs, patterns: &[String]) -> Result<Exit> {
+    let (kernel, lock) = (patterns.to_vec(), args.lock.clone());
+    let chosen = KernelArgs { kernel, newest: false, kernel_image: None, lock };
+    for image in chosen.images(&|text| out::note(text))? {
+        writeln!(out::stdout(), "{}", image.path.display())?;
     }
     Ok(Exit::Expected)
 }

@@ -107,10 +107,11 @@ impl Report {
         }
     }
 
-    /// Ends: the sum, and the exit code that follows from it.
-    pub(crate) fn end(self) -> Result<Exit> {
+    /// Ends: the sum, and the exit code that follows from it. `took` is the time of cases that were
+    /// run before the report began.
+    pub(crate) fn end(self, took: Option<Duration>) -> Result<Exit> {
         self.bar.finish_and_clear();
-        let took: Duration = self.started.elapsed();
+        let took = took.unwrap_or_else(|| self.started.elapsed());
         let mut out = out::stdout();
         let tally = &self.tally;
         match self.format {

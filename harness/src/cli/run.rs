@@ -6,6 +6,7 @@ use crate::environment::{Uname, environment};
 use crate::filter;
 use crate::runner::{Pool, Runner};
 use crate::store;
+use crate::vm::Event;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::path::PathBuf;
@@ -67,7 +68,7 @@ fn here(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
         let record = Record { schema: SCHEMA, kernel, environment, suite, cases };
         store::replace(path, record.to_json().as_bytes())?;
     }
-    report.end()
+    report.end(None)
 }
 
 /// Reads the environment in a child, since preparing for cases changes a process.
@@ -95,7 +96,15 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
     let images = args.kernel.images(&|text| out::note(text))?;
     let mut exit = Exit::Nothing;
     for image in images {
-        let session = vm::ask(&image, cases, &args.cases, &args.vm, &mut |_| {})?;
+        let bar = out::progress(cases.len());
+        bar.set_prefix(image.identity.upstream.to_string());
+        let mut on_event = |event: Event<'_>| {
+            if matches!(event, Event::Outcome { .. }) {
+                bar.inc(1);
+            }
+        };
+        let session = vm::ask(&image, cases, &args.cases, &args.vm, &mut on_event)?;
+        bar.finish_and_clear();
         for remark in vm::remarks(&session.report) {
             out::note(&remark);
         }
@@ -106,7 +115,7 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
         for (case, (_, outcome)) in cases.iter().zip(record.cases.iter()) {
             report.case(case, outcome)?;
         }
-        exit = worst(exit, report.end()?);
+        exit = worst(exit, report.end(Some(session.report.took))?);
     }
     Ok(exit)
 }

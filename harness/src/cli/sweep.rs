@@ -69,8 +69,9 @@ pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
             });
         }
         drop(send_done);
+        let notes = bars.clone();
         let fetching = scope.spawn(move || {
-            let say = |text: &str| out::note(text);
+            let say = |text: &str| notes.suspend(|| out::note(text));
             args.kernel.each(&say, &mut |image| {
                 send_image.send(image).context("no VM is left to take a kernel")
             })
