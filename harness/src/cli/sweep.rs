@@ -134,8 +134,10 @@ fn collect(
     bars: &MultiProgress,
 ) -> Result<Exit> {
     let mut exit = Exit::Expected;
+    let mut shown = Ok(());
+    // To the end in any case: VMs and the fetcher wait for each result to be taken.
     for done in done {
-        bars.suspend(|| -> Result<()> {
+        let this = bars.suspend(|| -> Result<()> {
             match done {
                 Done::UpToDate(release) => {
                     println(&format!("{release}: the record is up to date (--force asks again)"))
@@ -152,9 +154,10 @@ fn collect(
                     summary(&session, cases, store)
                 }
             }
-        })?;
+        });
+        shown = shown.and(this);
     }
-    Ok(exit)
+    shown.map(|()| exit)
 }
 
 /// Cases that say nothing of the kernel, through our fault or luck.
