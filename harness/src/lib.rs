@@ -11,6 +11,7 @@ static ALLOCATOR: Bump = Bump;
 
 pub mod cli;
 pub mod environment;
+mod files;
 pub mod filter;
 pub mod judge;
 pub mod kernels;

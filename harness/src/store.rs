@@ -1,7 +1,7 @@
 //! The folder of records: one JSON file a kernel, written whole or not at all.
 
+use crate::files;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use uffd_results::{Kernel, KernelVersion, Record, RecordError};
 
@@ -111,16 +111,10 @@ pub fn read(path: &Path) -> Result<Record, StoreError> {
 /// Puts `content` in the place of a file, whole or not at all.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     let fail = |error| StoreError::Write { path: path.to_owned(), error };
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(fail)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(fail)?;
-    file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
-    file.persist(path).map_err(|e| fail(e.error))?;
-    Ok(())
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).map_err(fail)?;
+    }
+    files::replace(path, content).map_err(fail)
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), StoreError> {

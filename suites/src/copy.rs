@@ -228,7 +228,11 @@ fn dontwake(stage: &Stage, backing: Backing, seen: &mut Seen<'_>) -> Result<(), 
 }
 
 fn expect_dontwake(backing: Backing, _: KernelVersion) -> Vec<Expected> {
-    let says = "ioctl_userfaultfd(2), UFFDIO_COPY_MODE_DONTWAKE";
+    placed_asleep(backing, "ioctl_userfaultfd(2), UFFDIO_COPY_MODE_DONTWAKE")
+}
+
+/// The page is placed, and its waiter sleeps until it is woken.
+fn placed_asleep(backing: Backing, says: &'static str) -> Vec<Expected> {
     vec![
         Expected::new("copy", "0", says),
         Expected::new("field", length(backing), says),
@@ -280,13 +284,7 @@ fn other(stage: &Stage, backing: Backing, seen: &mut Seen<'_>) -> Result<(), Sto
 fn expect_other(backing: Backing, _: KernelVersion) -> Vec<Expected> {
     let says = "find_dst_vma() in mm/userfaultfd.c asks for some context, not for the caller's; \
                 the wake-up goes to the caller's context";
-    vec![
-        Expected::new("copy", "0", says),
-        Expected::new("field", length(backing), says),
-        Expected::new("waiter", "asleep", says),
-        Expected::new("pages", "--ck--", says),
-        Expected::new("rescued", "ran:copied", source::RERUN),
-    ]
+    placed_asleep(backing, says)
 }
 
 const EVENT_RECIPE: &[&str] = &[

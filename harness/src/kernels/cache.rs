@@ -7,10 +7,11 @@
 use super::apt::{Apt, Fetch, FetchFailure};
 use super::header;
 use super::identity::{self, Identity, Image};
+use super::index;
 use super::lock::{Locked, PackageFile};
 use super::select::Slot;
 use super::unpack::{UnpackError, unpack};
-use super::{files, index};
+use crate::files;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;

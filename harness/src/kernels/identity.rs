@@ -1,6 +1,7 @@
 //! A boot image and what is known of it before it boots.
 
-use super::{files, header};
+use super::header;
+use crate::files;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};

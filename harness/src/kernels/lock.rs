@@ -5,7 +5,7 @@
 //! from it stay valid.
 
 use super::debian;
-use super::files;
+use crate::files;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};

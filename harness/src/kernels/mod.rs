@@ -9,7 +9,6 @@ mod apt;
 mod archive;
 mod cache;
 mod debian;
-mod files;
 mod header;
 mod identity;
 mod index;

@@ -7,7 +7,7 @@ use uffd_results::KernelVersion;
 pub(super) fn kernel(version: &str, suite: &str) -> Locked {
     let name = format!("linux-image-{}-cloud-amd64", version.replace('~', "."));
     let path = format!("pool/main/l/linux/{name}_{version}_amd64.deb");
-    let (sha256, _) = super::files::sha256(path.as_bytes()).expect("reading memory");
+    let (sha256, _) = crate::files::sha256(path.as_bytes()).expect("reading memory");
     let image = PackageFile {
         name,
         version: version.into(),

@@ -7,14 +7,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// SHA-256 of all that is left to read, in lower-case hex, and its length.
-pub(super) fn sha256(mut reader: impl Read) -> io::Result<(String, u64)> {
+pub(crate) fn sha256(mut reader: impl Read) -> io::Result<(String, u64)> {
     let mut hash = Sha256::new();
     let length = io::copy(&mut reader, &mut hash)?;
     Ok((hex(&hash.finalize()), length))
 }
 
 /// SHA-256 of a file, and its length.
-pub(super) fn sha256_of(path: &Path) -> io::Result<(String, u64)> {
+pub(crate) fn sha256_of(path: &Path) -> io::Result<(String, u64)> {
     sha256(std::fs::File::open(path)?)
 }
 
@@ -27,12 +27,12 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Whether `text` is a SHA-256 as this program writes it.
-pub(super) fn is_sha256(text: &str) -> bool {
+pub(crate) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// Replaces `path` by `bytes`: a reader sees the old file or the new one, never a part.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -42,6 +42,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .permissions(Permissions::from_mode(0o666)) // the umask applies; the default is 0600
         .tempfile_in(folder)?;
     file.write_all(bytes)?;
+    file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
     Ok(())
 }
