@@ -181,12 +181,7 @@ impl Waiter {
             Some(thread) => thread,
             None => ThreadFile::open(self.shared.tid.load(Ordering::Acquire))?,
         };
-        while !thread.is_off_cpu()? {
-            if Instant::now() > deadline {
-                return Err(Stop::Hang("the waiter queued a message and never slept".into()));
-            }
-            std::thread::yield_now();
-        }
+        off_cpu(&thread, deadline)?;
         let (waiters, state) = (queue.read()?, thread.read()?);
         if waiters.pending == 0 || !state.sleeps() {
             return Err(Stop::Broken(format!("parked waiter: queue {waiters}, thread {state:?}")));
@@ -206,6 +201,8 @@ impl Waiter {
         let (Some(before), Some(thread)) = (self.parked, &self.thread) else {
             return Err(Stop::Broken("looked at a waiter that has not parked".into()));
         };
+        // One that was woken and has queued itself again need not have been switched away yet.
+        off_cpu(thread, Instant::now() + self.patience)?;
         let now = thread.read()?;
         let ran = now.switches != before.switches || !now.sleeps();
         if !ran {
@@ -235,6 +232,17 @@ impl Waiter {
             Err(e) => Err(Stop::Broken(format!("poll: {e:?}"))),
         }
     }
+}
+
+/// Waits until a thread that has queued itself is off the CPU, which its switches then tell.
+fn off_cpu(thread: &ThreadFile, deadline: Instant) -> Result<(), Stop> {
+    while !thread.is_off_cpu()? {
+        if Instant::now() > deadline {
+            return Err(Stop::Hang("the waiter queued a message and never slept".into()));
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
 }
 
 fn spawn(shared: &'static Shared, stack: Range) -> Result<(), Errno> {
@@ -292,3 +300,6 @@ fn access(shared: &Shared) -> Access {
         (Kind::None | Kind::SysRead | Kind::SysWrite, _) => Access::Ran(None),
     }
 }
+
+#[cfg(test)]
+mod tests;
