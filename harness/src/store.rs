@@ -27,9 +27,7 @@ pub enum StoreError {
         error: std::io::Error,
     },
     /// A file is not a record.
-    #[error(
-        "{path}: {error}; restore the file from git, or delete it and record that kernel again"
-    )]
+    #[error("{path}: {error}{}", advice(.error))]
     Record {
         /// The file.
         path: PathBuf,
@@ -44,6 +42,14 @@ pub enum StoreError {
     /// A release string that can't be a file's name.
     #[error("the kernel's release {0:?} can't name a file")]
     Name(String),
+}
+
+/// What to do about a file that is no record; an error that says so itself needs no more.
+fn advice(error: &RecordError) -> &'static str {
+    match error {
+        RecordError::Schema(_) => "",
+        _ => "; restore the file from git, or delete it and record that kernel again",
+    }
 }
 
 /// The records below a results folder.

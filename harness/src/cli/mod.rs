@@ -97,9 +97,6 @@ pub fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     let exit = dispatch(cli).unwrap_or_else(|error| {
-        if out::is_broken_pipe(&error) {
-            return Exit::Expected;
-        }
         out::error(&error);
         Exit::Unusable
     });

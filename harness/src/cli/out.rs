@@ -1,4 +1,4 @@
-//! Words on the terminal: colours where it has them, errors in one shape, no panic on a closed pipe.
+//! Words on the terminal: colours where it has them, errors in one shape, no word on a closed pipe.
 
 use crate::judge::Judgement;
 use anstyle::{AnsiColor, Style};
@@ -8,14 +8,37 @@ use std::io::{self, Write};
 use uffd_results::{End, Verdict};
 
 /// Standard output with colours where it is a terminal that wants them.
-pub(crate) fn stdout() -> anstream::AutoStream<io::StdoutLock<'static>> {
-    anstream::AutoStream::auto(io::stdout().lock())
+pub(crate) fn stdout() -> impl Write {
+    Out(anstream::AutoStream::auto(io::stdout().lock()))
 }
 
-/// Whether the reader of our output has gone, which is no error.
-pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.chain().filter_map(|e| e.downcast_ref::<io::Error>());
-    io.into_iter().any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+/// A stream whose errors say what to do. That its reader has gone is none: the work is still done,
+/// and the exit code still says how it went.
+struct Out<W>(W);
+
+impl<W: Write> Out<W> {
+    fn checked<T>(result: io::Result<T>, gone: T) -> io::Result<T> {
+        let Err(e) = result else { return result };
+        match e.kind() {
+            io::ErrorKind::BrokenPipe => Ok(gone),
+            io::ErrorKind::Interrupted => Err(e),
+            kind => {
+                let text =
+                    format!("writing to standard output: {e}; see that it can be written to");
+                Err(io::Error::new(kind, text))
+            }
+        }
+    }
+}
+
+impl<W: Write> Write for Out<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Self::checked(self.0.write(bytes), bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Self::checked(self.0.flush(), ())
+    }
 }
 
 /// An error and its causes, on standard error.

@@ -62,12 +62,12 @@ fn here(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
         }
         seen.push((cases[index].id(), outcome));
     })?;
-    shown?;
     if let Some(path) = &args.record {
         let (suite, cases) = (report::suite(), Cases::new(seen));
         let record = Record { schema: SCHEMA, kernel, environment, suite, cases };
         store::replace(path, record.to_json().as_bytes())?;
     }
+    shown?;
     report.end(None)
 }
 

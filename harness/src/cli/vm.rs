@@ -65,9 +65,12 @@ impl KernelArgs {
             return hand_out(kernels::user_image(path)?);
         }
         let lock = Lock::open(self.lock.as_deref())?;
+        let slots = kernels::select(&lock, &self.kernel, self.newest)?;
+        // Before anything is downloaded for it.
+        vm::qemu_version(None)?;
         let cache = Cache::open()?;
         let mut taken: Vec<Image> = Vec::new();
-        for slot in kernels::select(&lock, &self.kernel, self.newest)? {
+        for slot in slots {
             if let Some(image) = cache.fill(&slot, &taken, say)? {
                 hand_out(image.clone())?;
                 taken.push(image);

@@ -9,7 +9,7 @@ pub enum VmError {
     /// No QEMU on this machine.
     #[error(
         "no {0} was found in PATH, and kernels are booted in it: install it \
-         (Debian: apt install qemu-system-x86), or name it with an option"
+         (Debian: apt install qemu-system-x86), or add its folder to PATH"
     )]
     NoQemu(String),
     /// QEMU is there and does not run.
