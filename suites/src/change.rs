@@ -26,7 +26,7 @@ impl Prepared {
             block.backing == Backing::HugetlbPrivate && change == Change::Mremap(Remap::MovePart);
         if leaks && !stage.disposable {
             return Err(Stop::Precondition(
-                "moving a part of private hugetlb memory leaks reserved huge pages (seen on 6.18): \
+                "moving a part of private hugetlb memory leaks reserved huge pages (6.1 to 7.3): \
                  only asked in a VM"
                     .into(),
             ));

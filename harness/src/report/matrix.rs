@@ -10,7 +10,8 @@ use std::fmt::Write as _;
 use uffd_results::{Record, Verdict};
 use uffd_suites::probe::{Case, Probe};
 
-const LEGEND: &str = "\
+/// What the words of the matrix mean.
+pub const LEGEND: &str = "\
 A *case* is one question with one value for every axis; a *statement* covers all cases of a probe.
 A cell counts cases by verdict:
 

@@ -1,0 +1,233 @@
+//! The command as a person or a script meets it: exit codes, messages, what is left behind.
+
+use rstest::rstest;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use uffd_results::{End, Outcome, Record};
+
+fn conform() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uffd-conform"));
+    command.env_remove("UFFD_CONFORM_RESULTS").env("NO_COLOR", "1");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    conform().args(arguments).output().expect("the command starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Checks the exit code and that standard error says `words`, and not by a panic.
+fn refused(output: &Output, words: &[&str]) {
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(!error.contains("panicked"), "{error}");
+    for word in words {
+        assert!(error.contains(word), "{word:?} is not in: {error}");
+    }
+}
+
+/// The outcomes of a JSON Lines run by case id.
+fn outcomes(output: &Output) -> BTreeMap<String, Value> {
+    let lines = text(&output.stdout);
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let cases = lines.filter(|line| line["type"] == "case");
+    cases.map(|case| (case["id"].as_str().expect("an id").to_owned(), case)).collect()
+}
+
+#[rstest]
+#[case(&["run", "copy/teleport"], &["copy/teleport", "uffd-conform list"])]
+#[case(&["list", "nonsense"], &["nonsense", "uffd-conform list"])]
+#[case(&["show", "nonsense"], &["nonsense"])]
+#[case(&["show", "copy/"], &["narrow it down", "--all"])]
+#[case(&["sweep", "-k", "9.9"], &["9.9", "6.12"])]
+#[case(&["run", "-k", "banana", "copy/present"], &["banana"])]
+#[case(&["run", "--kernel-image", "/nowhere", "copy/present"], &["/nowhere"])]
+#[case(&["run", "--kernel-image", "/etc/passwd", "copy/present"], &["/etc/passwd"])]
+#[case(&["run", "--kernel-image", "/tmp", "copy/present"], &["/tmp"])]
+#[case(&["run", "--repeat", "0"], &["--repeat"])]
+#[case(&["run", "--jobs", "0"], &["--jobs"])]
+#[case(&["matrix", "--results", "/nowhere"], &["/nowhere", "sweep"])]
+#[case(&["frobnicate"], &["frobnicate"])]
+fn bad_input_is_refused_with_a_word(#[case] arguments: &[&str], #[case] words: &[&str]) {
+    refused(&run(arguments), words);
+}
+
+#[rstest]
+#[case(&["run", "--kernel-image", "/bin/true", "copy/present"])]
+#[case(&["sweep", "-k", "6.12.118"])]
+fn without_qemu_it_says_what_to_install(#[case] arguments: &[&str]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = conform()
+        .args(arguments)
+        .env("PATH", folder.path())
+        .arg("--results")
+        .arg(folder.path())
+        .output()
+        .expect("the command starts");
+    assert_eq!(output.status.code(), Some(2));
+    let error = text(&output.stderr);
+    let image = error.contains("/bin/true");
+    assert!(image || error.contains("qemu-system-x86"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 0);
+}
+
+#[test]
+fn a_full_disk_is_said_and_not_panicked_about() {
+    let full = || std::fs::File::create("/dev/full").expect("/dev/full");
+    let output = conform().args(["list"]).stdout(full()).output().expect("the command starts");
+    refused(&output, &["No space left"]);
+    let arguments = ["run", "copy/present", "--format", "jsonl"];
+    let output = conform().args(arguments).stdout(full()).output().expect("the command starts");
+    refused(&output, &["No space left"]);
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let mut child = conform()
+        .args(["list", "--full"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+#[test]
+fn a_record_cut_short_names_its_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("records/x86_64/6.1");
+    std::fs::create_dir_all(&place).expect("a folder");
+    std::fs::write(place.join("cut.json"), "{\"schema\": 1, \"kernel\": {\"upst").expect("written");
+    let results = folder.path().to_str().expect("a name");
+    refused(&run(&["matrix", "--results", results]), &["cut.json", "EOF"]);
+    std::fs::write(place.join("cut.json"), "{\"schema\": 99}").expect("written");
+    refused(&run(&["show", "copy/present", "--results", results]), &["cut.json", "schema 99"]);
+    assert!(!folder.path().join("MATRIX.md").exists());
+}
+
+#[test]
+fn list_names_every_case_once() {
+    let lines = text(&run(&["list", "--full"]).stdout);
+    let mut ids: Vec<&str> = lines.lines().collect();
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!((ids.len(), all), (uffd_suites::cases().len(), uffd_suites::cases().len()));
+    assert!(ids.iter().all(|id| !id.starts_with("hidden/")));
+}
+
+#[test]
+fn json_lines_and_record_agree_case_by_case() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = folder.path().join("record.json");
+    let arguments = ["run", "wake/", "copy/munmap", "--format", "jsonl", "--record"];
+    let output = conform().args(arguments).arg(&record).output().expect("the command starts");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let lines = outcomes(&output);
+    let record = Record::parse(&std::fs::read_to_string(&record).expect("read")).expect("a record");
+    assert_eq!(lines.len(), record.cases.len());
+    for (id, Outcome { end, facts, .. }) in record.cases.iter() {
+        let line = &lines[id];
+        assert_eq!(line["end"], end.word(), "{id}");
+        let seen = line["facts"].as_object().expect("facts");
+        assert_eq!(seen.len(), facts.iter().count(), "{id}");
+        assert!(facts.iter().all(|f| seen[f.name.as_ref()] == f.value.as_str()), "{id}");
+    }
+}
+
+const GOOD: &str = "copy/munmap[backing=anon,part=head,waiter=user-read,msg=read]";
+
+#[test]
+fn a_case_that_hangs_or_dies_costs_that_case_alone() {
+    let arguments =
+        ["run", "hidden/hangs[backing=anon]", "hidden/dies[backing=anon]", GOOD, "--deadline", "2"];
+    let output = conform().args(arguments).args(["--format", "jsonl"]).output().expect("starts");
+    assert_eq!(output.status.code(), Some(1));
+    let cases = outcomes(&output);
+    let hang = &cases["hidden/hangs[backing=anon]"];
+    assert_eq!((&hang["verdict"], &hang["facts"]["before"]), (&"hang".into(), &"seen".into()));
+    assert!(hang["detail"].as_str().is_some_and(|why| why.contains("wait for ever")), "{hang}");
+    let dead = &cases["hidden/dies[backing=anon]"];
+    assert_eq!(dead["verdict"], "killed");
+    assert!(dead["detail"].as_str().is_some_and(|why| why.contains("SIGSEGV")), "{dead}");
+    assert_eq!(cases[GOOD]["verdict"], "pass");
+}
+
+#[test]
+fn a_host_is_not_taken_down() {
+    let output = run(&["run", "hidden/panics[backing=anon]"]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("only asked in a VM"));
+}
+
+/// In a VM: only where a kernel is named.
+#[test]
+fn a_kernel_that_goes_down_costs_one_case() {
+    let Some(kernel) = std::env::var_os("UFFD_TEST_KERNEL") else {
+        eprintln!("UFFD_TEST_KERNEL names no vmlinuz: no kernel is booted");
+        return;
+    };
+    let hidden = ["hangs", "dies", "panics"].map(|name| format!("hidden/{name}[backing=anon]"));
+    let mut command = conform();
+    command.args(["run", "--deadline", "2", "--format", "jsonl", GOOD, "wake/wide"]).args(&hidden);
+    let output = command.arg("--kernel-image").arg(kernel).output().expect("the command starts");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let cases = outcomes(&output);
+    let verdicts = hidden.each_ref().map(|id| cases[id]["verdict"].as_str().unwrap_or_default());
+    assert_eq!(verdicts, ["hang", "killed", "panic"]);
+    let others: Vec<_> = cases.iter().filter(|(id, _)| !hidden.contains(id)).collect();
+    assert_eq!(others.len(), 7);
+    for (id, case) in others {
+        assert!(case["verdict"] == "pass", "{id}: {case}");
+    }
+}
+
+/// As nobody: what needs no permission is answered, the rest says what it needs.
+#[test]
+fn without_root_user_mode_is_asked() {
+    use std::os::unix::process::CommandExt;
+    if !nix::unistd::geteuid().is_root() || sysctl_allows_everybody() {
+        eprintln!("needs root and vm.unprivileged_userfaultfd=0");
+        return;
+    }
+    // Nobody may not read the place of the build.
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("uffd-conform");
+    std::fs::copy(env!("CARGO_BIN_EXE_uffd-conform"), &program).expect("copied");
+    let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), everyone).expect("mode");
+    let arguments = ["run", "copy/unchanged*backing=anon*", "--format", "jsonl"];
+    let output = Command::new(&program)
+        .args(arguments)
+        .current_dir("/")
+        .gid(65534)
+        .uid(65534)
+        .output()
+        .expect("the command starts");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for (id, case) in outcomes(&output) {
+        let verdict = if id.contains("waiter=sys-") { "denied" } else { "pass" };
+        assert_eq!(case["verdict"], verdict, "{id}: {case}");
+    }
+}
+
+fn sysctl_allows_everybody() -> bool {
+    let file = Path::new("/proc/sys/vm/unprivileged_userfaultfd");
+    std::fs::read_to_string(file).is_ok_and(|text| text.trim() == "1")
+}
+
+/// Every word for an end is documented where people look for it.
+#[test]
+fn the_matrix_explains_its_words() {
+    let legend = uffd_harness::report::matrix::LEGEND;
+    for end in End::ALL.into_iter().filter(|end| !matches!(end, End::Done | End::Denied)) {
+        assert!(legend.contains(end.word()), "{}", end.word());
+    }
+}
