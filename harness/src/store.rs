@@ -86,6 +86,15 @@ impl Store {
         }
     }
 
+    /// Whether records can be written: better known before kernels are asked than afterwards.
+    /// Leaves nothing behind, so the folder is not made here.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        let existing = self.folder.ancestors().find(|folder| folder.is_dir());
+        let folder = existing.unwrap_or(Path::new("."));
+        let fail = |error| StoreError::Write { path: self.folder.clone(), error };
+        tempfile::tempfile_in(folder).map(drop).map_err(fail)
+    }
+
     /// Writes a record in its place; its path.
     pub fn save(&self, record: &Record) -> Result<PathBuf, StoreError> {
         let path = self.path(&record.kernel)?;

@@ -46,6 +46,7 @@ enum Done {
 
 pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
     let cases = filter::choose(&[], args.cases.full)?;
+    store.check_writable()?;
     crate::vm::qemu_version(None)?;
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let jobs = args.jobs.map_or(cpus, usize::from);
