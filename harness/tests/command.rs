@@ -1,43 +1,12 @@
 //! The command as a person or a script meets it: exit codes, messages, what is left behind.
 
+mod shared;
+
 use rstest::rstest;
-use serde_json::Value;
-use std::collections::BTreeMap;
+use shared::{conform, nobody, outcomes, program_for_everybody, refused, run, text};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use uffd_results::{End, Outcome, Record};
-
-fn conform() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_uffd-conform"));
-    command.env_remove("UFFD_CONFORM_RESULTS").env("NO_COLOR", "1");
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    conform().args(arguments).output().expect("the command starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Checks the exit code and that standard error says `words`, and not by a panic.
-fn refused(output: &Output, words: &[&str]) {
-    let error = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{error}");
-    assert!(!error.contains("panicked"), "{error}");
-    for word in words {
-        assert!(error.contains(word), "{word:?} is not in: {error}");
-    }
-}
-
-/// The outcomes of a JSON Lines run by case id.
-fn outcomes(output: &Output) -> BTreeMap<String, Value> {
-    let lines = text(&output.stdout);
-    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let cases = lines.filter(|line| line["type"] == "case");
-    cases.map(|case| (case["id"].as_str().expect("an id").to_owned(), case)).collect()
-}
 
 #[rstest]
 #[case(&["run", "copy/teleport"], &["copy/teleport", "uffd-conform list"])]
@@ -192,25 +161,15 @@ fn a_kernel_that_goes_down_costs_one_case() {
 /// As nobody: what needs no permission is answered, the rest says what it needs.
 #[test]
 fn without_root_user_mode_is_asked() {
-    use std::os::unix::process::CommandExt;
     if !nix::unistd::geteuid().is_root() || sysctl_allows_everybody() {
         eprintln!("needs root and vm.unprivileged_userfaultfd=0");
         return;
     }
-    // Nobody may not read the place of the build.
     let folder = tempfile::tempdir().expect("a folder");
-    let program = folder.path().join("uffd-conform");
-    std::fs::copy(env!("CARGO_BIN_EXE_uffd-conform"), &program).expect("copied");
-    let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), everyone).expect("mode");
+    let program = program_for_everybody(folder.path());
     let arguments = ["run", "copy/unchanged*backing=anon*", "--format", "jsonl"];
-    let output = Command::new(&program)
-        .args(arguments)
-        .current_dir("/")
-        .gid(65534)
-        .uid(65534)
-        .output()
-        .expect("the command starts");
+    let mut command = Command::new(&program);
+    let output = nobody(command.args(arguments)).output().expect("the command starts");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     for (id, case) in outcomes(&output) {
         let verdict = if id.contains("waiter=sys-") { "denied" } else { "pass" };
