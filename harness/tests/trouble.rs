@@ -1,0 +1,280 @@
+//! What the command does where the machine is in its way: no permission, no room, no reader, no
+//! QEMU, a kernel that goes down.
+
+mod shared;
+
+use rstest::rstest;
+use shared::{
+    conform, nobody, outcomes, program_for_everybody, refused, run, seccomp, set_mode, text,
+};
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use uffd_harness::vm::accel::Choice;
+use uffd_harness::vm::{Options, run_vm};
+use uffd_results::{End, Record};
+
+const GOOD: &str = "copy/munmap[backing=anon,part=head,waiter=user-read,msg=read]";
+const IN_KERNEL: &str = "copy/unchanged[backing=anon,waiter=sys-read,msg=read]";
+const HANGS: &str = "hidden/hangs[backing=anon]";
+const DIES: &str = "hidden/dies[backing=anon]";
+const PANICS: &str = "hidden/panics[backing=anon]";
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+#[test]
+fn where_userfaultfd_is_refused_it_says_what_would_help() {
+    let mut command = conform();
+    let output = seccomp::refuse(command.args(["run", GOOD]), true).output().expect("it starts");
+    let advice = ["no permission", "root", "vm.unprivileged_userfaultfd=1", "/dev/userfaultfd"];
+    refused(&output, &advice);
+    refused(&output, &["seccomp"]);
+    assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
+}
+
+#[test]
+fn where_only_the_device_is_allowed_it_is_used() {
+    if fs::File::options().read(true).write(true).open("/dev/userfaultfd").is_err() {
+        eprintln!("this user may not open /dev/userfaultfd: not asked");
+        return;
+    }
+    let mut command = conform();
+    command.args(["run", GOOD, IN_KERNEL, "--format", "jsonl"]);
+    let output = seccomp::refuse(&mut command, false).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("\"uffd\":\"device\""), "{}", text(&output.stdout));
+    assert!(outcomes(&output).values().all(|case| case["verdict"] == "pass"));
+}
+
+/// As nobody, with the call for user-mode faults alone: every case ends with a word.
+#[test]
+fn nobody_gets_an_outcome_for_every_case() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(program_for_everybody(folder.path()));
+    command.args(["run", "copy/", "wake/", "--format", "jsonl"]);
+    let output = nobody(&mut command).output().expect("it starts");
+    if text(&output.stderr).contains("no permission") {
+        eprintln!("not even user-mode faults are allowed here");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let user_mode = text(&output.stdout).contains("\"uffd\":\"user-mode-only\"");
+    let cases = outcomes(&output);
+    let listed = run(&["list", "copy/", "wake/"]);
+    assert_eq!(cases.len(), text(&listed.stdout).lines().count());
+    for (id, case) in cases {
+        let verdict = case["verdict"].as_str().unwrap_or_default();
+        let detail = case["detail"].as_str().unwrap_or_default();
+        match verdict {
+            "pass" => assert!(!user_mode || !id.contains("waiter=sys-"), "{case}"),
+            "denied" => assert!(id.contains("waiter=sys-") && detail.contains("CAP_SYS_PTRACE")),
+            "precondition" => assert!(!detail.is_empty(), "{case}"),
+            _ => panic!("{case}"),
+        }
+    }
+}
+
+/// Runs the program `$0` with a record in `$1`, then shows what is there.
+const SCRIPT: &str = "echo old >\"$1/r.json\"
+    \"$0\" run 'copy/m*backing=anon*' --record \"$1/r.json\" >/dev/null; code=$?
+    ls -A \"$1\"; cat \"$1/r.json\"; exit $code";
+
+/// On a file system of 8 KiB that only the command and its shell see.
+#[test]
+fn a_record_that_does_not_fit_leaves_the_old_one() {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    if !is_root() {
+        eprintln!("only root can mount a small file system");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().to_owned();
+    let mut command = Command::new("sh");
+    command.args(["-c", SCRIPT, env!("CARGO_BIN_EXE_uffd-conform")]).arg(folder.path());
+    let small = move || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
+        mount(Some("small"), &place, Some("tmpfs"), MsFlags::empty(), Some("size=8k"))?;
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls only, with memory that was there before the fork.
+    unsafe { command.pre_exec(small) };
+    let output = match command.output() {
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            eprintln!("this root can't mount a small file system");
+            return;
+        }
+        output => output.expect("it starts"),
+    };
+    refused(&output, &["writing ", "r.json", "No space left", "nothing was changed", "make room"]);
+    assert_eq!(text(&output.stdout), "r.json\nold\n");
+}
+
+/// The stored records in a folder that nobody can write to.
+fn read_only_results(folder: &Path) -> PathBuf {
+    let results = folder.join("results");
+    let place = results.join("records/x86_64/5.10");
+    fs::create_dir_all(&place).expect("a folder");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/records/x86_64/5.10");
+    for entry in fs::read_dir(golden).expect("the stored records") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, place.join(path.file_name().expect("a name"))).expect("copied");
+    }
+    set_mode(&results, 0o555);
+    results
+}
+
+#[rstest]
+#[case(&["matrix"], &["MATRIX.md", "--results"])]
+#[case(&["sweep", "-k", "6.12.118"], &["results", "--results"])]
+fn results_that_cannot_be_written_are_named(#[case] arguments: &[&str], #[case] words: &[&str]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = program_for_everybody(folder.path());
+    let results = read_only_results(folder.path());
+    let cache = folder.path().join("cache");
+    let mut command = Command::new(program);
+    command.args(arguments).arg("--results").arg(&results).env("UFFD_CONFORM_CACHE", &cache);
+    let output = nobody(&mut command).output().expect("it starts");
+    refused(&output, &["writing", "Permission denied", "nothing was changed"]);
+    refused(&output, words);
+    assert!(!cache.exists(), "something was downloaded in vain");
+    let left: Vec<_> = fs::read_dir(&results).expect("listed").collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    set_mode(&results, 0o755);
+}
+
+#[test]
+fn without_qemu_nothing_is_downloaded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = conform();
+    command.args(["run", "-k", "6.12.118", GOOD]).env("PATH", folder.path());
+    let output = command.env("UFFD_CONFORM_CACHE", folder.path()).output().expect("it starts");
+    refused(&output, &["no qemu-system-x86_64", "apt install qemu-system-x86"]);
+    assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0);
+}
+
+#[rstest]
+#[case("matrix")]
+#[case("show")]
+fn a_record_that_cannot_be_read_says_what_to_do(#[case] command: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let results = folder.path().join("results");
+    let file = results.join("records/x86_64/6.1/a.json");
+    fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+    let arguments = |words: &[&str]| {
+        let mut all = vec![command, "--results", results.to_str().expect("a name")];
+        all.extend(if command == "show" { &[GOOD][..] } else { &[] });
+        fs::write(&file, words.concat()).expect("written");
+        run(&all)
+    };
+    let cut = arguments(&["{\"schema\": 1, \"kernel\": {"]);
+    refused(&cut, &["a.json", "not a record", "restore the file from git"]);
+    let newer = arguments(&["{\"schema\": 99, \"new\": []}"]);
+    refused(&newer, &["a.json", "schema 99", "use a newer one"]);
+    assert!(!text(&newer.stderr).contains("delete"), "{}", text(&newer.stderr));
+    assert!(cut.stdout.is_empty() && newer.stdout.is_empty());
+    assert!(!results.join("MATRIX.md").exists());
+}
+
+#[test]
+fn output_that_cannot_be_written_is_named() {
+    let full = fs::File::create("/dev/full").expect("/dev/full");
+    let output = conform().args(["run", GOOD]).stdout(full).output().expect("it starts");
+    refused(&output, &["standard output", "No space left"]);
+}
+
+/// The reader is gone before the first word: the cases are asked all the same.
+#[test]
+fn a_run_without_a_reader_still_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("record.json");
+    let mut command = conform();
+    command.args(["run", "-v", DIES, GOOD, "--record"]).arg(&file);
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), String::new()));
+    let record = Record::parse(&fs::read_to_string(&file).expect("read")).expect("a record");
+    let ends: Vec<End> = record.cases.iter().map(|(_, outcome)| outcome.end).collect();
+    assert_eq!(ends, [End::Done, End::Killed]);
+}
+
+#[test]
+fn equal_runs_give_equal_bytes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = |jobs: &str| {
+        let file = folder.path().join(jobs);
+        let arguments = ["run", "copy/m*backing=anon,*", "wake/*backing=shmem*", "--jobs", jobs];
+        let output = conform().args(arguments).arg("--record").arg(&file).output();
+        let output = output.expect("it starts");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        fs::read_to_string(file).expect("a record")
+    };
+    let first = record("1");
+    assert!(Record::parse(&first).expect("a record").cases.len() > 50);
+    assert_eq!(first, record("5"));
+}
+
+#[rstest]
+#[case(&["list"])]
+#[case(&["list", "--full"])]
+#[case(&["list", "copy/munmap", "claims/"])]
+fn list_says_the_same_in_both_formats(#[case] arguments: &[&str]) {
+    let human = text(&run(arguments).stdout);
+    let jsonl = text(&run(&[arguments, &["--format", "jsonl"]].concat()).stdout);
+    let ids = jsonl.lines().map(|line| {
+        let case: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        case["id"].as_str().expect("an id").to_owned()
+    });
+    assert_eq!(human.lines().collect::<Vec<_>>(), ids.collect::<Vec<_>>());
+}
+
+#[rstest]
+#[case(&["--help"], &["0 as expected", "1 a kernel differs", "2 bad input", "3 nothing"])]
+#[case(&["sweep", "--help"], &["0 every chosen kernel", "1 recorded, but", "2 a kernel could not"])]
+fn exit_codes_are_documented(#[case] arguments: &[&str], #[case] words: &[&str]) {
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(0));
+    let help = text(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    for word in words {
+        assert!(help.contains(word), "{word:?} is not in: {help}");
+    }
+}
+
+/// In a VM, and in the worst places of the list: each costs itself, what follows is answered.
+#[test]
+fn trouble_between_ordinary_cases_costs_only_itself() {
+    let Some(kernel) = std::env::var_os("UFFD_TEST_KERNEL") else {
+        eprintln!("UFFD_TEST_KERNEL names no vmlinuz: no kernel is booted");
+        return;
+    };
+    let ordinary = text(&run(&["list", "copy/munmap[backing=anon"]).stdout);
+    let mut ordinary = ordinary.lines();
+    let mut plan = Vec::new();
+    for hidden in [HANGS, DIES, PANICS] {
+        plan.push(ordinary.next().expect("a case").to_owned());
+        plan.push(hidden.to_owned());
+    }
+    plan.push(ordinary.next().expect("a case").to_owned());
+    let options = Options {
+        accelerator: Choice::Tcg,
+        program: Some(env!("CARGO_BIN_EXE_uffd-conform").into()),
+        settings: [("deadline".to_owned(), "3".to_owned())].into(),
+        ..Options::default()
+    };
+    let report = run_vm(Path::new(&kernel), &plan, &options, &mut |_| {}).expect("a session");
+    let ends: Vec<End> = report.outcomes.iter().map(|outcome| outcome.end).collect();
+    let done = End::Done;
+    assert_eq!(ends, [done, End::Hang, done, End::Killed, done, End::Panic, done], "{report:#?}");
+    let [_, hang, _, killed, _, panic, _] = &report.outcomes[..] else { unreachable!() };
+    assert_eq!(hang.facts.get("before"), Some("seen"));
+    assert!(hang.detail.contains("wait for ever"), "{hang}");
+    assert!(killed.detail.contains("SIGSEGV in step \"die\""), "{killed}");
+    assert!(panic.detail.contains("Kernel panic"), "{panic}");
+}
