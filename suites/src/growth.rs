@@ -72,8 +72,7 @@ fn behind(stage: &Stage, backing: Backing, seen: &mut Seen<'_>) -> Result<(), St
 }
 
 fn expect_behind(_: Backing, _: KernelVersion) -> Vec<Expected> {
-    let says =
-        "register_ioctl of userfaultfd(2): a registration belongs to the mappings of its range";
+    let says = "ioctl_userfaultfd(2), UFFDIO_REGISTER: a registration belongs to the mappings of its range";
     vec![
         Expected::new("change", "0", "mmap(2)"),
         Expected::new("touch", "ran", says),

@@ -2,7 +2,7 @@
 //!
 //! From the ground up: [`abi`], [`memory`] and [`touch`], [`change`], [`waiter`] with its
 //! [`evidence`], [`point`] and [`scenario`]; then [`model`] and [`probe`]; then a file a suite.
-//! `unsafe` stays in abi, memory, touch, stage and waiter.
+//! `unsafe` stays in abi, bump, memory, touch, stage and waiter.
 
 pub mod abi;
 pub mod bump;
