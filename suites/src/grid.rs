@@ -1,7 +1,7 @@
 //! Which points of the grid are asked: all of them, and the ones that are asked by default.
 //!
-//! By default the two backings that migration programs use most meet every waiter, the others one;
-//! the outer parts of a block meet one waiter.
+//! By default anonymous memory and shared memfds, which migration programs use most, meet several
+//! waiters and every change; the others meet one waiter, and one change of each kind.
 
 use crate::point::{Backing, Change, Msg, Op, Over, Part, Point, Remap, Waiter};
 use crate::probe::{Case, Probe};
@@ -55,37 +55,38 @@ pub(crate) fn cases(op: Op, probes: &[&'static Probe]) -> Vec<Case> {
 }
 
 fn is_default(point: Point) -> bool {
-    let Point { backing, change, waiter, msg, op: _ } = point;
+    let Point { backing, change, waiter, msg, op } = point;
     let plain = (waiter, msg) == (Waiter::UserRead, Msg::Read);
+    let in_kernel = (waiter, msg) == (Waiter::SysWrite, Msg::Unread);
     match change {
         Change::Munmap(Part::Head | Part::Tail)
         | Change::MmapOver(Part::Head | Part::Tail, Over::Anon) => {
-            return plain && !backing.is_huge();
+            return plain && matches!(backing, Backing::Anon | Backing::Shmem);
         }
         Change::MmapOver(Part::Head | Part::Tail, _) => return false,
         _ => {}
     }
-    match backing {
-        Backing::Anon => msg == Msg::Read || waiter == Waiter::UserRead,
-        Backing::Shmem => matches!(
-            (waiter, msg),
-            (Waiter::UserRead | Waiter::UserWrite | Waiter::SysRead, Msg::Read)
-                | (Waiter::SysWrite, Msg::Unread)
-        ),
-        Backing::Private => plain,
-        Backing::SharedAnon => (waiter, msg) == (Waiter::SysWrite, Msg::Unread),
-        // Their pages take a hundred times as long to clear and copy.
-        Backing::HugetlbShared => plain && !matches!(change, Change::MmapOver(Part::Whole, _)),
-        Backing::HugetlbPrivate => {
-            (waiter, msg) == (Waiter::SysRead, Msg::Unread)
-                && matches!(
-                    change,
-                    Change::None
-                        | Change::Munmap(_)
-                        | Change::MmapOver(Part::Middle, Over::Anon)
-                        | Change::Mremap(_)
-                )
+    // One change of each kind; all of mremap, where kinds of memory differ most.
+    let in_short = matches!(
+        change,
+        Change::None
+            | Change::Munmap(_)
+            | Change::MmapOver(Part::Middle, Over::Anon)
+            | Change::Mremap(_)
+    );
+    match (backing, op) {
+        // ZEROPAGE follows COPY: fewer waiters say as much.
+        (Backing::Anon, Op::Zeropage) => plain || in_kernel,
+        (Backing::Shmem, Op::Zeropage) => plain,
+        (Backing::HugetlbPrivate, Op::Zeropage | Op::Wake) => false,
+        (Backing::Anon, _) => in_kernel || (msg == Msg::Read && waiter != Waiter::SysWrite),
+        (Backing::Shmem, _) => {
+            plain || in_kernel || (waiter, msg) == (Waiter::UserWrite, Msg::Read)
         }
+        // Huge pages take a hundred times as long to clear and copy.
+        (Backing::Private | Backing::HugetlbShared, _) => plain && in_short,
+        (Backing::SharedAnon, _) => in_kernel && in_short,
+        (Backing::HugetlbPrivate, _) => in_short && (waiter, msg) == (Waiter::SysRead, Msg::Unread),
     }
 }
 
