@@ -18,7 +18,7 @@ pub(crate) struct KernelsArgs {
     /// The lock file (default: the one built in; with --update, `kernels.lock` here).
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
-    /// Fetch these kernels (as `sweep -k` takes them) and print where their images are.
+    /// Fetch these kernels (as `sweep --newest -k` takes them) and print where their images are.
     #[arg(long, value_name = "KERNEL", num_args = 0.., conflicts_with_all = ["update", "format"])]
     fetch: Option<Vec<String>>,
     /// Output format.
@@ -82,7 +82,7 @@ pub(crate) fn kernels(args: &KernelsArgs) -> Result<Exit> {
 
 fn fetch(args: &KernelsArgs, patterns: &[String]) -> Result<Exit> {
     let (kernel, lock) = (patterns.to_vec(), args.lock.clone());
-    let chosen = KernelArgs { kernel, newest: false, kernel_image: None, lock };
+    let chosen = KernelArgs { kernel, newest: true, kernel_image: None, lock };
     for image in chosen.images(&|text| out::note(text))? {
         writeln!(out::stdout(), "{}", image.path.display())?;
     }
