@@ -4,7 +4,16 @@ use crate::outcome::Sink;
 use crate::stage::Stage;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// Held while a child is forked and while a failure is reported: a child that is forked in the
+/// middle of a report inherits the locks of the panic hook, which nobody will ever release there.
+static REPORT: Mutex<()> = Mutex::new(());
+
+fn no_report() -> MutexGuard<'static, ()> {
+    REPORT.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Facts in memory.
 #[derive(Debug, Default)]
@@ -27,11 +36,14 @@ impl Facts {
 
 /// Runs `test` in a child process with a stage of its own; panics if it panics or dies.
 pub(crate) fn isolated(test: impl FnOnce(&Stage)) {
+    let quiet = no_report();
     // SAFETY: glibc makes its allocator usable in the child; the child takes no other lock that a
     // thread of the test runner could hold, since its panic hook writes directly.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Parent { child } => {
+            drop(quiet);
             let status = waitpid(child, None).expect("waitpid");
+            let _reporting = no_report();
             assert!(matches!(status, WaitStatus::Exited(_, 0)), "in the child: {status:?}");
         }
         ForkResult::Child => {
