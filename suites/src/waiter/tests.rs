@@ -2,7 +2,7 @@
 //! that contradicts itself must not become a fact.
 
 use super::*;
-use crate::abi::COPY_MODE_DONTWAKE;
+use crate::abi::{COPY_MODE_DONTWAKE, Way};
 use crate::memory::unmap;
 use crate::point::{Backing, Change, Msg, Op, PAGES, Point};
 use crate::scenario::Scene;
@@ -70,7 +70,9 @@ fn clear(scene: Scene<'_>, waiter: &Waiter) {
 /// One thread: parked, perhaps woken, looked at once.
 fn told_apart(stage: &Stage, dice: &mut Dice) -> bool {
     let kinds = [Kind::UserRead, Kind::UserWrite, Kind::SysRead, Kind::SysWrite];
-    let kind = kinds[usize::try_from(dice.below(4)).expect("small")];
+    // Without permission only the first two can park.
+    let able = if stage.way == Ok(Way::UserModeOnly) { 2 } else { 4 };
+    let kind = kinds[usize::try_from(dice.below(able)).expect("small")];
     let msg = if dice.below(2) == 0 { Msg::Read } else { Msg::Unread };
     let (scene, mut waiter) = parked(stage, kind, msg);
     let what = dice.below(4);
