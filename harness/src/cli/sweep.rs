@@ -46,6 +46,8 @@ enum Done {
 
 pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
     let cases = filter::choose(&[], args.cases.full)?;
+    // What would stop everything is said first, what the user typed before what the machine lacks.
+    args.kernel.slots()?;
     store.check_writable()?;
     crate::vm::qemu_version(None)?;
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

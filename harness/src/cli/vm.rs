@@ -2,7 +2,7 @@
 
 use super::{CaseArgs, report};
 use crate::environment::environment;
-use crate::kernels::{self, Cache, Image, Lock};
+use crate::kernels::{self, Cache, Image, Lock, Slot};
 use crate::runner::{Limits, Runner};
 use crate::vm::guest::Agent;
 use crate::vm::{self, Event, Options, Plan, SessionReport};
@@ -55,6 +55,15 @@ impl KernelArgs {
         self.kernel_image.is_some() || !self.kernel.is_empty() || self.newest
     }
 
+    /// The chosen places of the lock file; none for a kernel of the user's own.
+    pub(crate) fn slots(&self) -> Result<Vec<Slot>> {
+        if self.kernel_image.is_some() {
+            return Ok(Vec::new());
+        }
+        let lock = Lock::open(self.lock.as_deref())?;
+        Ok(kernels::select(&lock, &self.kernel, self.newest)?)
+    }
+
     /// The kernels, fetched one after the other and handed out as they come.
     pub(crate) fn each(
         &self,
@@ -64,8 +73,7 @@ impl KernelArgs {
         if let Some(path) = &self.kernel_image {
             return hand_out(kernels::user_image(path)?);
         }
-        let lock = Lock::open(self.lock.as_deref())?;
-        let slots = kernels::select(&lock, &self.kernel, self.newest)?;
+        let slots = self.slots()?;
         // Before anything is downloaded for it.
         vm::qemu_version(None)?;
         let cache = Cache::open()?;
