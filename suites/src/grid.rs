@@ -79,6 +79,7 @@ fn is_default(point: Point) -> bool {
         (Backing::Anon, Op::Zeropage) => plain || in_kernel,
         (Backing::Shmem, Op::Zeropage) => plain,
         (Backing::HugetlbPrivate, Op::Zeropage | Op::Wake) => false,
+        (_, Op::Wake) if waiter == Waiter::None => false,
         (Backing::Anon, _) => in_kernel || (msg == Msg::Read && waiter != Waiter::SysWrite),
         (Backing::Shmem, _) => {
             plain || in_kernel || (waiter, msg) == (Waiter::UserWrite, Msg::Read)

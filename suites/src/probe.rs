@@ -77,9 +77,10 @@ impl Case {
         Self { probe, ask: Ask::Claim(point, claim), by_default }
     }
 
-    /// A case with a routine of its own.
+    /// A case with a routine of its own; by default on what QEMU's RAM blocks are made of.
     pub fn own(probe: &'static Probe, routine: Routine, backing: Backing) -> Self {
-        Self { probe, ask: Ask::Routine(routine, backing, ""), by_default: true }
+        let by_default = matches!(backing, Backing::Anon | Backing::Shmem | Backing::HugetlbShared);
+        Self { probe, ask: Ask::Routine(routine, backing, ""), by_default }
     }
 
     /// The axes and their values, without brackets.
