@@ -55,9 +55,9 @@ impl Here {
     fn cant_ask(&self, case: &Case) -> bool {
         let (waiter, change) = match &case.ask {
             Ask::Point(point) | Ask::Claim(point, _) => (point.waiter, point.change),
-            Ask::Routine(..) => (Waiter::None, Change::None),
+            Ask::Trial(..) => (Waiter::None, Change::None),
         };
-        let huge = case.backing().is_huge();
+        let huge = case.is_exclusive();
         let leaks = huge && change == Change::Mremap(Remap::MovePart);
         self.way.is_none()
             || (self.way == Some(Way::UserModeOnly) && waiter.in_kernel())

@@ -3,8 +3,15 @@
 //! What userfaultfd-sys has is taken from there; newer things stand in [`newer`]. Every number and
 //! size is asserted at compile time: a wrong direction bit makes an ioctl fail silently, as
 //! cloud-hypervisor's `UFFDIO_WAKE` did. No other module issues a raw ioctl.
+//!
+//! [`call`] has the ioctls, [`message`] what is read.
 
+mod call;
+mod message;
 pub mod newer;
+
+pub use call::Api;
+pub use message::{Message, event_name};
 
 use nix::errno::Errno;
 use std::fmt;
@@ -13,26 +20,65 @@ use userfaultfd_sys as sys;
 
 /// `REGISTER` mode: faults on missing pages.
 pub const REGISTER_MODE_MISSING: u64 = sys::UFFDIO_REGISTER_MODE_MISSING;
+/// `REGISTER` mode: faults on writes to write-protected pages (5.7).
+pub const REGISTER_MODE_WP: u64 = sys::UFFDIO_REGISTER_MODE_WP;
+/// `REGISTER` mode: faults on pages that are in the page cache and not mapped (5.13).
+pub const REGISTER_MODE_MINOR: u64 = sys::UFFDIO_REGISTER_MODE_MINOR;
 
-/// `COPY` mode: fill the page, wake nobody.
+/// `COPY` mode: fill the page, wake nobody. The same bit in ZEROPAGE, CONTINUE, POISON and MOVE.
 pub const COPY_MODE_DONTWAKE: u64 = sys::UFFDIO_COPY_MODE_DONTWAKE;
+/// `COPY` mode: place the page write-protected (5.7). The same bit in CONTINUE (6.4).
+pub const COPY_MODE_WP: u64 = sys::UFFDIO_COPY_MODE_WP;
+/// `WRITEPROTECT` mode: protect; without it, remove the protection and wake.
+pub const WRITEPROTECT_MODE_WP: u64 = sys::UFFDIO_WRITEPROTECT_MODE_WP;
+/// `WRITEPROTECT` mode: wake nobody.
+pub const WRITEPROTECT_MODE_DONTWAKE: u64 = sys::UFFDIO_WRITEPROTECT_MODE_DONTWAKE;
 
 /// Features to ask for in `UFFDIO_API`.
 pub mod features {
+    use userfaultfd_sys as sys;
+
+    /// Write-protect faults (5.7).
+    pub const PAGEFAULT_FLAG_WP: u64 = sys::UFFD_FEATURE_PAGEFAULT_FLAG_WP;
+    /// fork(2) raises an event; needs CAP_SYS_PTRACE since 5.4.
+    pub const EVENT_FORK: u64 = sys::UFFD_FEATURE_EVENT_FORK;
+    /// mremap(2) raises an event, and moved memory stays registered.
+    pub const EVENT_REMAP: u64 = sys::UFFD_FEATURE_EVENT_REMAP;
     /// Discards raise an event.
-    pub const EVENT_REMOVE: u64 = userfaultfd_sys::UFFD_FEATURE_EVENT_REMOVE;
+    pub const EVENT_REMOVE: u64 = sys::UFFD_FEATURE_EVENT_REMOVE;
+    /// munmap(2) and its like raise an event.
+    pub const EVENT_UNMAP: u64 = sys::UFFD_FEATURE_EVENT_UNMAP;
+    /// Missing faults on hugetlb.
+    pub const MISSING_HUGETLBFS: u64 = sys::UFFD_FEATURE_MISSING_HUGETLBFS;
+    /// Missing faults on shared memory.
+    pub const MISSING_SHMEM: u64 = sys::UFFD_FEATURE_MISSING_SHMEM;
+    /// Faults raise SIGBUS instead of a message.
+    pub const SIGBUS: u64 = sys::UFFD_FEATURE_SIGBUS;
+    /// Messages name the faulting thread.
+    pub const THREAD_ID: u64 = sys::UFFD_FEATURE_THREAD_ID;
+    /// Minor faults on hugetlb (5.13).
+    pub const MINOR_HUGETLBFS: u64 = sys::UFFD_FEATURE_MINOR_HUGETLBFS;
+    /// Minor faults on shared memory (5.14).
+    pub const MINOR_SHMEM: u64 = sys::UFFD_FEATURE_MINOR_SHMEM;
+    /// Messages hold the address in full (5.18).
+    pub const EXACT_ADDRESS: u64 = sys::UFFD_FEATURE_EXACT_ADDRESS;
+    /// Write protection of hugetlb and shared memory (5.19).
+    pub const WP_HUGETLBFS_SHMEM: u64 = sys::UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+    pub use super::newer::features::*;
 }
 
-/// The word for an event's number.
-pub fn event_name(number: u8) -> String {
-    match number {
-        sys::UFFD_EVENT_PAGEFAULT => "pagefault".into(),
-        sys::UFFD_EVENT_FORK => "fork".into(),
-        sys::UFFD_EVENT_REMAP => "remap".into(),
-        sys::UFFD_EVENT_REMOVE => "remove".into(),
-        sys::UFFD_EVENT_UNMAP => "unmap".into(),
-        other => format!("event:{other}"),
-    }
+/// `UFFD_PAGEFAULT_FLAG_*`: why a thread faulted.
+pub mod fault {
+    use userfaultfd_sys as sys;
+
+    /// It wanted to write.
+    pub const WRITE: u64 = sys::UFFD_PAGEFAULT_FLAG_WRITE;
+    /// The page is write-protected.
+    pub const WP: u64 = sys::UFFD_PAGEFAULT_FLAG_WP;
+    /// The page is in the page cache and not mapped.
+    pub const MINOR: u64 = sys::UFFD_PAGEFAULT_FLAG_MINOR;
+    /// The page is protected against all access (7.3).
+    pub const RWP: u64 = 1 << 3;
 }
 
 /// What a result field holds before the call, so that "not written" is seen.
@@ -118,20 +164,6 @@ impl Way {
     }
 }
 
-/// A message read from a userfaultfd.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// A thread waits for the page at `address`.
-    Pagefault {
-        /// Faulting address; page-aligned unless EXACT_ADDRESS was asked for.
-        address: usize,
-        /// `UFFD_PAGEFAULT_FLAG_*`.
-        flags: u64,
-    },
-    /// Any other event, by its number.
-    Other(u8),
-}
-
 /// A userfaultfd. Each method is one system call and returns what the kernel returned.
 #[derive(Debug)]
 pub struct Uffd(OwnedFd);
@@ -139,7 +171,11 @@ pub struct Uffd(OwnedFd);
 impl Uffd {
     /// Makes one, non-blocking (poll(2) reports POLLERR for a blocking one) and close-on-exec.
     pub fn open(way: Way) -> Result<Self, Errno> {
-        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+        Self::open_with(way, libc::O_CLOEXEC | libc::O_NONBLOCK)
+    }
+
+    /// Makes one with `flags` as they are; for [`Way::UserModeOnly`] its flag is added.
+    pub fn open_with(way: Way, flags: i32) -> Result<Self, Errno> {
         match way {
             Way::Syscall => Self::by_syscall(flags),
             Way::UserModeOnly => {
@@ -172,64 +208,29 @@ impl Uffd {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// `UFFDIO_API` with the wanted features; the offered features on success.
-    pub fn api(&self, features: u64) -> Result<u64, Errno> {
-        let mut arg = sys::uffdio_api { api: sys::UFFD_API, features, ioctls: 0 };
-        self.ioctl(sys::UFFDIO_API.into(), &mut arg).0.map_or(Ok(arg.features), Err)
+    /// Takes over a descriptor, such as one that a fork event brought.
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Self(fd)
     }
 
-    /// `UFFDIO_REGISTER`; the offered range ioctls on success.
-    pub fn register(&self, range: Range, mode: u64) -> Result<u64, Errno> {
-        let mut arg = sys::uffdio_register { range: range.to_abi(), mode, ioctls: 0 };
-        self.ioctl(sys::UFFDIO_REGISTER.into(), &mut arg).0.map_or(Ok(arg.ioctls), Err)
-    }
-
-    /// `UFFDIO_UNREGISTER`.
-    pub fn unregister(&self, range: Range) -> Rc {
-        self.ioctl(sys::UFFDIO_UNREGISTER.into(), &mut range.to_abi())
-    }
-
-    /// `UFFDIO_WAKE`.
-    pub fn wake(&self, range: Range) -> Rc {
-        self.ioctl(sys::UFFDIO_WAKE.into(), &mut range.to_abi())
-    }
-
-    /// `UFFDIO_COPY` of `dst.len` bytes from `src`; also its result field.
-    pub fn copy(&self, dst: Range, src: usize, mode: u64) -> (Rc, Field) {
-        let mut arg = sys::uffdio_copy {
-            dst: dst.start as u64,
-            src: src as u64,
-            len: dst.len as u64,
-            mode,
-            copy: SENTINEL,
-        };
-        let rc = self.ioctl(sys::UFFDIO_COPY.into(), &mut arg);
-        (rc, Field(arg.copy))
-    }
-
-    /// `UFFDIO_ZEROPAGE`; also its result field.
-    pub fn zeropage(&self, range: Range, mode: u64) -> (Rc, Field) {
-        let mut arg = sys::uffdio_zeropage { range: range.to_abi(), mode, zeropage: SENTINEL };
-        let rc = self.ioctl(sys::UFFDIO_ZEROPAGE.into(), &mut arg);
-        (rc, Field(arg.zeropage))
+    /// A second descriptor of the same context, by dup(2).
+    pub fn duplicate(&self) -> Result<Self, Errno> {
+        nix::unistd::dup(&self.0).map(Self)
     }
 
     /// read(2) of one message; `EAGAIN` if there is none.
     pub fn read(&self) -> Result<Message, Errno> {
         let mut raw = [0_u8; size_of::<sys::uffd_msg>()];
         let n = nix::unistd::read(&self.0, &mut raw)?;
-        if n != raw.len() {
-            return Err(Errno::EIO);
-        }
-        // SAFETY: uffd_msg is plain data of exactly this size, and the kernel has filled it.
-        let msg: sys::uffd_msg = unsafe { std::ptr::read_unaligned(raw.as_ptr().cast()) };
-        if msg.event != sys::UFFD_EVENT_PAGEFAULT {
-            return Ok(Message::Other(msg.event));
-        }
-        // SAFETY: for UFFD_EVENT_PAGEFAULT the kernel fills the union's `pagefault`.
-        let fault = unsafe { msg.arg.pagefault };
-        let address = usize::try_from(fault.address).map_err(|_| Errno::EOVERFLOW)?;
-        Ok(Message::Pagefault { address, flags: fault.flags })
+        if n == raw.len() { Message::parse(&raw) } else { Err(Errno::EIO) }
+    }
+
+    /// Any ioctl with any argument: the kernel checks both. `at` must not lie in memory that Rust
+    /// owns: an address of the arena, or one that is nobody's.
+    pub fn raw(&self, request: u64, at: usize) -> Rc {
+        // SAFETY: the kernel reaches user memory only through checked copies, and the caller's
+        // address is not Rust's.
+        Rc::of(unsafe { libc::ioctl(self.0.as_raw_fd(), request, at) }.into())
     }
 
     fn ioctl<T>(&self, request: u64, arg: &mut T) -> Rc {

@@ -8,7 +8,7 @@ use crate::expect::Expected;
 use crate::growth;
 use crate::model;
 use crate::outcome::{Seen, Sink, Stop};
-use crate::point::{Backing, Change, Discard, Msg, Op, Over, Part, Point, Remap, Waiter};
+use crate::point::{Backing, Change, Discard, Mode, Msg, Op, Over, Part, Point, Remap, Waiter};
 use crate::probe::{Case, Claim, Probe};
 use crate::scenario;
 use crate::stage::Stage;
@@ -106,8 +106,14 @@ pub(crate) fn cases() -> Vec<Case> {
                     continue;
                 }
                 for waiter in waiters {
-                    let point =
-                        Point { backing: *backing, change, waiter: *waiter, msg: Msg::Read, op };
+                    let point = Point {
+                        backing: *backing,
+                        mode: Mode::Missing,
+                        change,
+                        waiter: *waiter,
+                        msg: Msg::Read,
+                        op,
+                    };
                     let by_default = is_default(point);
                     cases.push(Case::claim(probe, point, claim, by_default));
                 }

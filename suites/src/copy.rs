@@ -7,7 +7,7 @@ use crate::grid;
 use crate::memory::{BLOCK, Block, HUGE, OTHER, PAGE};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Change, Msg, Op, Over, PAGES, Part, Point, Waiter};
+use crate::point::{Backing, Change, Mode, Msg, Op, Over, PAGES, Part, Point, Waiter};
 use crate::probe::{Case, Probe, Routine};
 use crate::scenario::Scene;
 use crate::stage::Stage;
@@ -113,7 +113,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// that loads from page 2.
 fn start(backing: Backing) -> Point {
     let (change, waiter, msg) = (Change::None, Waiter::UserRead, Msg::Read);
-    Point { backing, change, waiter, msg, op: Op::Copy }
+    Point { backing, mode: Mode::Missing, change, waiter, msg, op: Op::Copy }
 }
 
 fn length(backing: Backing) -> String {
@@ -305,7 +305,7 @@ fn event(stage: &Stage, backing: Backing, seen: &mut Seen<'_>) -> Result<(), Sto
     uffd.register(block.range(0..PAGES), REGISTER_MODE_MISSING)
         .map_err(|e| Stop::Unsupported(format!("REGISTER of a {backing} block: {e:?}")))?;
     seen.step("event");
-    let mover = crate::mover::Mover::discard(block.range(3..4), stage.patience)?;
+    let mover = crate::mover::Mover::discard(stage, block.range(3..4))?;
     if !mover.blocks_on_event(&uffd)? {
         return Err(Stop::Unsupported(format!("madvise(MADV_DONTNEED): {}", mover.join()?)));
     }

@@ -3,7 +3,7 @@
 //! By default anonymous memory and shared memfds, which migration programs use most, meet several
 //! waiters and every change; the others meet one waiter, and one change of each kind.
 
-use crate::point::{Backing, Change, Msg, Op, Over, Part, Point, Remap, Waiter};
+use crate::point::{Backing, Change, Mode, Msg, Op, Over, Part, Point, Remap, Waiter};
 use crate::probe::{Case, Probe};
 
 /// Waiters with the state of their message: nobody, then every kind with its message read or not.
@@ -35,7 +35,8 @@ pub(crate) fn points(op: Op, change: &str) -> Vec<(Point, bool)> {
     for backing in Backing::ALL {
         for change in changes(change) {
             for (waiter, msg) in waiters() {
-                let point = Point { backing: *backing, change, waiter, msg, op };
+                let point =
+                    Point { backing: *backing, mode: Mode::Missing, change, waiter, msg, op };
                 points.push((point, is_default(point)));
             }
         }
@@ -55,7 +56,7 @@ pub(crate) fn cases(op: Op, probes: &[&'static Probe]) -> Vec<Case> {
 }
 
 fn is_default(point: Point) -> bool {
-    let Point { backing, change, waiter, msg, op } = point;
+    let Point { backing, change, waiter, msg, op, .. } = point;
     let plain = (waiter, msg) == (Waiter::UserRead, Msg::Read);
     let in_kernel = (waiter, msg) == (Waiter::SysWrite, Msg::Unread);
     match change {

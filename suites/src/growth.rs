@@ -5,8 +5,8 @@ use crate::change::{Prepared, map_behind};
 use crate::expect::Expected;
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Change, Msg, Op, PAGES, Point, Remap, Waiter as Kind};
-use crate::probe::{Ask, Case, Probe, Routine};
+use crate::point::{Backing, Change, Mode, Msg, Op, PAGES, Point, Remap, Waiter as Kind};
+use crate::probe::{Case, Probe, Routine};
 use crate::scenario::Scene;
 use crate::stage::Stage;
 use crate::waiter::{Fate, Waiter};
@@ -24,8 +24,7 @@ pub(crate) fn cases(probe: &'static Probe) -> Vec<Case> {
     let mut cases = Vec::new();
     for (how, routine) in ways {
         for backing in Backing::ALL {
-            let ask = Ask::Routine(routine, *backing, how);
-            cases.push(Case { probe, ask, by_default: true });
+            cases.push(Case::with_axis(probe, routine, *backing, how));
         }
     }
     cases
@@ -38,7 +37,14 @@ fn grow(
     how: impl FnOnce(&Scene<'_>) -> Result<Rc, Stop>,
 ) -> Result<(), Stop> {
     let change = Change::Mremap(Remap::Grow);
-    let point = Point { backing, change, waiter: Kind::UserWrite, msg: Msg::Read, op: Op::Look };
+    let point = Point {
+        backing,
+        mode: Mode::Missing,
+        change,
+        waiter: Kind::UserWrite,
+        msg: Msg::Read,
+        op: Op::Look,
+    };
     let scene = Scene::set(stage, point)?;
     seen.step("change");
     let rc = how(&scene)?;
@@ -48,7 +54,7 @@ fn grow(
         return Ok(());
     }
     seen.step("touch");
-    let new = scene.block.range(PAGES..PAGES + 1).start;
+    let new = scene.block.range(PAGES..PAGES + 1);
     let mut waiter = Waiter::start(stage, point.waiter, new)?;
     let fate = waiter.settle(&scene.uffd, &scene.queue)?;
     let touched = if fate == Fate::Again { "parks".to_owned() } else { stage.word(fate) };

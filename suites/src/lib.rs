@@ -2,9 +2,10 @@
 //!
 //! From the ground up: [`abi`], [`memory`] and [`touch`], [`change`], [`waiter`] with its
 //! [`evidence`], [`point`] and [`scenario`]; then [`model`] and [`probe`]; then a file a suite.
-//! `unsafe` stays in abi, bump, memory, touch, stage and waiter.
+//! `unsafe` stays in abi, bump, memory, touch, thread and stage.
 
 pub mod abi;
+pub mod access;
 pub mod bump;
 pub mod change;
 pub mod evidence;
@@ -17,17 +18,33 @@ pub mod point;
 pub mod probe;
 pub mod scenario;
 pub mod stage;
+pub mod thread;
 pub mod touch;
 pub mod waiter;
 
+mod arguments;
+mod changes;
 mod claims;
 mod copy;
+mod events;
 mod grid;
 mod growth;
+mod handle;
 mod hidden;
+mod kinds;
+mod lifetime;
+mod permission;
+mod poison;
+mod races;
 mod recipe;
+mod register;
+mod relocate;
+mod resume;
+mod rwp;
 mod unregister;
+mod waiters;
 mod wake;
+mod writeprotect;
 mod zeropage;
 
 #[cfg(test)]
@@ -58,6 +75,27 @@ pub const SUITES: &[Suite] = &[
         cases: zeropage::cases,
     },
     Suite {
+        name: "continue",
+        about: "what UFFDIO_CONTINUE returns, stores and wakes, and what raises a minor fault",
+        cases: resume::cases,
+    },
+    Suite {
+        name: "writeprotect",
+        about: "what UFFDIO_WRITEPROTECT protects, frees and wakes, and who meets the protection",
+        cases: writeprotect::cases,
+    },
+    Suite {
+        name: "poison",
+        about: "what UFFDIO_POISON returns, stores and wakes, and what the poisoned page does",
+        cases: poison::cases,
+    },
+    Suite {
+        name: "move",
+        about: "what UFFDIO_MOVE moves, refuses, stores and wakes",
+        cases: relocate::cases,
+    },
+    Suite { name: "rwp", about: "what UFFDIO_RWPROTECT and UFFDIO_SET_MODE do", cases: rwp::cases },
+    Suite {
         name: "unregister",
         about: "what UFFDIO_UNREGISTER returns, ends and wakes after a change",
         cases: unregister::cases,
@@ -71,6 +109,56 @@ pub const SUITES: &[Suite] = &[
         name: "claims",
         about: "what was claimed about changed mappings in QEMU's postcopy, true or false",
         cases: claims::cases,
+    },
+    Suite {
+        name: "register",
+        about: "what UFFDIO_REGISTER takes, refuses and offers",
+        cases: register::cases,
+    },
+    Suite {
+        name: "events",
+        about: "fork, remap, remove and unmap events: payload, order, whom they block and until when",
+        cases: events::cases,
+    },
+    Suite {
+        name: "races",
+        about: "steps of several threads whose order is forced",
+        cases: races::cases,
+    },
+    Suite {
+        name: "handle",
+        about: "the descriptor: handshake, features, poll, read, dup, close",
+        cases: handle::cases,
+    },
+    Suite {
+        name: "lifetime",
+        about: "fork, exec and exit of the process, and ioctls on its memory afterwards",
+        cases: lifetime::cases,
+    },
+    Suite {
+        name: "permission",
+        about: "who may make a userfaultfd, and of which kind",
+        cases: permission::cases,
+    },
+    Suite {
+        name: "arguments",
+        about: "what every ioctl makes of bad arguments",
+        cases: arguments::cases,
+    },
+    Suite {
+        name: "kinds",
+        about: "kinds of memory beside the grid's: which faults, ioctls and wake-ups work on them",
+        cases: kinds::cases,
+    },
+    Suite {
+        name: "changes",
+        about: "changes beside the grid's: madvise, truncation, mprotect, fork, several mappings at once",
+        cases: changes::cases,
+    },
+    Suite {
+        name: "waiters",
+        about: "waiters beside the grid's: several at once, signals, SIGBUS, who can't wait",
+        cases: waiters::cases,
     },
 ];
 
@@ -117,6 +205,6 @@ mod tests {
     #[test]
     fn a_default_run_asks_at_least_a_thousand_cases() {
         let by_default = cases().iter().filter(|c| c.by_default).count();
-        assert!((1000..=2500).contains(&by_default), "{by_default}");
+        assert!((1000..=8000).contains(&by_default), "{by_default}");
     }
 }

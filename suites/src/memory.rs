@@ -26,6 +26,8 @@ pub const BLOCK: usize = ARENA.start + 128 * MIB;
 pub const ELSEWHERE: usize = ARENA.start + 384 * MIB;
 /// Where memory stands that is to be moved onto the block.
 pub const OTHER: usize = ARENA.start + 640 * MIB;
+/// Where a page stands that UFFDIO_MOVE takes, and whatever else a case needs beside the block.
+pub const SPARE: usize = ARENA.start + 896 * MIB;
 
 /// Contents that a page can show; the tag is what its first eight bytes hold.
 pub mod tag {
@@ -149,6 +151,27 @@ impl Block {
     /// The range of `pages` where the block was registered.
     pub fn range(&self, pages: std::ops::Range<usize>) -> Range {
         self.at(BLOCK, pages)
+    }
+
+    /// Puts [`tag::KEPT`] at `page` of the file behind the block without mapping it there: through a
+    /// second mapping, which is gone afterwards.
+    pub fn fill_cache(&self, page: usize) -> Result<(), Stop> {
+        if self.file.is_none() {
+            return Err(Stop::Broken(format!("a {} block has no page cache", self.backing)));
+        }
+        let at = self.at(SPARE, page..page + 1);
+        let file = self.file.as_ref().map(std::os::fd::AsFd::as_fd);
+        let rc = map(at, RW, libc::MAP_SHARED, file, page * self.page);
+        if !rc.is_ok() {
+            return Err(Stop::Broken(format!("a second mapping of the block: {rc}")));
+        }
+        let stored = crate::touch::store(at.start, tag::KEPT);
+        let rc = unmap(at);
+        match stored {
+            Ok(()) if rc.is_ok() => Ok(()),
+            Ok(()) => Err(Stop::Broken(format!("unmapping the second mapping: {rc}"))),
+            Err(signal) => Err(Stop::Broken(format!("writing to the page cache: {signal}"))),
+        }
     }
 
     /// Discards `pages` without a change of the mapping.

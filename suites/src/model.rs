@@ -4,72 +4,22 @@
 //! else, the case differs; the model is changed only with a reason in the fact's source.
 
 use crate::expect::Expected;
-use crate::memory::{HUGE, PAGE};
 use crate::point::{
-    Backing, Change, Discard, GROWN, Msg, Op, Over, PAGES, Point, Remap, SHRUNK, Waiter,
+    Backing, Change, Discard, GROWN, Mode, Msg, Op, Over, PAGES, Point, Remap, SHRUNK, Waiter,
 };
 use uffd_results::KernelVersion;
 
-/// Sources, so that each stands once.
-pub mod source {
-    /// Waiters hang on the context.
-    pub const QUEUE: &str = "handle_userfault() in fs/userfaultfd.c: a waiter hangs on the context's \
-        queue, which no change of a mapping touches";
-    /// COPY that succeeds.
-    pub const COPY: &str =
-        "ioctl_userfaultfd(2), UFFDIO_COPY: copies and wakes the waiters of the range";
-    /// COPY to what is not registered.
-    pub const COPY_ENOENT: &str = "ioctl_userfaultfd(2), UFFDIO_COPY, ENOENT (4.11): the virtual \
-        memory layout has changed; nobody is woken";
-    /// ZEROPAGE.
-    pub const ZEROPAGE: &str = "ioctl_userfaultfd(2), UFFDIO_ZEROPAGE: zeroes and wakes";
-    /// ZEROPAGE to what is not registered.
-    pub const ZEROPAGE_ENOENT: &str = "ioctl_userfaultfd(2), UFFDIO_ZEROPAGE; find_dst_vma() in \
-        mm/userfaultfd.c: ENOENT without a registered mapping";
-    /// ZEROPAGE on hugetlb.
-    pub const ZEROPAGE_HUGE: &str = "Documentation/admin-guide/mm/userfaultfd.rst: no UFFDIO_ZEROPAGE \
-        on hugetlb; mfill_atomic_hugetlb(): EINVAL";
-    /// UNREGISTER.
-    pub const UNREGISTER: &str = "ioctl_userfaultfd(2), UFFDIO_UNREGISTER; userfaultfd_unregister(): \
-        mappings without a context are skipped";
-    /// UNREGISTER that is refused.
-    pub const UNREGISTER_EINVAL: &str = "ioctl_userfaultfd(2), UFFDIO_UNREGISTER, EINVAL: no mapping \
-        in the range, or one that userfaultfd does not handle";
-    /// Whom UNREGISTER wakes.
-    pub const UNREGISTER_WAKES: &str = "userfaultfd_unregister(): wakes per mapping that still has \
-        the context in missing mode, and no other waiter";
-    /// WAKE.
-    pub const WAKE: &str = "ioctl_userfaultfd(2), UFFDIO_WAKE; userfaultfd_wake(): compares queue \
-        entries with the range and looks up no mapping";
-    /// A woken thread.
-    pub const RERUN: &str = "handle_userfault() returns VM_FAULT_RETRY: the woken thread runs its \
-        fault again (5.7 for more than once) and meets what is there now";
-    /// Registration and mremap.
-    pub const REMAP: &str = "mremap_userfaultfd_prep() in fs/userfaultfd.c: without EVENT_REMAP a \
-        moved mapping loses its registration (5.0); one that grows in place keeps it";
-    /// mremap itself.
-    pub const MREMAP: &str = "mremap(2)";
-    /// mremap of hugetlb.
-    pub const MREMAP_HUGE: &str = "commit 550a7d60bd5e (5.16): hugetlb mappings move; mremap() refuses \
-        to grow them, as reservations can't be split";
-    /// A refused mremap has still unmapped.
-    pub const MREMAP_UNMAPS: &str = "mremap_to() in mm/mremap.c unmaps the target, and the tail that \
-        is cut off, before it looks at the kind of mapping";
-    /// Discarding hugetlb pages.
-    pub const DONTNEED_HUGE: &str = "commit 90e7e7f5ef3f (5.18): MADV_DONTNEED works on hugetlb";
-    /// MREMAP_DONTUNMAP.
-    pub const DONTUNMAP: &str = "mremap(2), MREMAP_DONTUNMAP (5.7 for private anonymous memory, \
-        commit a4609387859f (5.13) for others): the old range stays mapped and registered, without its pages";
-    /// Closing.
-    pub const CLOSE: &str =
-        "userfaultfd_release(): the last close wakes every waiter of the context";
-}
+pub mod source;
+
+mod act;
 
 /// What stands at a page after the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ground {
-    /// The block's own memory, still registered.
+    /// The block's own memory, still registered; its page is as it was.
     Registered,
+    /// The block's own mapping, still registered, whose page has moved away.
+    Emptied,
     /// No mapping.
     Hole,
     /// Memory without a registration that reads as zero.
@@ -131,6 +81,7 @@ pub fn ground(point: Point, kernel: KernelVersion) -> Vec<Ground> {
                 ground[SHRUNK..].fill(Ground::Hole);
             }
             (Remap::Onto, true) => ground.fill(Ground::New),
+            (Remap::DontUnmap, true) if point.mode == Mode::Wp => ground.fill(Ground::Emptied),
             (Remap::DontUnmap, true) | (_, false) => {}
         },
     }
@@ -138,29 +89,38 @@ pub fn ground(point: Point, kernel: KernelVersion) -> Vec<Ground> {
 }
 
 /// What a woken waiter's access then does; `None` where it parks again.
-fn rerun(waiter: Waiter, ground: Ground) -> Option<&'static str> {
-    let failed = |signal| if waiter.in_kernel() { "EFAULT" } else { signal };
-    let ran = |read| if waiter.writes() { "ran" } else { read };
+fn rerun(point: Point, ground: Ground) -> Option<&'static str> {
+    let waiter = point.waiter;
+    let failed = |signal| match waiter {
+        Waiter::UserRead | Waiter::UserWrite => signal,
+        Waiter::PopulateRead | Waiter::PopulateWrite | Waiter::Mlock if ground == Ground::Hole => {
+            "ENOMEM"
+        }
+        Waiter::Mlock => "ENOMEM",
+        _ => "EFAULT",
+    };
+    let ran = |read| if waiter.loads() { read } else { "ran" };
     Some(match ground {
         Ground::Registered => return None,
         Ground::Hole => failed("SEGV_MAPERR"),
         Ground::Forbidden => failed("SEGV_ACCERR"),
-        Ground::Zero => ran("ran:zero"),
+        Ground::Zero | Ground::Emptied => ran("ran:zero"),
         Ground::New | Ground::File => ran("ran:new"),
     })
 }
 
-/// What a page shows after an access of this kind found `there` in it.
-fn letter(waiter: Waiter, there: char) -> char {
-    if waiter.writes() { 'w' } else { there }
+/// What a waiter of a page that nobody catches any more finds in it.
+fn free(point: Point) -> &'static str {
+    match point.mode {
+        _ if !point.waiter.loads() => "ran",
+        Mode::Missing => "ran:zero",
+        Mode::Wp | Mode::Minor => "ran:kept",
+    }
 }
 
-/// The outcome of the operation: its facts, the waiter's fate and the page's content.
-struct Acted {
-    facts: Vec<Expected>,
-    fate: (&'static str, &'static str),
-    page: char,
-    unregistered: bool,
+/// What a page shows after an access of this kind found `there` in it.
+fn letter(waiter: Waiter, there: char) -> char {
+    if waiter.stores() { 'w' } else { there }
 }
 
 /// The facts that a point should show on a kernel.
@@ -169,8 +129,7 @@ pub fn expect(point: Point, kernel: KernelVersion) -> Vec<Expected> {
     let waits = point.waiter != Waiter::None;
     let page = point.change.page();
     if waits && point.msg == Msg::Read {
-        let kind = if point.waiter.writes() { "write" } else { "read" };
-        facts.push(Expected::new("fault", format!("{kind}@{page}"), source::QUEUE));
+        facts.push(Expected::new("fault", fault(point), source::QUEUE));
     }
     let ground = ground(point, kernel);
     let (returned, says) = change(point, kernel);
@@ -178,14 +137,15 @@ pub fn expect(point: Point, kernel: KernelVersion) -> Vec<Expected> {
         facts.push(Expected::new("change", returned, says));
     }
     let here = ground[page];
-    let acted = act(point, &ground);
+    let acted = act::act(point, &ground);
     facts.extend(acted.facts);
     let (fate, says) = acted.fate;
     if waits {
         facts.push(Expected::new("waiter", fate, says));
         facts.push(Expected::new("queue", queue(fate, point), source::QUEUE));
     }
-    facts.push(Expected::new("reg", registration(&ground, acted.unregistered), reg_source(point)));
+    let letters = registration(point, &ground, acted.unregistered);
+    facts.push(Expected::new("reg", letters, reg_source(point)));
     let mut row = vec!['?'; point.change.window()];
     row[page] = acted.page;
     facts.push(Expected::new("pages", String::from_iter(row), says));
@@ -194,18 +154,29 @@ pub fn expect(point: Point, kernel: KernelVersion) -> Vec<Expected> {
         facts.push(Expected::new("new-reg", letter.repeat(pages), source::REMAP));
     }
     if waits && matches!(fate, "asleep" | "again") {
-        // After a refused or failed UNREGISTER and the like the ground is what it was.
-        let rescued = rerun(point.waiter, here).unwrap_or("again");
+        let caught = !(acted.unregistered && here == Ground::Registered);
+        let meets = if caught { rerun(point, here) } else { Some(free(point)) };
+        let rescued = meets.unwrap_or("again");
         if point.op != Op::Wake {
             facts.push(Expected::new("rescue", "0", source::WAKE));
             facts.push(Expected::new("rescued", rescued, source::RERUN));
         }
         if rescued == "again" {
-            let closed = rerun(point.waiter, Ground::Zero).unwrap_or("ran");
-            facts.push(Expected::new("closed", closed, source::CLOSE));
+            facts.push(Expected::new("closed", free(point), source::CLOSE));
         }
     }
     facts
+}
+
+/// The waiter's message in words.
+fn fault(point: Point) -> String {
+    let kind = if point.waiter.write_faults(point.backing) { "write" } else { "read" };
+    let why = match point.mode {
+        Mode::Missing => "",
+        Mode::Wp => "wp-",
+        Mode::Minor => "minor-",
+    };
+    format!("{why}{kind}@{}", point.change.page())
 }
 
 fn queue(fate: &str, point: Point) -> &'static str {
@@ -216,11 +187,16 @@ fn queue(fate: &str, point: Point) -> &'static str {
     }
 }
 
-fn registration(ground: &[Ground], unregistered: bool) -> String {
+fn registration(point: Point, ground: &[Ground], unregistered: bool) -> String {
+    let registered = match point.mode {
+        Mode::Missing => 'm',
+        Mode::Wp => 'w',
+        Mode::Minor => 'i',
+    };
     // UNREGISTER is of the block as it was registered: memory that it grew by stays registered.
     let letter = |(page, ground): (usize, &Ground)| match ground {
         Ground::Hole => '-',
-        Ground::Registered if !unregistered || page >= PAGES => 'm',
+        Ground::Registered | Ground::Emptied if !unregistered || page >= PAGES => registered,
         _ => '.',
     };
     ground.iter().enumerate().map(letter).collect()
@@ -234,70 +210,6 @@ fn reg_source(point: Point) -> &'static str {
         }
         Change::Mremap(_) => source::REMAP,
         _ => source::UNREGISTER,
-    }
-}
-
-fn act(point: Point, ground: &[Ground]) -> Acted {
-    let here = ground[point.change.page()];
-    let waiter = point.waiter;
-    // What the untouched page shows: `onto` brings its pages along, all else is empty.
-    let untouched =
-        if here == Ground::New && point.change == Change::Mremap(Remap::Onto) { 'n' } else { '-' };
-    let fail =
-        |facts, says| Acted { facts, fate: ("asleep", says), page: untouched, unregistered: false };
-    let ran = |read| if waiter.writes() { "ran" } else { read };
-    let length = if point.backing.is_huge() { HUGE } else { PAGE };
-    let filled = |name, says, read, content| Acted {
-        facts: vec![
-            Expected::new(name, "0", says),
-            Expected::new("field", length.to_string(), says),
-        ],
-        fate: (ran(read), says),
-        page: letter(waiter, content),
-        unregistered: false,
-    };
-    let refused = |name, errno, field, says| {
-        fail(vec![Expected::new(name, errno, says), Expected::new("field", field, says)], says)
-    };
-    match point.op {
-        Op::Look => fail(Vec::new(), source::QUEUE),
-        Op::Copy if here == Ground::Registered => filled("copy", source::COPY, "ran:copied", 'c'),
-        Op::Copy => refused("copy", "ENOENT", "-2", source::COPY_ENOENT),
-        Op::Zeropage if here != Ground::Registered => {
-            refused("zeropage", "ENOENT", "-2", source::ZEROPAGE_ENOENT)
-        }
-        Op::Zeropage if point.backing.is_huge() => {
-            refused("zeropage", "EINVAL", "-22", source::ZEROPAGE_HUGE)
-        }
-        Op::Zeropage => filled("zeropage", source::ZEROPAGE, "ran:zero", '0'),
-        Op::Unregister => {
-            let window = &ground[..PAGES];
-            let gone = window.iter().all(|g| *g == Ground::Hole);
-            if gone || window.contains(&Ground::File) {
-                let says = source::UNREGISTER_EINVAL;
-                return fail(vec![Expected::new("unregister", "EINVAL", says)], says);
-            }
-            let facts = vec![Expected::new("unregister", "0", source::UNREGISTER)];
-            if here == Ground::Registered {
-                let page = if waiter == Waiter::None { '-' } else { letter(waiter, '0') };
-                let fate = (ran("ran:zero"), source::UNREGISTER_WAKES);
-                return Acted { facts, fate, page, unregistered: true };
-            }
-            Acted { unregistered: true, ..fail(facts, source::UNREGISTER_WAKES) }
-        }
-        Op::Wake => {
-            let facts = vec![Expected::new("wake", "0", source::WAKE)];
-            if waiter == Waiter::None {
-                return fail(facts, source::WAKE);
-            }
-            let page = match here {
-                Ground::Zero => letter(waiter, '0'),
-                Ground::New | Ground::File => letter(waiter, 'n'),
-                Ground::Registered | Ground::Hole | Ground::Forbidden => '-',
-            };
-            let fate = (rerun(waiter, here).unwrap_or("again"), source::RERUN);
-            Acted { facts, fate, page, unregistered: false }
-        }
     }
 }
 

@@ -2,53 +2,69 @@
 
 use crate::abi::{Message, Range, Rc, Uffd};
 use crate::outcome::Stop;
+use crate::stage::Stage;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::AsFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
+
+#[derive(Debug)]
+struct Shared {
+    tid: AtomicI32,
+    rc: OnceLock<Rc>,
+    done: EventFd,
+}
 
 /// The thread.
 #[derive(Debug)]
 pub struct Mover {
-    shared: Arc<(EventFd, OnceLock<Rc>)>,
+    shared: &'static Shared,
     patience: Duration,
 }
 
 /// The word for what was read.
 pub fn word(message: Result<Message, Errno>) -> String {
     match message {
-        Ok(Message::Pagefault { .. }) => "pagefault".into(),
-        Ok(Message::Other(number)) => crate::abi::event_name(number),
+        Ok(message) => crate::abi::event_name(message.number()),
         Err(errno) => format!("{errno:?}"),
     }
 }
 
 impl Mover {
-    /// Starts a thread that calls `madvise(MADV_DONTNEED)` on `range`, which lies in the arena.
-    pub fn discard(range: Range, patience: Duration) -> Result<Self, Stop> {
-        crate::memory::guard(range);
+    /// Starts a thread that makes `call`, a system call that may raise an event.
+    pub fn start(stage: &Stage, call: impl FnOnce() -> Rc + Send + 'static) -> Result<Self, Stop> {
         let done = EventFd::from_flags(EfdFlags::EFD_NONBLOCK)
             .map_err(|e| Stop::Broken(format!("an eventfd: {e:?}")))?;
-        let shared = Arc::new((done, OnceLock::new()));
-        let theirs = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .spawn(move || {
-                let rc = crate::memory::dontneed(range);
-                let _ = theirs.1.set(rc);
-                let _ = theirs.0.write(1);
-            })
-            .map_err(|e| Stop::Broken(format!("a thread: {e}")))?;
-        Ok(Self { shared, patience })
+        let shared: &'static Shared =
+            Box::leak(Box::new(Shared { tid: AtomicI32::new(0), rc: OnceLock::new(), done }));
+        crate::thread::spawn(stage, move || {
+            shared.tid.store(nix::unistd::gettid().as_raw(), Ordering::Release);
+            let _ = shared.rc.set(call());
+            let _ = shared.done.write(1);
+        })?;
+        Ok(Self { shared, patience: stage.patience })
+    }
+
+    /// Starts a thread that calls `madvise(MADV_DONTNEED)` on `range`, which lies in the arena.
+    pub fn discard(stage: &Stage, range: Range) -> Result<Self, Stop> {
+        crate::memory::guard(range);
+        Self::start(stage, move || crate::memory::dontneed(range))
+    }
+
+    /// The thread's id; 0 if it has not run yet, which one that blocks on an event has.
+    pub fn tid(&self) -> i32 {
+        self.shared.tid.load(Ordering::Acquire)
     }
 
     fn wait(&self, uffd: Option<&Uffd>) -> Result<bool, Stop> {
-        let mut fds = vec![PollFd::new(self.shared.0.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![PollFd::new(self.shared.done.as_fd(), PollFlags::POLLIN)];
         fds.extend(uffd.map(|uffd| PollFd::new(uffd.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::try_from(self.patience).unwrap_or(PollTimeout::MAX)) {
             Ok(0) => Err(Stop::Hang("the call neither returned nor raised an event".into())),
-            Ok(_) => Ok(self.shared.1.get().is_some()),
+            Ok(_) => Ok(self.shared.rc.get().is_some()),
             Err(e) => Err(Stop::Broken(format!("poll: {e:?}"))),
         }
     }
@@ -62,7 +78,7 @@ impl Mover {
     /// Waits until the call has returned; its return value.
     pub fn join(&self) -> Result<Rc, Stop> {
         self.wait(None)?;
-        let rc = self.shared.1.get();
+        let rc = self.shared.rc.get();
         rc.copied().ok_or_else(|| Stop::Broken("the call ended without a result".into()))
     }
 }

@@ -135,6 +135,30 @@ axis! {
         SysRead = "sys-read",
         /// A thread in write(2) whose buffer is the page: the kernel reads from it.
         SysWrite = "sys-write",
+        /// A thread in process_vm_readv(2) of its own process: get_user_pages(), as debuggers do.
+        VmRead = "vm-read",
+        /// A thread in process_vm_writev(2) of its own process.
+        VmWrite = "vm-write",
+        /// A thread in madvise(MADV_POPULATE_READ) of the page (5.14).
+        PopulateRead = "populate-read",
+        /// A thread in madvise(MADV_POPULATE_WRITE) of the page (5.14).
+        PopulateWrite = "populate-write",
+        /// A thread in mlock(2) of the page.
+        Mlock = "mlock",
+        /// A thread in futex(2), FUTEX_WAIT, on the page.
+        Futex = "futex",
+    }
+}
+
+axis! {
+    /// For what the block is registered.
+    Mode {
+        /// Faults on missing pages; the waiter's page is missing.
+        Missing = "missing",
+        /// Faults on writes to protected pages; the waiter's page is present and protected.
+        Wp = "wp",
+        /// Faults on pages of the page cache that are not mapped; the waiter's page is one.
+        Minor = "minor",
     }
 }
 
@@ -234,6 +258,11 @@ impl Backing {
         matches!(self, Self::HugetlbShared | Self::HugetlbPrivate)
     }
 
+    /// Whether it is mapped private.
+    pub const fn is_private(self) -> bool {
+        matches!(self, Self::Anon | Self::Private | Self::HugetlbPrivate)
+    }
+
     /// Whether the kernel treats its mapping as anonymous memory.
     pub const fn is_anon(self) -> bool {
         matches!(self, Self::Anon)
@@ -243,12 +272,26 @@ impl Backing {
 impl Waiter {
     /// Whether the fault is taken in kernel mode.
     pub const fn in_kernel(self) -> bool {
-        matches!(self, Self::SysRead | Self::SysWrite)
+        !matches!(self, Self::None | Self::UserRead | Self::UserWrite)
     }
 
-    /// Whether the access is a write to the page.
-    pub const fn writes(self) -> bool {
-        matches!(self, Self::UserWrite | Self::SysRead)
+    /// Whether the access changes the content of the page.
+    pub const fn stores(self) -> bool {
+        matches!(self, Self::UserWrite | Self::SysRead | Self::VmWrite)
+    }
+
+    /// Whether the access brings back the content of the page.
+    pub const fn loads(self) -> bool {
+        matches!(self, Self::UserRead | Self::SysWrite | Self::VmRead)
+    }
+
+    /// Whether the fault is one of a write. mlock(2) writes to what it may make private copies of.
+    pub const fn write_faults(self, backing: Backing) -> bool {
+        match self {
+            Self::PopulateWrite => true,
+            Self::Mlock => backing.is_private(),
+            _ => self.stores(),
+        }
     }
 }
 
@@ -261,6 +304,14 @@ pub enum Op {
     Copy,
     /// `UFFDIO_ZEROPAGE` of the waiter's page.
     Zeropage,
+    /// `UFFDIO_CONTINUE` of the waiter's page (5.13).
+    Continue,
+    /// `UFFDIO_WRITEPROTECT` of the waiter's page that removes the protection (5.7).
+    Unprotect,
+    /// `UFFDIO_POISON` of the waiter's page (6.6).
+    Poison,
+    /// `UFFDIO_MOVE` of a page of other anonymous memory to the waiter's page (6.8).
+    Move,
     /// `UFFDIO_UNREGISTER` of the block as it was registered.
     Unregister,
     /// `UFFDIO_WAKE` of the waiter's page.
@@ -272,6 +323,8 @@ pub enum Op {
 pub struct Point {
     /// What backs the block.
     pub backing: Backing,
+    /// For what it is registered.
+    pub mode: Mode,
     /// What happens to it.
     pub change: Change,
     /// Who waits.
@@ -285,10 +338,13 @@ pub struct Point {
 impl Point {
     /// The axes as case ids write them: `backing=anon,part=middle,waiter=user-read,msg=read`.
     pub fn axes(&self) -> String {
-        let Self { backing, change, waiter, msg, op: _ } = self;
+        let Self { backing, mode, change, waiter, msg, op } = self;
         let changed = change.axes();
         let waits = if *waiter == Waiter::None { String::new() } else { format!(",msg={msg}") };
-        format!("backing={backing},{changed}waiter={waiter}{waits}")
+        // The older operations were first asked of missing mode only, and ids never change.
+        let told = matches!(op, Op::Continue | Op::Unprotect) || *mode == Mode::Missing;
+        let mode = if told { String::new() } else { format!("mode={mode},") };
+        format!("backing={backing},{mode}{changed}waiter={waiter}{waits}")
     }
 }
 
@@ -310,8 +366,8 @@ mod tests {
         "backing=anon,part=tail,over=prot-none,waiter=sys-read,msg=unread"
     )]
     fn axes_read_as_documented(#[case] change: Change, #[case] waiter: Waiter, #[case] axes: &str) {
-        let point =
-            Point { backing: Backing::Anon, change, waiter, msg: Msg::Unread, op: Op::Copy };
+        let (backing, msg, op) = (Backing::Anon, Msg::Unread, Op::Copy);
+        let point = Point { backing, mode: Mode::Missing, change, waiter, msg, op };
         assert_eq!(point.axes(), axes);
     }
 

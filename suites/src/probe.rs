@@ -28,7 +28,23 @@ impl fmt::Display for Probe {
     }
 }
 
-/// A routine for what the grid can't express, with what it should show.
+/// What the grid can't express: a question with axes of its own.
+pub trait Trial: fmt::Debug + Sync {
+    /// The axes and their values as case ids write them: `backing=anon,how=dup`; at least one.
+    fn axes(&self) -> String;
+    /// Asks. Runs in a process of its own.
+    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop>;
+    /// The facts to be seen on a kernel.
+    fn expect(&self, kernel: KernelVersion) -> Vec<Expected>;
+    /// What is done, a sentence a step.
+    fn recipe(&self) -> Vec<String>;
+    /// Whether it uses the machine's one pool of huge pages, and so must run alone.
+    fn uses_huge_pages(&self) -> bool {
+        false
+    }
+}
+
+/// A trial whose only axis is the backing, or that has one fixed axis more.
 #[derive(Clone, Copy, Debug)]
 pub struct Routine {
     /// Asks.
@@ -37,6 +53,42 @@ pub struct Routine {
     pub expect: fn(Backing, KernelVersion) -> Vec<Expected>,
     /// What is done, in one sentence a step.
     pub recipe: &'static [&'static str],
+}
+
+/// A routine on a backing.
+#[derive(Debug)]
+struct On {
+    routine: Routine,
+    backing: Backing,
+    /// The axis that it has beside the backing, or nothing.
+    more: &'static str,
+}
+
+impl Trial for On {
+    fn axes(&self) -> String {
+        let Self { backing, more, .. } = self;
+        if more.is_empty() {
+            format!("backing={backing}")
+        } else {
+            format!("backing={backing},{more}")
+        }
+    }
+
+    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        (self.routine.run)(stage, self.backing, seen)
+    }
+
+    fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {
+        (self.routine.expect)(self.backing, kernel)
+    }
+
+    fn recipe(&self) -> Vec<String> {
+        self.routine.recipe.iter().map(|s| (*s).to_owned()).collect()
+    }
+
+    fn uses_huge_pages(&self) -> bool {
+        self.backing.is_huge()
+    }
 }
 
 /// Holds the facts seen at a point against a claim: true, false, or moot (`None`).
@@ -49,13 +101,13 @@ pub enum Ask {
     Point(Point),
     /// A point of the grid, whose facts are then held against a claim.
     Claim(Point, Claim),
-    /// A routine of its own, with the axes that it has beside the backing, if any.
-    Routine(Routine, Backing, &'static str),
+    /// A question of its own.
+    Trial(&'static dyn Trial),
 }
 
 /// A probe with one value for every axis.
 ///
-/// Small and without a heap: a worker holds thousands and forks for each.
+/// Small: a worker holds thousands and forks for each.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// The question.
@@ -77,18 +129,32 @@ impl Case {
         Self { probe, ask: Ask::Claim(point, claim), by_default }
     }
 
-    /// A case with a routine of its own; by default on what QEMU's RAM blocks are made of.
+    /// A case with a question of its own. Cases are made once a process: they live as long.
+    pub fn trial(probe: &'static Probe, trial: impl Trial + 'static, by_default: bool) -> Self {
+        Self { probe, ask: Ask::Trial(Box::leak(Box::new(trial))), by_default }
+    }
+
+    /// A case with a routine; by default on what QEMU's RAM blocks are made of.
     pub fn own(probe: &'static Probe, routine: Routine, backing: Backing) -> Self {
         let by_default = matches!(backing, Backing::Anon | Backing::Shmem | Backing::HugetlbShared);
-        Self { probe, ask: Ask::Routine(routine, backing, ""), by_default }
+        Self::trial(probe, On { routine, backing, more: "" }, by_default)
+    }
+
+    /// A case with a routine that has one more axis, `more`; by default.
+    pub fn with_axis(
+        probe: &'static Probe,
+        routine: Routine,
+        backing: Backing,
+        more: &'static str,
+    ) -> Self {
+        Self::trial(probe, On { routine, backing, more }, true)
     }
 
     /// The axes and their values, without brackets.
     pub fn axes(&self) -> String {
         match &self.ask {
             Ask::Point(point) | Ask::Claim(point, _) => point.axes(),
-            Ask::Routine(_, backing, "") => format!("backing={backing}"),
-            Ask::Routine(_, backing, more) => format!("backing={backing},{more}"),
+            Ask::Trial(trial) => trial.axes(),
         }
     }
 
@@ -97,17 +163,12 @@ impl Case {
         format!("{}[{}]", self.probe, self.axes())
     }
 
-    /// What backs its block.
-    pub const fn backing(&self) -> Backing {
-        match &self.ask {
-            Ask::Point(point) | Ask::Claim(point, _) => point.backing,
-            Ask::Routine(_, backing, _) => *backing,
-        }
-    }
-
     /// Whether it must run alone: the pool of huge pages is one for the whole machine.
-    pub const fn is_exclusive(&self) -> bool {
-        self.backing().is_huge()
+    pub fn is_exclusive(&self) -> bool {
+        match &self.ask {
+            Ask::Point(point) | Ask::Claim(point, _) => point.backing.is_huge(),
+            Ask::Trial(trial) => trial.uses_huge_pages(),
+        }
     }
 
     /// Asks the kernel. Runs in a process of its own, which should end afterwards.
@@ -116,7 +177,7 @@ impl Case {
         match &self.ask {
             Ask::Point(point) => scenario::perform(stage, *point, seen),
             Ask::Claim(point, claim) => crate::claims::perform(stage, *point, *claim, seen),
-            Ask::Routine(routine, backing, _) => (routine.run)(stage, *backing, seen),
+            Ask::Trial(trial) => trial.run(stage, seen),
         }
     }
 
@@ -125,7 +186,7 @@ impl Case {
         match &self.ask {
             Ask::Point(point) => model::expect(*point, kernel),
             Ask::Claim(point, claim) => crate::claims::expect(*point, *claim, kernel),
-            Ask::Routine(routine, backing, _) => (routine.expect)(*backing, kernel),
+            Ask::Trial(trial) => trial.expect(kernel),
         }
     }
 
@@ -133,7 +194,7 @@ impl Case {
     pub fn recipe(&self) -> Vec<String> {
         match &self.ask {
             Ask::Point(point) | Ask::Claim(point, _) => crate::recipe::of(*point),
-            Ask::Routine(routine, ..) => routine.recipe.iter().map(|s| (*s).to_owned()).collect(),
+            Ask::Trial(trial) => trial.recipe(),
         }
     }
 }

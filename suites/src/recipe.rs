@@ -1,18 +1,30 @@
 //! A point of the grid in words, so that a reader can repeat it with a program of their own.
 
 use crate::point::{
-    Change, Discard, GROWN, Msg, Op, Over, PAGES, Part, Point, Remap, SHRUNK, Waiter,
+    Change, Discard, GROWN, Mode, Msg, Op, Over, PAGES, Part, Point, Remap, SHRUNK, Waiter,
 };
 
 /// What happens at a point, a sentence a step.
 pub(crate) fn of(point: Point) -> Vec<String> {
     let page = point.change.page();
-    let mut steps = vec![
-        format!("map a block of {PAGES} pages ({}); write to page {}", backing(point), page + 1),
-        format!(
-            "UFFDIO_API without features, UFFDIO_REGISTER of pages 0..{PAGES} for missing pages"
-        ),
-    ];
+    let mut steps = vec![format!(
+        "map a block of {PAGES} pages ({}); write to page {}",
+        backing(point),
+        page + 1
+    )];
+    let register = format!("UFFDIO_API without features, UFFDIO_REGISTER of pages 0..{PAGES} for");
+    match point.mode {
+        Mode::Missing => steps.push(format!("{register} missing pages")),
+        Mode::Wp => steps.extend([
+            format!("write to page {page}"),
+            format!("{register} write protection"),
+            format!("UFFDIO_WRITEPROTECT of pages 0..{PAGES} with MODE_WP"),
+        ]),
+        Mode::Minor => steps.extend([
+            format!("write to page {page} through a second mapping of the file, and unmap that"),
+            format!("{register} minor faults"),
+        ]),
+    }
     if let Some(who) = waiter(point.waiter) {
         steps.push(format!("{who} page {page} and parks in the fault"));
         steps.push(match point.msg {
@@ -27,6 +39,12 @@ pub(crate) fn of(point: Point) -> Vec<String> {
         Op::Look => {}
         Op::Copy => steps.push(format!("UFFDIO_COPY of one page to page {page}")),
         Op::Zeropage => steps.push(format!("UFFDIO_ZEROPAGE of page {page}")),
+        Op::Continue => steps.push(format!("UFFDIO_CONTINUE of page {page}")),
+        Op::Unprotect => steps.push(format!("UFFDIO_WRITEPROTECT of page {page} without MODE_WP")),
+        Op::Poison => steps.push(format!("UFFDIO_POISON of page {page}")),
+        Op::Move => steps.push(format!(
+            "UFFDIO_MOVE of a page of other private anonymous memory to page {page}"
+        )),
         Op::Unregister => steps.push(format!("UFFDIO_UNREGISTER of pages 0..{PAGES}")),
         Op::Wake => steps.push(format!("UFFDIO_WAKE of page {page}")),
     }
@@ -61,6 +79,12 @@ fn waiter(kind: Waiter) -> Option<&'static str> {
         Waiter::UserWrite => "a thread stores to",
         Waiter::SysRead => "a thread calls read(2) into",
         Waiter::SysWrite => "a thread calls write(2) from",
+        Waiter::VmRead => "a thread calls process_vm_readv(2) of its own process on",
+        Waiter::VmWrite => "a thread calls process_vm_writev(2) of its own process on",
+        Waiter::PopulateRead => "a thread calls madvise(MADV_POPULATE_READ) on",
+        Waiter::PopulateWrite => "a thread calls madvise(MADV_POPULATE_WRITE) on",
+        Waiter::Mlock => "a thread calls mlock(2) on",
+        Waiter::Futex => "a thread calls futex(2), FUTEX_WAIT, on",
     })
 }
 

@@ -3,19 +3,22 @@
 //!
 //! Its facts, in order (those that do not apply are left out):
 //! `fault` the waiter's message as read · `change` what the change returned · `copy`, `zeropage`,
-//! `unregister` or `wake` what the operation returned · `field` its result field · `waiter` what
+//! `continue`, `writeprotect`, `poison`, `move`, `unregister` or `wake` what the operation returned · `field` its result field · `waiter` what
 //! became of the waiter · `queue` waiters on the context: all/unread · `reg` and `pages`
 //! registration and content of each page of the block's place · `new-reg` and `new-pages` the same
 //! of the place where mremap moved it · then, for a waiter that still waits, how it comes free:
 //! `rescue` what `UFFDIO_WAKE` of its page returned and `rescued` what it then did; `closed` what
 //! it did after the last close.
 
-use crate::abi::{Message, REGISTER_MODE_MISSING, Range, Rc, Uffd};
+use crate::abi::{
+    Message, REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, Range, Rc, Uffd,
+    WRITEPROTECT_MODE_WP, fault, features,
+};
 use crate::change::Prepared;
 use crate::evidence::{self, QueueFile};
-use crate::memory::{BLOCK, Block, ELSEWHERE, tag};
+use crate::memory::{BLOCK, Block, ELSEWHERE, RW, SPARE, map, tag};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Change, Msg, Op, PAGES, Point, Waiter as Kind};
+use crate::point::{Change, Mode, Msg, Op, PAGES, Point, Waiter as Kind};
 use crate::stage::Stage;
 use crate::touch;
 use crate::waiter::{Fate, Waiter};
@@ -36,16 +39,50 @@ pub struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    /// Maps a block, writes to the page behind `page`, and registers all for missing pages.
+    /// Maps a block, writes to the page behind `page`, and registers all for the point's mode. For
+    /// write protection `page` is written to and all pages are protected; for minor faults its
+    /// content is in the page cache.
     pub fn set(stage: &'a Stage, point: Point) -> Result<Self, Stop> {
         let block = Block::map(point.backing, BLOCK)?;
         let page = point.change.page();
-        touch::store(block.range(page + 1..page + 2).start, tag::KEPT)
-            .map_err(|signal| Stop::Broken(format!("writing to the block: {signal}")))?;
+        let write = |page: usize| {
+            touch::store(block.range(page..page + 1).start, tag::KEPT)
+                .map_err(|signal| Stop::Broken(format!("writing to the block: {signal}")))
+        };
+        write(page + 1)?;
+        let mode = match point.mode {
+            Mode::Missing => REGISTER_MODE_MISSING,
+            Mode::Wp => {
+                write(page)?;
+                REGISTER_MODE_WP
+            }
+            Mode::Minor => {
+                block.fill_cache(page)?;
+                REGISTER_MODE_MINOR
+            }
+        };
         let uffd = stage.uffd(0)?;
-        uffd.register(block.range(0..PAGES), REGISTER_MODE_MISSING).map_err(|e| {
-            Stop::Unsupported(format!("REGISTER of a {} block: {e:?}", point.backing))
+        let all = block.range(0..PAGES);
+        uffd.register(all, mode).map_err(|e| {
+            let Point { backing, mode, .. } = point;
+            Stop::Unsupported(format!("REGISTER of a {backing} block for {mode} faults: {e:?}"))
         })?;
+        if point.mode == Mode::Wp {
+            let rc = uffd.writeprotect(all, WRITEPROTECT_MODE_WP);
+            if !rc.is_ok() {
+                return Err(Stop::Broken(format!("WRITEPROTECT of the block: {rc}")));
+            }
+        }
+        if point.op == Op::Move {
+            let range = Range { start: SPARE, len: block.page };
+            let rc = map(range, RW, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None, 0);
+            if !rc.is_ok() {
+                return Err(Stop::Broken(format!("mapping the page to be moved: {rc}")));
+            }
+            touch::store(SPARE, tag::NEW).map_err(|signal| {
+                Stop::Broken(format!("writing the page to be moved: {signal}"))
+            })?;
+        }
         let queue = QueueFile::open(&uffd)?;
         Ok(Self { stage, block, uffd, queue, page })
     }
@@ -61,19 +98,19 @@ impl<'a> Scene<'a> {
             return Ok(None);
         }
         seen.step("park");
-        let address = self.target().start;
-        let waiter = Waiter::park(self.stage, point.waiter, address, &self.uffd, &self.queue)?;
+        let waiter =
+            Waiter::park(self.stage, point.waiter, self.target(), &self.uffd, &self.queue)?;
         if point.msg == Msg::Read {
             seen.fact("fault", self.read_fault()?);
         }
         Ok(Some(waiter))
     }
 
-    /// Reads one message; `read@2` or `write@2` for a fault on page 2.
+    /// Reads one message; `read@2` or `wp-write@2` for a fault on page 2.
     pub fn read_fault(&self) -> Result<String, Stop> {
         match self.uffd.read() {
-            Ok(Message::Pagefault { address, flags }) => {
-                let kind = if flags & 1 == 0 { "read" } else { "write" };
+            Ok(Message::Pagefault { address, flags, .. }) => {
+                let kind = fault_word(flags);
                 let offset = address.wrapping_sub(BLOCK);
                 Ok(format!("{kind}@{}", offset / self.block.page))
             }
@@ -94,6 +131,22 @@ impl<'a> Scene<'a> {
             Op::Zeropage => {
                 let (rc, field) = uffd.zeropage(self.target(), 0);
                 seen.fact("zeropage", rc);
+                seen.fact("field", field);
+            }
+            Op::Continue => {
+                let (rc, field) = uffd.resume(self.target(), 0);
+                seen.fact("continue", rc);
+                seen.fact("field", field);
+            }
+            Op::Unprotect => seen.fact("writeprotect", uffd.writeprotect(self.target(), 0)),
+            Op::Poison => {
+                let (rc, field) = uffd.poison(self.target(), 0);
+                seen.fact("poison", rc);
+                seen.fact("field", field);
+            }
+            Op::Move => {
+                let (rc, field) = uffd.relocate(self.target(), SPARE, 0);
+                seen.fact("move", rc);
                 seen.fact("field", field);
             }
             Op::Unregister => seen.fact("unregister", uffd.unregister(block.range(0..PAGES))),
@@ -162,9 +215,27 @@ impl<'a> Scene<'a> {
     }
 }
 
+/// Why a thread faulted, in words: `read`, `write`, `wp-write`, `minor-read`, `rwp-read`.
+pub fn fault_word(flags: u64) -> String {
+    let reasons = [(fault::WP, "wp-"), (fault::MINOR, "minor-"), (fault::RWP, "rwp-")];
+    let reason: String =
+        reasons.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, word)| *word).collect();
+    format!("{reason}{}", if flags & fault::WRITE == 0 { "read" } else { "write" })
+}
+
+/// Features that a kernel must offer for the point's operation.
+const fn needs(op: Op) -> u64 {
+    match op {
+        Op::Poison => features::POISON,
+        Op::Move => features::MOVE,
+        _ => 0,
+    }
+}
+
 /// Performs a point.
 pub fn perform(stage: &Stage, point: Point, seen: &mut Seen<'_>) -> Result<(), Stop> {
     seen.step("set-up");
+    stage.must_offer(needs(point.op))?;
     let scene = Scene::set(stage, point)?;
     let change = Prepared::new(stage, point.change, &scene.block)?;
     let mut waiter = scene.park(point, seen)?;
@@ -177,6 +248,10 @@ pub fn perform(stage: &Stage, point: Point, seen: &mut Seen<'_>) -> Result<(), S
         Op::Look => "look",
         Op::Copy => "copy",
         Op::Zeropage => "zeropage",
+        Op::Continue => "continue",
+        Op::Unprotect => "writeprotect",
+        Op::Poison => "poison",
+        Op::Move => "move",
         Op::Unregister => "unregister",
         Op::Wake => "wake",
     });
@@ -207,10 +282,17 @@ mod tests {
         #[values(Msg::Read, Msg::Unread)] msg: Msg,
     ) {
         isolated(|stage| {
-            let point = Point { backing, change: Change::None, waiter, msg, op: Op::Copy };
+            let point = Point {
+                backing,
+                mode: Mode::Missing,
+                change: Change::None,
+                waiter,
+                msg,
+                op: Op::Copy,
+            };
             let facts = facts(stage, point);
             assert_eq!((facts.get("copy"), facts.get("field")), ("0", "4096"));
-            let expected = if waiter.writes() { "ran" } else { "ran:copied" };
+            let expected = if waiter.stores() { "ran" } else { "ran:copied" };
             assert_eq!((facts.get("waiter"), facts.get("queue")), (expected, "0/0"));
         });
     }
@@ -230,7 +312,10 @@ mod tests {
     ) {
         isolated(|stage| {
             let (backing, waiter) = (Backing::Anon, Kind::UserRead);
-            let facts = facts(stage, Point { backing, change, waiter, msg, op: Op::Look });
+            let facts = facts(
+                stage,
+                Point { backing, mode: Mode::Missing, change, waiter, msg, op: Op::Look },
+            );
             assert_eq!((facts.get("change"), facts.get("waiter")), ("0", "asleep"));
             assert_eq!((facts.get("reg"), facts.get("rescue")), (reg, "0"));
             assert_eq!(facts.get("rescued"), rescued);

@@ -88,6 +88,16 @@ impl Stage {
         }
     }
 
+    /// Stops a case on a kernel that does not offer `features`.
+    pub fn must_offer(&self, features: u64) -> Result<(), Stop> {
+        let missing = features & !self.features;
+        if missing == 0 {
+            return Ok(());
+        }
+        let names = crate::abi::newer::feature_names(missing).join(", ");
+        Err(Stop::Unsupported(format!("UFFDIO_API does not offer {names}")))
+    }
+
     /// Gives this process, which was forked for one case, a heap of its own; see [`bump`].
     pub fn enter_case(&self) {
         // SAFETY: the range is mapped, never touched by the parent, and this process's alone.

@@ -6,7 +6,7 @@ use crate::grid;
 use crate::memory::{Block, OTHER};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Change, Msg, Op, PAGES, Point, Waiter};
+use crate::point::{Backing, Change, Mode, Msg, Op, PAGES, Point, Waiter};
 use crate::probe::{Case, Probe, Routine};
 use crate::scenario::Scene;
 use crate::stage::Stage;
@@ -79,7 +79,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn start(backing: Backing) -> Point {
     let (change, waiter, msg) = (Change::None, Waiter::UserRead, Msg::Read);
-    Point { backing, change, waiter, msg, op: Op::Unregister }
+    Point { backing, mode: Mode::Missing, change, waiter, msg, op: Op::Unregister }
 }
 
 const NEVER_RECIPE: &[&str] =

@@ -5,31 +5,21 @@
 //! the two disagree the case is broken; nothing is ever concluded from time.
 
 use crate::abi::{Range, Uffd};
+pub use crate::access::Access;
+use crate::access::Accessor;
 use crate::evidence::{QueueFile, Thread, ThreadFile};
 use crate::memory::tag;
 use crate::outcome::Stop;
 use crate::point::Waiter as Kind;
 use crate::stage::Stage;
-use crate::touch::{self, Signal};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
-
-/// How an access ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// It was done; the value seen, for a load.
-    Ran(Option<u64>),
-    /// It got a signal.
-    Signal(Signal),
-    /// The system call failed.
-    Failed(Errno),
-}
 
 /// What became of the waiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +36,6 @@ impl Fate {
     /// Whether it still waits.
     pub const fn waits(self) -> bool {
         matches!(self, Self::Asleep | Self::Again)
-    }
-}
-
-impl fmt::Display for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ran(None) => f.write_str("ran"),
-            Self::Ran(Some(value)) => write!(f, "ran:{}", content(*value)),
-            Self::Signal(signal) => signal.fmt(f),
-            Self::Failed(errno) => write!(f, "{errno:?}"),
-        }
     }
 }
 
@@ -94,9 +73,6 @@ pub fn letter(value: u64) -> char {
 /// What the thread and its owner share.
 #[derive(Debug)]
 struct Shared {
-    kind: Kind,
-    address: usize,
-    pipe: Option<(OwnedFd, OwnedFd)>,
     tid: AtomicI32,
     access: OnceLock<Access>,
     done: EventFd,
@@ -112,27 +88,28 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Starts a thread that accesses `address` in the way of `kind`, which is not [`Kind::None`].
+    /// Starts a thread that accesses `page` in the way of `kind`, which is not [`Kind::None`].
     /// It lives until the process ends, on a stack that was there before any mapping changes.
-    pub fn start(stage: &Stage, kind: Kind, address: usize) -> Result<Self, Stop> {
-        let fail = |what: &str, e: Errno| Stop::Broken(format!("{what} for the waiter: {e:?}"));
-        let pipe = if kind.in_kernel() {
-            let pipe = nix::unistd::pipe().map_err(|e| fail("a pipe", e))?;
-            if kind == Kind::SysRead {
-                let data = tag::WROTE.to_ne_bytes();
-                nix::unistd::write(&pipe.1, &data).map_err(|e| fail("write", e))?;
-            }
-            Some(pipe)
-        } else {
-            None
-        };
-        let done =
-            EventFd::from_flags(EfdFlags::EFD_NONBLOCK).map_err(|e| fail("an eventfd", e))?;
-        let (tid, access) = (AtomicI32::new(0), OnceLock::new());
+    pub fn start(stage: &Stage, kind: Kind, page: Range) -> Result<Self, Stop> {
+        let accessor = Accessor::new(kind, page)?;
+        Self::begin(stage, move || accessor.go())
+    }
+
+    /// Starts a thread that makes an access of any other kind.
+    pub fn begin(
+        stage: &Stage,
+        access: impl FnOnce() -> Access + Send + 'static,
+    ) -> Result<Self, Stop> {
+        let done = EventFd::from_flags(EfdFlags::EFD_NONBLOCK)
+            .map_err(|e| Stop::Broken(format!("an eventfd for the waiter: {e:?}")))?;
         let shared: &'static Shared =
-            Box::leak(Box::new(Shared { kind, address, pipe, tid, access, done }));
-        let stack = stage.take_stack()?;
-        spawn(shared, stack).map_err(|e| fail("a thread", e))?;
+            Box::leak(Box::new(Shared { tid: AtomicI32::new(0), access: OnceLock::new(), done }));
+        crate::thread::spawn(stage, move || {
+            shared.tid.store(nix::unistd::gettid().as_raw(), Ordering::Release);
+            let _ = shared.access.set(access());
+            // Can't fail: the counter is far from its end.
+            let _ = shared.done.write(1);
+        })?;
         Ok(Self { shared, patience: stage.patience, thread: None, parked: None })
     }
 
@@ -140,13 +117,18 @@ impl Waiter {
     pub fn park(
         stage: &Stage,
         kind: Kind,
-        address: usize,
+        page: Range,
         uffd: &Uffd,
         queue: &QueueFile,
     ) -> Result<Self, Stop> {
-        let mut waiter = Self::start(stage, kind, address)?;
+        let mut waiter = Self::start(stage, kind, page)?;
         match waiter.settle(uffd, queue)? {
             Fate::Again => Ok(waiter),
+            Fate::Ended(Access::Failed(Errno::EINVAL))
+                if matches!(kind, Kind::PopulateRead | Kind::PopulateWrite) =>
+            {
+                Err(Stop::Unsupported("madvise(MADV_POPULATE_*): EINVAL (5.14 brought it)".into()))
+            }
             Fate::Ended(Access::Failed(Errno::EFAULT)) if kind.in_kernel() => Err(Stop::Denied(
                 "kernel-mode faults fail with EFAULT on a user-mode-only userfaultfd: needs \
                  CAP_SYS_PTRACE, vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd"
@@ -154,6 +136,11 @@ impl Waiter {
             )),
             other => Err(Stop::Broken(format!("the {kind} waiter did not park: {other}"))),
         }
+    }
+
+    /// The thread's id; 0 if it has not run yet, which a parked one has.
+    pub fn tid(&self) -> i32 {
+        self.shared.tid.load(Ordering::Acquire)
     }
 
     /// Waits until the thread has either parked with an unread message or ended.
@@ -243,62 +230,6 @@ fn off_cpu(thread: &ThreadFile, deadline: Instant) -> Result<(), Stop> {
         std::thread::yield_now();
     }
     Ok(())
-}
-
-fn spawn(shared: &'static Shared, stack: Range) -> Result<(), Errno> {
-    let check = |ret: i32| if ret == 0 { Ok(()) } else { Err(Errno::from_raw(ret)) };
-    // SAFETY: the attribute object is initialised before use; nobody else uses the stack, which
-    // is never unmapped; `run` gets a pointer to data that lives for ever.
-    unsafe {
-        let mut attr: libc::pthread_attr_t = std::mem::zeroed();
-        check(libc::pthread_attr_init(&raw mut attr))?;
-        let base = stack.start as *mut libc::c_void;
-        check(libc::pthread_attr_setstack(&raw mut attr, base, stack.len))?;
-        let mut thread = 0;
-        let argument = std::ptr::from_ref(shared).cast_mut().cast();
-        check(libc::pthread_create(&raw mut thread, &raw const attr, run, argument))
-    }
-}
-
-extern "C" fn run(argument: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: `spawn` passes a `&'static Shared`.
-    let shared: &'static Shared = unsafe { &*argument.cast::<Shared>() };
-    shared.tid.store(nix::unistd::gettid().as_raw(), Ordering::Release);
-    let access = access(shared);
-    let _ = shared.access.set(access);
-    // Can't fail: the counter is far from its end.
-    let _ = shared.done.write(1);
-    std::ptr::null_mut()
-}
-
-fn access(shared: &Shared) -> Access {
-    let Shared { kind, address, pipe, .. } = shared;
-    match (kind, pipe) {
-        (Kind::UserRead, _) => {
-            touch::load(*address).map_or_else(Access::Signal, |v| Access::Ran(Some(v)))
-        }
-        (Kind::UserWrite, _) => {
-            touch::store(*address, tag::WROTE).map_or_else(Access::Signal, |()| Access::Ran(None))
-        }
-        (Kind::SysRead, Some(pipe)) => {
-            // SAFETY: the kernel checks the buffer; it lies in the arena, where Rust keeps nothing.
-            let n = unsafe { libc::read(pipe.0.as_raw_fd(), *address as *mut _, 8) };
-            if n < 0 { Access::Failed(Errno::last()) } else { Access::Ran(None) }
-        }
-        (Kind::SysWrite, Some(pipe)) => {
-            // SAFETY: as above; the kernel only reads.
-            let n = unsafe { libc::write(pipe.1.as_raw_fd(), *address as *const _, 8) };
-            if n < 0 {
-                return Access::Failed(Errno::last());
-            }
-            let mut value = [0; 8];
-            match nix::unistd::read(&pipe.0, &mut value) {
-                Ok(_) => Access::Ran(Some(u64::from_ne_bytes(value))),
-                Err(e) => Access::Failed(e),
-            }
-        }
-        (Kind::None | Kind::SysRead | Kind::SysWrite, _) => Access::Ran(None),
-    }
 }
 
 #[cfg(test)]

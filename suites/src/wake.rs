@@ -6,7 +6,7 @@ use crate::grid;
 use crate::memory::{ARENA, PAGE};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Change, Msg, Op, Over, Part, Point, Waiter};
+use crate::point::{Backing, Change, Mode, Msg, Op, Over, Part, Point, Waiter};
 use crate::probe::{Case, Probe, Routine};
 use crate::scenario::Scene;
 use crate::stage::Stage;
@@ -100,7 +100,14 @@ fn wake(
     how: impl FnOnce(&Uffd, Range) -> Result<Rc, Stop>,
 ) -> Result<(), Stop> {
     let change = Change::MmapOver(Part::Middle, Over::Anon);
-    let point = Point { backing, change, waiter: Waiter::UserRead, msg: Msg::Read, op: Op::Look };
+    let point = Point {
+        backing,
+        mode: Mode::Missing,
+        change,
+        waiter: Waiter::UserRead,
+        msg: Msg::Read,
+        op: Op::Look,
+    };
     let scene = Scene::set(stage, point)?;
     let mut waiter = scene.park(point, seen)?;
     let rc =

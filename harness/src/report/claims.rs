@@ -32,7 +32,11 @@ fn change(case: &Case) -> String {
             let values = axes.split(',').filter_map(|axis| Some(axis.split_once('=')?.1));
             std::iter::once(point.change.name()).chain(values).collect::<Vec<_>>().join(" ")
         }
-        Ask::Routine(_, _, more) => more.split_once('=').map_or(*more, |(_, how)| how).to_owned(),
+        Ask::Trial(trial) => {
+            let axes = trial.axes();
+            let last = axes.rsplit_once('=').map(|(_, how)| how.to_owned());
+            last.unwrap_or(axes)
+        }
     }
 }
 

@@ -3,10 +3,89 @@
 //! Numbers are from include/uapi/linux/userfaultfd.h of the kernel named at each; a test compares
 //! them with linux-raw-sys, and what both crates have with userfaultfd-sys.
 
+#![allow(non_camel_case_types, reason = "structs are named as in the uapi header")]
+
 use userfaultfd_sys as sys;
 
 /// `USERFAULTFD_IOC_NEW`, `_IO(0xAA, 0)`: a new userfaultfd from `/dev/userfaultfd` (6.1).
 pub const USERFAULTFD_IOC_NEW: u64 = super::ioc(0, 0x00, 0);
+
+/// `UFFDIO_MOVE` (6.8).
+pub const UFFDIO_MOVE: u64 = super::ioc(3, 0x05, 40);
+/// `UFFDIO_POISON` (6.6).
+pub const UFFDIO_POISON: u64 = super::ioc(3, 0x08, 32);
+/// `UFFDIO_RWPROTECT` (7.3).
+pub const UFFDIO_RWPROTECT: u64 = super::ioc(3, 0x09, 24);
+/// `UFFDIO_SET_MODE` (7.3).
+pub const UFFDIO_SET_MODE: u64 = super::ioc(1, 0x0A, 16);
+
+/// `REGISTER` mode: faults on any access to pages protected by RWPROTECT (7.3).
+pub const REGISTER_MODE_RWP: u64 = 1 << 3;
+/// `MOVE` mode: pages that the source lacks are skipped.
+pub const MOVE_MODE_ALLOW_SRC_HOLES: u64 = 1 << 1;
+/// `RWPROTECT` mode: protect; without it, remove the protection and wake.
+pub const RWPROTECT_MODE_RWP: u64 = 1;
+/// `RWPROTECT` mode: wake nobody.
+pub const RWPROTECT_MODE_DONTWAKE: u64 = 1 << 1;
+
+/// Feature bits, each with the version that brought it.
+pub mod features {
+    /// Write protection also of what is not populated (6.4).
+    pub const WP_UNPOPULATED: u64 = 1 << 13;
+    /// `UFFDIO_POISON` (6.6).
+    pub const POISON: u64 = 1 << 14;
+    /// The kernel resolves write-protect faults itself (6.7).
+    pub const WP_ASYNC: u64 = 1 << 15;
+    /// `UFFDIO_MOVE` (6.8).
+    pub const MOVE: u64 = 1 << 16;
+    /// `UFFDIO_RWPROTECT` (7.3).
+    pub const RWP: u64 = 1 << 17;
+    /// The kernel resolves read-write-protect faults itself (7.3).
+    pub const RWP_ASYNC: u64 = 1 << 18;
+}
+
+/// `struct uffdio_move`; `moved` is its field `move`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct uffdio_move {
+    pub(super) dst: u64,
+    pub(super) src: u64,
+    pub(super) len: u64,
+    pub(super) mode: u64,
+    pub(super) moved: i64,
+}
+
+/// `struct uffdio_poison`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct uffdio_poison {
+    pub(super) range: sys::uffdio_range,
+    pub(super) mode: u64,
+    pub(super) updated: i64,
+}
+
+/// `struct uffdio_rwprotect`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct uffdio_rwprotect {
+    pub(super) range: sys::uffdio_range,
+    pub(super) mode: u64,
+}
+
+/// `struct uffdio_set_mode`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct uffdio_set_mode {
+    pub(super) enable: u64,
+    pub(super) disable: u64,
+}
+
+const _: () = {
+    assert!(size_of::<uffdio_move>() == 40);
+    assert!(size_of::<uffdio_poison>() == 32);
+    assert!(size_of::<uffdio_rwprotect>() == 24);
+    assert!(size_of::<uffdio_set_mode>() == 16);
+};
 
 /// The names of the feature bits that `UFFDIO_API` offers, without the `UFFD_FEATURE_` prefix.
 pub const FEATURES: &[(&str, u64)] = &[
@@ -23,10 +102,12 @@ pub const FEATURES: &[(&str, u64)] = &[
     ("MINOR_SHMEM", sys::UFFD_FEATURE_MINOR_SHMEM),
     ("EXACT_ADDRESS", sys::UFFD_FEATURE_EXACT_ADDRESS),
     ("WP_HUGETLBFS_SHMEM", sys::UFFD_FEATURE_WP_HUGETLBFS_SHMEM),
-    ("WP_UNPOPULATED", 1 << 13), // 6.4
-    ("POISON", 1 << 14),         // 6.6
-    ("WP_ASYNC", 1 << 15),       // 6.7
-    ("MOVE", 1 << 16),           // 6.8
+    ("WP_UNPOPULATED", features::WP_UNPOPULATED),
+    ("POISON", features::POISON),
+    ("WP_ASYNC", features::WP_ASYNC),
+    ("MOVE", features::MOVE),
+    ("RWP", features::RWP),
+    ("RWP_ASYNC", features::RWP_ASYNC),
 ];
 
 /// Names of the bits in `features`; a bit without a known name comes out as `BIT_n`.
@@ -68,7 +149,8 @@ mod tests {
             ("MOVE", raw::UFFD_FEATURE_MOVE),
         ];
         let theirs: Vec<_> = theirs.iter().map(|(name, mask)| (*name, u64::from(*mask))).collect();
-        assert_eq!(FEATURES, theirs);
+        // linux-raw-sys ends with 6.8; what is newer was read in the header of 7.3.
+        assert_eq!(&FEATURES[..theirs.len()], theirs);
     }
 
     #[test]
@@ -82,6 +164,11 @@ mod tests {
         assert_eq!(sys::UFFDIO_ZEROPAGE, ioctl::UFFDIO_ZEROPAGE);
         assert_eq!(sys::UFFDIO_WRITEPROTECT, ioctl::UFFDIO_WRITEPROTECT);
         assert_eq!(sys::UFFDIO_CONTINUE, ioctl::UFFDIO_CONTINUE);
+        // As a C program prints them with the header of 7.3.
+        assert_eq!(UFFDIO_MOVE, 0xc028_aa05);
+        assert_eq!(UFFDIO_POISON, 0xc020_aa08);
+        assert_eq!(UFFDIO_RWPROTECT, 0xc018_aa09);
+        assert_eq!(UFFDIO_SET_MODE, 0x4010_aa0a);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::*;
 use crate::abi::{COPY_MODE_DONTWAKE, Way};
 use crate::memory::unmap;
-use crate::point::{Backing, Change, Msg, Op, PAGES, Point};
+use crate::point::{Backing, Change, Mode, Msg, Op, PAGES, Point};
 use crate::scenario::Scene;
 use crate::testing::isolated;
 use rstest::rstest;
@@ -46,13 +46,20 @@ impl Dice {
 }
 
 fn point(waiter: Kind, msg: Msg) -> Point {
-    Point { backing: Backing::Anon, change: Change::None, waiter, msg, op: Op::Look }
+    Point {
+        backing: Backing::Anon,
+        mode: Mode::Missing,
+        change: Change::None,
+        waiter,
+        msg,
+        op: Op::Look,
+    }
 }
 
 /// A block with a thread parked on it, its message read if `msg` says so.
 fn parked(stage: &Stage, kind: Kind, msg: Msg) -> (Scene<'_>, Waiter) {
     let scene = Scene::set(stage, point(kind, msg)).expect("a block");
-    let waiter = Waiter::park(stage, kind, scene.target().start, &scene.uffd, &scene.queue);
+    let waiter = Waiter::park(stage, kind, scene.target(), &scene.uffd, &scene.queue);
     if msg == Msg::Read {
         scene.read_fault().expect("its message");
     }
@@ -165,8 +172,8 @@ fn the_queue_of_another_context_is_no_fact() {
 fn a_waiter_that_was_not_proved_to_park_is_no_witness() {
     isolated(|stage| {
         let scene = Scene::set(stage, point(Kind::UserRead, Msg::Unread)).expect("a block");
-        let address = scene.target().start;
-        let mut waiter = Waiter::start(stage, Kind::UserRead, address).expect("a thread");
+        let page = scene.target();
+        let mut waiter = Waiter::start(stage, Kind::UserRead, page).expect("a thread");
         while scene.queue.read().expect("a queue").total == 0 {
             std::thread::yield_now();
         }
@@ -180,7 +187,7 @@ fn a_waiter_that_was_not_proved_to_park_is_no_witness() {
 fn a_thread_that_meets_a_present_page_is_no_waiter() {
     isolated(|stage| {
         let scene = Scene::set(stage, point(Kind::UserRead, Msg::Unread)).expect("a block");
-        let kept = scene.block.range(scene.page + 1..scene.page + 2).start;
+        let kept = scene.block.range(scene.page + 1..scene.page + 2);
         let waiter = Waiter::park(stage, Kind::UserRead, kept, &scene.uffd, &scene.queue);
         let is_named = |why: &str| why.contains("did not park: ran:kept");
         assert!(matches!(&waiter, Err(Stop::Broken(why)) if is_named(why)), "{waiter:?}");

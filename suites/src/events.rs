@@ -1,0 +1,8 @@
+//! The suite `events`: fork, remap, remove and unmap events: payload, order, whom they block and until when.
+
+use crate::probe::Case;
+
+/// The suite's cases.
+pub(crate) fn cases() -> Vec<Case> {
+    Vec::new()
+}
