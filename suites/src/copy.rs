@@ -93,7 +93,8 @@ static EVENT_UNREAD: Probe = Probe {
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = grid::cases(Op::Copy, &[&UNCHANGED, &MUNMAP, &MMAP_OVER, &MREMAP]);
+    let mut cases =
+        grid::cases(Op::Copy, Mode::Missing, &[&UNCHANGED, &MUNMAP, &MMAP_OVER, &MREMAP]);
     let own: [(&'static Probe, Routine); 7] = [
         (&PRESENT, Routine { run: present, expect: expect_present, recipe: PRESENT_RECIPE }),
         (&PART_PRESENT, Routine { run: part_present, expect: expect_part, recipe: PART_RECIPE }),

@@ -29,26 +29,45 @@ pub(crate) fn changes(name: &str) -> Vec<Change> {
     all
 }
 
+/// Whether a point can be asked: a waiter must meet what the block is registered for.
+fn is_possible(point: Point) -> bool {
+    let Point { backing, mode, change, waiter, msg: _, op } = point;
+    let waits = match mode {
+        Mode::Missing => true,
+        Mode::Wp => waiter == Waiter::None || waiter.write_faults(backing),
+        Mode::Minor => matches!(backing, Backing::Shmem | Backing::HugetlbShared),
+    };
+    // mlock(2) splits the mapping that it locks, and mremap of what are now two is another question.
+    if waiter == Waiter::Mlock && matches!(change, Change::Mremap(_)) {
+        return false;
+    }
+    // MOVE takes anonymous memory; one other kind shows the refusal.
+    waits && (op != Op::Move || matches!(backing, Backing::Anon | Backing::Shmem))
+}
+
 /// Every point of an operation after changes of one kind; with each whether it is a default.
-pub(crate) fn points(op: Op, change: &str) -> Vec<(Point, bool)> {
+pub(crate) fn points(op: Op, mode: Mode, change: &str) -> Vec<(Point, bool)> {
     let mut points = Vec::new();
     for backing in Backing::ALL {
         for change in changes(change) {
             for (waiter, msg) in waiters() {
-                let point =
-                    Point { backing: *backing, mode: Mode::Missing, change, waiter, msg, op };
-                points.push((point, is_default(point)));
+                let point = Point { backing: *backing, mode, change, waiter, msg, op };
+                if is_possible(point) {
+                    points.push((point, is_default(point)));
+                }
             }
         }
     }
     points
 }
 
-/// The cases of probes that are named after a kind of change each.
-pub(crate) fn cases(op: Op, probes: &[&'static Probe]) -> Vec<Case> {
+/// The cases of probes that are named after a kind of change each; behind the mode's name, where
+/// the operation is asked in several modes.
+pub(crate) fn cases(op: Op, mode: Mode, probes: &[&'static Probe]) -> Vec<Case> {
     let of = |probe: &&'static Probe| {
         let probe: &'static Probe = probe;
-        points(op, probe.name)
+        let prefix = ["wp-", "minor-"].into_iter().find_map(|p| probe.name.strip_prefix(p));
+        points(op, mode, prefix.unwrap_or(probe.name))
             .into_iter()
             .map(move |(point, default)| Case::at(probe, point, default))
     };
@@ -99,16 +118,18 @@ mod tests {
     #[test]
     fn the_grid_has_the_size_that_its_axes_give() {
         let kinds = ["unchanged", "munmap", "mmap-over", "mremap"];
-        let sizes = kinds.map(|kind| points(Op::Copy, kind).len());
-        let per_change = Backing::ALL.len() * 9;
-        assert_eq!(sizes, [1, 4, 16, 8].map(|n| n * per_change));
+        let sizes = kinds.map(|kind| points(Op::Copy, Mode::Missing, kind).len());
+        let backings = Backing::ALL.len();
+        let waiters = 2 * Waiter::ALL.len() - 1;
+        assert_eq!(sizes[..3], [1, 4, 16].map(|n| n * backings * waiters));
+        assert_eq!(sizes[3], 8 * backings * (waiters - 2));
     }
 
     #[test]
     fn every_backing_change_and_waiter_is_a_default_somewhere() {
         let all: Vec<Point> = ["unchanged", "munmap", "mmap-over", "mremap"]
             .iter()
-            .flat_map(|kind| points(Op::Copy, kind))
+            .flat_map(|kind| points(Op::Copy, Mode::Missing, kind))
             .filter_map(|(point, default)| default.then_some(point))
             .collect();
         assert!(Backing::ALL.iter().all(|b| all.iter().any(|p| p.backing == *b)));

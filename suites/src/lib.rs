@@ -34,6 +34,7 @@ mod hidden;
 mod kinds;
 mod lifetime;
 mod permission;
+mod points;
 mod poison;
 mod races;
 mod recipe;
@@ -77,33 +78,33 @@ pub const SUITES: &[Suite] = &[
     Suite {
         name: "continue",
         about: "what UFFDIO_CONTINUE returns, stores and wakes, and what raises a minor fault",
-        cases: resume::cases,
+        cases: || both(points::of_continue(), resume::cases()),
     },
     Suite {
         name: "writeprotect",
         about: "what UFFDIO_WRITEPROTECT protects, frees and wakes, and who meets the protection",
-        cases: writeprotect::cases,
+        cases: || both(points::of_writeprotect(), writeprotect::cases()),
     },
     Suite {
         name: "poison",
         about: "what UFFDIO_POISON returns, stores and wakes, and what the poisoned page does",
-        cases: poison::cases,
+        cases: || both(points::of_poison(), poison::cases()),
     },
     Suite {
         name: "move",
         about: "what UFFDIO_MOVE moves, refuses, stores and wakes",
-        cases: relocate::cases,
+        cases: || both(points::of_move(), relocate::cases()),
     },
     Suite { name: "rwp", about: "what UFFDIO_RWPROTECT and UFFDIO_SET_MODE do", cases: rwp::cases },
     Suite {
         name: "unregister",
         about: "what UFFDIO_UNREGISTER returns, ends and wakes after a change",
-        cases: unregister::cases,
+        cases: || both(points::of_unregister(), unregister::cases()),
     },
     Suite {
         name: "wake",
         about: "whom UFFDIO_WAKE wakes after a change, and what they meet",
-        cases: wake::cases,
+        cases: || both(points::of_wake(), wake::cases()),
     },
     Suite {
         name: "claims",
@@ -168,6 +169,11 @@ pub const REVISION: &str = env!("UFFD_SUITES_REVISION");
 /// Every case, in the order of the suites.
 pub fn cases() -> Vec<Case> {
     SUITES.iter().flat_map(|suite| (suite.cases)()).collect()
+}
+
+fn both(mut first: Vec<Case>, second: Vec<Case>) -> Vec<Case> {
+    first.extend(second);
+    first
 }
 
 /// Cases that test the runner; in no list.

@@ -93,9 +93,10 @@ fn rerun(point: Point, ground: Ground) -> Option<&'static str> {
     let waiter = point.waiter;
     let failed = |signal| match waiter {
         Waiter::UserRead | Waiter::UserWrite => signal,
-        Waiter::PopulateRead | Waiter::PopulateWrite | Waiter::Mlock if ground == Ground::Hole => {
-            "ENOMEM"
-        }
+        Waiter::PopulateRead | Waiter::PopulateWrite if ground == Ground::Hole => "ENOMEM",
+        Waiter::PopulateRead | Waiter::PopulateWrite => "EINVAL",
+        // __mm_populate() passes over what is not mapped any more.
+        Waiter::Mlock if ground == Ground::Hole => "ran",
         Waiter::Mlock => "ENOMEM",
         _ => "EFAULT",
     };

@@ -336,15 +336,13 @@ pub struct Point {
 }
 
 impl Point {
-    /// The axes as case ids write them: `backing=anon,part=middle,waiter=user-read,msg=read`.
+    /// The axes as case ids write them; mode and operation are told by the probe's name:
+    /// `backing=anon,part=middle,waiter=user-read,msg=read`.
     pub fn axes(&self) -> String {
-        let Self { backing, mode, change, waiter, msg, op } = self;
+        let Self { backing, mode: _, change, waiter, msg, op: _ } = self;
         let changed = change.axes();
         let waits = if *waiter == Waiter::None { String::new() } else { format!(",msg={msg}") };
-        // The older operations were first asked of missing mode only, and ids never change.
-        let told = matches!(op, Op::Continue | Op::Unprotect) || *mode == Mode::Missing;
-        let mode = if told { String::new() } else { format!("mode={mode},") };
-        format!("backing={backing},{mode}{changed}waiter={waiter}{waits}")
+        format!("backing={backing},{changed}waiter={waiter}{waits}")
     }
 }
 

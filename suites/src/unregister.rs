@@ -65,7 +65,8 @@ static OTHER_UFFD: Probe = Probe {
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = grid::cases(Op::Unregister, &[&UNCHANGED, &MUNMAP, &MMAP_OVER, &MREMAP]);
+    let mut cases =
+        grid::cases(Op::Unregister, Mode::Missing, &[&UNCHANGED, &MUNMAP, &MMAP_OVER, &MREMAP]);
     let own: [(&'static Probe, Routine); 3] = [
         (&NEVER, Routine { run: never, expect: expect_never, recipe: NEVER_RECIPE }),
         (&TWICE, Routine { run: twice, expect: expect_twice, recipe: TWICE_RECIPE }),

@@ -77,7 +77,8 @@ static MISALIGNED: Probe = Probe {
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = grid::cases(Op::Wake, &[&UNCHANGED, &MUNMAP, &MMAP_OVER, &MREMAP]);
+    let mut cases =
+        grid::cases(Op::Wake, Mode::Missing, &[&UNCHANGED, &MUNMAP, &MMAP_OVER, &MREMAP]);
     let own: [(&'static Probe, Routine); 5] = [
         (&WIDE, Routine { run: wide, expect: expect_wide, recipe: WIDE_RECIPE }),
         (&OTHER_PAGE, Routine { run: next, expect: expect_nobody, recipe: NEXT_RECIPE }),

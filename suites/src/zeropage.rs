@@ -1,7 +1,7 @@
 //! The suite `zeropage`: what `UFFDIO_ZEROPAGE` of one page returns, stores and wakes.
 
 use crate::grid;
-use crate::point::Op;
+use crate::point::{Mode, Op};
 use crate::probe::{Case, Probe};
 
 const PLACE: &str = "QEMU postcopy: postcopy_place_page_zero(), migration/postcopy-ram.c";
@@ -37,5 +37,5 @@ static MREMAP: Probe = Probe {
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    grid::cases(Op::Zeropage, &[&UNCHANGED, &MUNMAP, &MMAP_OVER, &MREMAP])
+    grid::cases(Op::Zeropage, Mode::Missing, &[&UNCHANGED, &MUNMAP, &MMAP_OVER, &MREMAP])
 }

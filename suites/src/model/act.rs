@@ -63,8 +63,15 @@ pub(super) fn act(point: Point, ground: &[Ground]) -> Acted {
         Op::Continue => refused("continue", "ENOENT", "-2", source::CONTINUE_ENOENT),
         Op::Poison if reaches(here) => poison(point, length),
         Op::Poison => refused("poison", "ENOENT", "-2", source::POISON_ENOENT),
+        // mlock(2) has locked the page's mapping; MOVE demands equal VM_LOCKED on both sides.
+        Op::Move if waiter == Waiter::Mlock && here != Ground::Hole => {
+            refused("move", "EINVAL", "-22", source::MOVE_REFUSED)
+        }
         Op::Move if reaches(here) && point.backing.is_anon() => {
             filled("move", source::MOVE, "ran:new", 'n')
+        }
+        Op::Move if here == Ground::Hole && point.backing.is_anon() => {
+            refused("move", "ENOENT", "-2", source::MOVE_ENOENT)
         }
         Op::Move => refused("move", "EINVAL", "-22", source::MOVE_REFUSED),
         Op::Unprotect => unprotect(point, here, page),
@@ -76,10 +83,11 @@ pub(super) fn act(point: Point, ground: &[Ground]) -> Acted {
 fn poison(point: Point, length: usize) -> Acted {
     let says = source::POISON;
     let fate = match point.waiter {
-        Waiter::UserRead | Waiter::UserWrite => "BUS_MCEERR_AR",
-        Waiter::VmRead | Waiter::VmWrite | Waiter::PopulateRead | Waiter::PopulateWrite => {
-            "EHWPOISON"
-        }
+        // Without CONFIG_MEMORY_FAILURE the marker is a plain SIGBUS.
+        Waiter::UserRead | Waiter::UserWrite => "BUS_MCEERR_AR|BUS_ADRERR",
+        Waiter::VmRead | Waiter::VmWrite => "EHWPOISON|EFAULT",
+        Waiter::PopulateRead | Waiter::PopulateWrite => "EHWPOISON",
+        Waiter::Mlock => "EHWPOISON|ENOMEM",
         _ => "EFAULT",
     };
     let facts =

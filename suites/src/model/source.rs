@@ -77,5 +77,8 @@ pub const MOVE: &str = "ioctl_userfaultfd(2), UFFDIO_MOVE (6.8): moves the page 
 /// MOVE to what is not registered.
 pub const MOVE_REFUSED: &str = "validate_move_areas() and find_vmas_mm_locked() in mm/userfaultfd.c: \
     the destination must be anonymous and registered with the caller's context";
+/// MOVE to where nothing is mapped.
+pub const MOVE_ENOENT: &str = "ioctl_userfaultfd(2), UFFDIO_MOVE, ENOENT; find_vmas_mm_locked() in \
+    mm/userfaultfd.c: no mapping at the destination";
 /// Closing.
 pub const CLOSE: &str = "userfaultfd_release(): the last close wakes every waiter of the context";
