@@ -1,20 +1,23 @@
 //! The record of one run on one kernel: identity, environment, suite revision, every case.
 //!
-//! On disk it is JSON with a line a case, so that two records compare well in a diff. Fields are
-//! only ever added; a reader refuses a record whose `schema` is newer than its own.
+//! On disk it is JSON with a line a case under what the case has shown, so that two records compare
+//! well in a diff. A reader refuses a record whose `schema` is newer than its own; schema 1, in
+//! which each case had its outcome beside it, is still read.
 
-use crate::outcome::Outcome;
+mod cases;
+
+pub use cases::Cases;
+
 use crate::version::KernelVersion;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
-use serde::{Deserialize as DeriveDeserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
-use std::fmt::{self, Write as _};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 /// The format version that this crate writes.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Which kernel was asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
     /// Upstream version, for example `6.12.43`; what series and order are taken from.
     pub upstream: String,
@@ -36,7 +39,7 @@ pub struct Kernel {
 }
 
 /// A distribution package.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
     /// Package name.
     pub name: String,
@@ -47,7 +50,7 @@ pub struct Package {
 }
 
 /// Where and how the kernel was asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     /// `native`, or the accelerator of the VM: `tcg` or `kvm`.
     pub accelerator: String,
@@ -68,7 +71,7 @@ pub struct Environment {
 }
 
 /// Which questions were asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, DeriveDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suite {
     /// Version of the suites crate.
     pub version: String,
@@ -76,12 +79,8 @@ pub struct Suite {
     pub revision: String,
 }
 
-/// The outcomes, by case id, in the order of the registry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cases(Vec<(String, Outcome)>);
-
 /// Everything that one run on one kernel has shown.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Record {
     /// Format version, at most [`SCHEMA`].
     pub schema: u32,
@@ -109,111 +108,11 @@ pub enum RecordError {
     Version(#[from] crate::version::VersionError),
 }
 
-impl Cases {
-    /// Outcomes in the given order.
-    ///
-    /// # Panics
-    /// If an id is given twice: the registry promises that ids are unique.
-    pub fn new(cases: Vec<(String, Outcome)>) -> Self {
-        let mut seen = HashSet::new();
-        for (id, _) in &cases {
-            assert!(seen.insert(id.as_str()), "case {id} given twice");
-        }
-        Self(cases)
-    }
-
-    /// The outcome of a case.
-    pub fn get(&self, id: &str) -> Option<&Outcome> {
-        self.0.iter().find(|(i, _)| i == id).map(|(_, o)| o)
-    }
-
-    /// The outcomes in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Outcome)> {
-        self.0.iter().map(|(id, outcome)| (id.as_str(), outcome))
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// Splits `probe[axes]` into `probe` and `axes`.
-fn split_id(id: &str) -> (&str, &str) {
-    match id.split_once('[') {
-        Some((probe, rest)) => (probe, rest.strip_suffix(']').unwrap_or(rest)),
-        None => (id, ""),
-    }
-}
-
-fn join_id(probe: &str, axes: &str) -> String {
-    if axes.is_empty() { probe.to_owned() } else { format!("{probe}[{axes}]") }
-}
-
-impl<'de> Deserialize<'de> for Cases {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Probes;
-        impl<'de> Visitor<'de> for Probes {
-            type Value = Cases;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of probes, each an object of cases")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Cases, A::Error> {
-                let mut cases = Vec::new();
-                let mut seen = HashSet::new();
-                while let Some((probe, OfProbe(axes))) = map.next_entry::<String, OfProbe>()? {
-                    for (axes, outcome) in axes {
-                        let id = join_id(&probe, &axes);
-                        if !seen.insert(id.clone()) {
-                            return Err(A::Error::custom(format_args!("case {id} stands twice")));
-                        }
-                        cases.push((id, outcome));
-                    }
-                }
-                Ok(Cases(cases))
-            }
-        }
-        deserializer.deserialize_map(Probes)
-    }
-}
-
-/// The cases of one probe, in the order of the file.
-struct OfProbe(Vec<(String, Outcome)>);
-
-impl<'de> Deserialize<'de> for OfProbe {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Axes;
-        impl<'de> Visitor<'de> for Axes {
-            type Value = OfProbe;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of cases")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OfProbe, A::Error> {
-                let mut cases = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    cases.push(entry);
-                }
-                Ok(OfProbe(cases))
-            }
-        }
-        deserializer.deserialize_map(Axes)
-    }
-}
-
 impl Record {
     /// Reads a record and checks what the types don't.
     pub fn parse(json: &str) -> Result<Self, RecordError> {
         /// Read first, so that a newer schema is named as such and not as an unknown field.
-        #[derive(DeriveDeserialize)]
+        #[derive(Deserialize)]
         struct Head {
             schema: u32,
         }
@@ -238,31 +137,10 @@ impl Record {
         section(&mut out, "kernel", kernel);
         section(&mut out, "environment", environment);
         section(&mut out, "suite", suite);
-        out.push_str("\"cases\": {");
-        let mut current = None;
-        for (id, outcome) in cases.iter() {
-            let (probe, axes) = split_id(id);
-            if current == Some(probe) {
-                out.push(',');
-            } else {
-                if current.is_some() {
-                    out.push_str("\n},");
-                }
-                current = Some(probe);
-                let _ = write!(out, "\n{}: {{", json(&probe));
-            }
-            let _ = write!(out, "\n {}: {}", json(&axes), json(outcome));
-        }
-        if current.is_some() {
-            out.push_str("\n}");
-        }
-        out.push_str("}\n}\n");
+        cases.write(&mut out);
+        out.push_str("}\n");
         out
     }
-}
-
-fn json<T: Serialize + ?Sized>(value: &T) -> String {
-    serde_json::to_string(value).unwrap_or_else(|e| unreachable!("plain data serializes: {e}"))
 }
 
 fn section<T: Serialize>(out: &mut String, name: &str, value: &T) {
@@ -275,7 +153,7 @@ fn section<T: Serialize>(out: &mut String, name: &str, value: &T) {
 mod tests {
     use super::*;
     use crate::facts::Facts;
-    use crate::outcome::End;
+    use crate::outcome::{End, Outcome};
     use rstest::{fixture, rstest};
 
     #[fixture]
@@ -306,6 +184,7 @@ mod tests {
             cases: Cases::new(vec![
                 ("copy/a[x=1]".into(), Outcome::done(facts("copy=0"))),
                 ("copy/a[x=2]".into(), Outcome::ended(End::Hang, "during copy", Facts::new())),
+                ("copy/a[x=3]".into(), Outcome::done(facts("copy=0"))),
                 ("wake/b".into(), Outcome::done(facts("wake=0"))),
             ]),
         }
@@ -314,10 +193,21 @@ mod tests {
     #[rstest]
     fn file_round_trips_with_a_line_a_case(record: Record) {
         let text = record.to_json();
-        assert!(text.contains("\n \"x=1\": \"copy=0\",\n"), "{text}");
+        let group = "{\"outcome\": \"copy=0\", \"cases\": [\n  \"x=1\",\n  \"x=3\"]}";
+        assert!(text.contains(group), "{text}");
         let read = Record::parse(&text).expect("own output");
         assert_eq!(read, record);
         assert_eq!(read.to_json(), text);
+    }
+
+    #[rstest]
+    fn schema_1_is_read(record: Record) {
+        let old = "\"cases\": {\n\"copy/a\": {\n \"x=1\": \"copy=0\",\n \"x=2\": {\"end\":\"hang\",\"detail\":\
+                   \"during copy\"},\n \"x=3\": \"copy=0\"\n},\n\"wake/b\": {\n \"\": \"wake=0\"\n}}\n}\n";
+        let text = record.to_json();
+        let head = text.split_once("\"cases\"").expect("cases").0;
+        let read = Record::parse(&format!("{head}{old}")).expect("schema 1");
+        assert_eq!(read.cases, record.cases);
     }
 
     #[rstest]
@@ -337,7 +227,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case("\"schema\": 1", "\"schema\": 2", "use a newer one")]
+    #[case("\"schema\": 2", "\"schema\": 3", "use a newer one")]
     #[case("\"x=2\"", "\"x=1\"", "stands twice")]
     #[case("\"6.12.43\"", "\"new\"", "kernel.upstream is wrong")]
     #[case("\"cpus\": 1", "\"cpus\": -1", "invalid value")]

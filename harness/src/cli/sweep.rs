@@ -127,7 +127,8 @@ fn up_to_date(store: &Store, image: &Image, cases: &[Case]) -> bool {
     let Ok(record) = path.and_then(|path| store::read(&path)) else { return false };
     record.suite == super::report::suite()
         && record.kernel.image_sha256.as_ref() == Some(&image.identity.image_sha256)
-        && record.cases.iter().map(|(id, _)| id.to_owned()).eq(cases.iter().map(Case::id))
+        && record.cases.len() == cases.len()
+        && cases.iter().all(|case| record.cases.get(&case.id()).is_some())
 }
 
 fn collect(
@@ -174,7 +175,7 @@ fn summary(session: &vm::Session, cases: &[Case], store: &Store) -> Result<()> {
     let version = record.upstream()?;
     let mut tally = Tally::default();
     let mut troubles = Vec::new();
-    for (case, (_, outcome)) in cases.iter().zip(record.cases.iter()) {
+    for (case, outcome) in vm::answers(cases, record) {
         let verdict = judge(case, outcome, version).verdict;
         tally.add(verdict, outcome);
         if matches!(verdict, Verdict::Ended(_)) && verdict.is_trouble() {

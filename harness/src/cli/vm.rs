@@ -193,3 +193,11 @@ fn known(ids: &[String]) -> Vec<Option<Case>> {
     };
     ids.iter().map(find).collect()
 }
+
+/// The cases that a record answers, in the order of the cases.
+pub(crate) fn answers<'a>(
+    cases: &'a [Case],
+    record: &'a Record,
+) -> impl Iterator<Item = (&'a Case, &'a Outcome)> {
+    cases.iter().filter_map(|case| Some((case, record.cases.get(&case.id())?)))
+}

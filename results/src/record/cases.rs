@@ -1,0 +1,172 @@
+//! The outcomes of a record, and how its file writes them: per probe, the axes of the cases under
+//! what they have shown.
+
+use crate::outcome::Outcome;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize as DeriveDeserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+/// What the cases of a probe have shown: each outcome with the axes of its cases.
+type Shown<'a> = Vec<(&'a Outcome, Vec<&'a str>)>;
+
+/// The outcomes by case id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cases(BTreeMap<String, Outcome>);
+
+impl Cases {
+    /// Outcomes with their ids.
+    ///
+    /// # Panics
+    /// If an id is given twice: the registry promises that ids are unique.
+    pub fn new(cases: Vec<(String, Outcome)>) -> Self {
+        let mut map = BTreeMap::new();
+        for (id, outcome) in cases {
+            assert!(!map.contains_key(&id), "case {id} given twice");
+            map.insert(id, outcome);
+        }
+        Self(map)
+    }
+
+    /// The outcome of a case.
+    pub fn get(&self, id: &str) -> Option<&Outcome> {
+        self.0.get(id)
+    }
+
+    /// The outcomes in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Outcome)> {
+        self.0.iter().map(|(id, outcome)| (id.as_str(), outcome))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The cases by probe, each with its outcomes in the order of their first case. Ids of a probe
+    /// are neighbours: `[` sorts behind whatever a probe's name is made of.
+    fn groups(&self) -> Vec<(&str, Shown<'_>)> {
+        let mut probes: Vec<(&str, Shown<'_>)> = Vec::new();
+        for (id, outcome) in self.iter() {
+            let (probe, axes) = split_id(id);
+            if probes.last().is_none_or(|(last, _)| *last != probe) {
+                probes.push((probe, Vec::new()));
+            }
+            let Some((_, groups)) = probes.last_mut() else { continue };
+            match groups.iter_mut().find(|(known, _)| *known == outcome) {
+                Some((_, cases)) => cases.push(axes),
+                None => groups.push((outcome, vec![axes])),
+            }
+        }
+        probes
+    }
+
+    /// Writes the file's member `cases`, without a comma behind it.
+    pub(super) fn write(&self, out: &mut String) {
+        out.push_str("\"cases\": {");
+        for (i, (probe, groups)) in self.groups().into_iter().enumerate() {
+            let _ = write!(out, "{}\n{}: [", if i == 0 { "" } else { "," }, json(probe));
+            for (i, (outcome, cases)) in groups.into_iter().enumerate() {
+                let comma = if i == 0 { "" } else { "," };
+                let _ = write!(out, "{comma}\n {{\"outcome\": {}, \"cases\": [", json(outcome));
+                for (i, axes) in cases.into_iter().enumerate() {
+                    let _ = write!(out, "{}\n  {}", if i == 0 { "" } else { "," }, json(axes));
+                }
+                out.push_str("]}");
+            }
+            out.push(']');
+        }
+        out.push_str("}\n");
+    }
+}
+
+/// Splits `probe[axes]` into `probe` and `axes`.
+fn split_id(id: &str) -> (&str, &str) {
+    match id.split_once('[') {
+        Some((probe, rest)) => (probe, rest.strip_suffix(']').unwrap_or(rest)),
+        None => (id, ""),
+    }
+}
+
+fn join_id(probe: &str, axes: &str) -> String {
+    if axes.is_empty() { probe.to_owned() } else { format!("{probe}[{axes}]") }
+}
+
+fn json<T: Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_else(|e| unreachable!("plain data serializes: {e}"))
+}
+
+impl<'de> Deserialize<'de> for Cases {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Probes;
+        impl<'de> Visitor<'de> for Probes {
+            type Value = Cases;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of probes")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Cases, A::Error> {
+                let mut cases = BTreeMap::new();
+                while let Some((probe, OfProbe(axes))) = map.next_entry::<String, OfProbe>()? {
+                    for (axes, outcome) in axes {
+                        let id = join_id(&probe, &axes);
+                        if cases.contains_key(&id) {
+                            return Err(A::Error::custom(format_args!("case {id} stands twice")));
+                        }
+                        cases.insert(id, outcome);
+                    }
+                }
+                Ok(Cases(cases))
+            }
+        }
+        deserializer.deserialize_map(Probes)
+    }
+}
+
+/// What the cases of one probe have shown.
+struct OfProbe(Vec<(String, Outcome)>);
+
+/// Cases that have shown the same.
+#[derive(DeriveDeserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    outcome: Outcome,
+    cases: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for OfProbe {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Axes;
+        impl<'de> Visitor<'de> for Axes {
+            type Value = OfProbe;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of outcomes with their cases")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<OfProbe, A::Error> {
+                let mut cases = Vec::new();
+                while let Some(Group { outcome, cases: axes }) = seq.next_element()? {
+                    cases.extend(axes.into_iter().map(|axes| (axes, outcome.clone())));
+                }
+                Ok(OfProbe(cases))
+            }
+
+            /// Schema 1.
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OfProbe, A::Error> {
+                let mut cases = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    cases.push(entry);
+                }
+                Ok(OfProbe(cases))
+            }
+        }
+        deserializer.deserialize_any(Axes)
+    }
+}
