@@ -1,63 +1,77 @@
-//! What differs between recorded kernels: facts whose value is not the same on all of them.
+//! Where recorded kernels part ways: the facts that differ between two neighbouring releases.
 
 use super::series;
-use std::collections::{BTreeSet, HashMap};
-use uffd_results::{End, Outcome, Record};
+use std::collections::HashMap;
+use uffd_results::{End, KernelVersion, Outcome, Record};
 use uffd_suites::probe::Case;
 
-/// A fact that changes in the same way in several cases.
+/// A fact that differs between two neighbouring kernels, in the same way in several cases.
 #[derive(Debug)]
 pub(super) struct Change {
-    /// The probes of the cases.
-    pub(super) probes: Vec<String>,
+    /// The two kernels: places among the records. Neighbours of those that asked the case.
+    pub(super) between: (usize, usize),
     /// The fact; `end` for cases that ended in different ways.
     pub(super) fact: String,
-    /// Its value on each kernel, in the order of the records.
-    values: Vec<Option<String>>,
+    /// Its values on the two kernels; `(none)` for a fact that was not observed.
+    pub(super) values: (String, String),
+    /// The probes of the cases.
+    pub(super) probes: Vec<String>,
+    /// Why: the sources that the expectation of the newer kernel names, or what the older one lacks.
+    reasons: Vec<String>,
     /// The axes of the cases.
     cases: Vec<String>,
 }
 
-/// All changes, in the order of the cases.
+/// What cases must share to be named together: kernels, fact, values.
+type Key = ((usize, usize), String, (String, String));
+
+/// All changes, by kernels and then in the order of the cases.
 pub(super) fn find(records: &[Record], cases: &[Case]) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
-    let mut place: HashMap<(String, Vec<Option<String>>), usize> = HashMap::new();
+    let mut place: HashMap<Key, usize> = HashMap::new();
     for case in cases {
-        let probe = case.probe.to_string();
-        for (fact, values) in varying(records, &case.id()) {
-            let at = *place.entry((fact.clone(), values.clone())).or_insert_with(|| {
-                changes.push(Change { probes: Vec::new(), fact, values, cases: Vec::new() });
+        let id = case.id();
+        let asked: Vec<(usize, &Outcome)> = records
+            .iter()
+            .enumerate()
+            .filter_map(|(i, record)| Some((i, record.cases.get(&id)?)))
+            .collect();
+        for pair in asked.windows(2) {
+            let ((older, a), (newer, b)) = (pair[0], pair[1]);
+            let Some(fact) = first_difference(a, b) else { continue };
+            let (between, values) = ((older, newer), (value(a, &fact), value(b, &fact)));
+            let key = (between, fact.clone(), values.clone());
+            let at = *place.entry(key).or_insert_with(|| {
+                let (probes, reasons, cases) = (Vec::new(), Vec::new(), Vec::new());
+                changes.push(Change {
+                    between,
+                    fact: fact.clone(),
+                    values,
+                    probes,
+                    reasons,
+                    cases,
+                });
                 changes.len() - 1
             });
-            changes[at].cases.push(case.axes());
-            if !changes[at].probes.contains(&probe) {
-                changes[at].probes.push(probe.clone());
+            let change = &mut changes[at];
+            change.cases.push(case.axes());
+            keep(&mut change.probes, case.probe.to_string());
+            if let Some(reason) = reason(case, &fact, (a, b), &records[newer]) {
+                keep(&mut change.reasons, reason);
             }
         }
     }
+    changes.sort_by_key(|change| change.between);
     changes
 }
 
-/// The facts of a case in which two neighbouring kernels part ways: facts stand in the order of
-/// cause and effect, so only the first that differs between two kernels is named.
-fn varying(records: &[Record], id: &str) -> Vec<(String, Vec<Option<String>>)> {
-    let outcomes: Vec<Option<&Outcome>> = records.iter().map(|r| r.cases.get(id)).collect();
-    let asked: Vec<&Outcome> = outcomes.iter().copied().flatten().collect();
-    let mut names: Vec<String> = Vec::new();
-    for pair in asked.windows(2) {
-        if let Some(name) = first_difference(pair[0], pair[1]).filter(|name| !names.contains(name))
-        {
-            names.push(name);
-        }
+fn keep(words: &mut Vec<String>, word: String) {
+    if !words.contains(&word) {
+        words.push(word);
     }
-    let value = |outcome: &Outcome, name: &str| {
-        let word = if name == "end" { Some(outcome.end.word()) } else { outcome.facts.get(name) };
-        word.unwrap_or("(none)").to_owned()
-    };
-    let values = |name: &str| outcomes.iter().map(|o| o.map(|o| value(o, name))).collect();
-    names.into_iter().map(|name| (name.clone(), values(&name))).collect()
 }
 
+/// Facts stand in the order of cause and effect, so only the first that differs is named.
 fn first_difference(a: &Outcome, b: &Outcome) -> Option<String> {
     if a.end != b.end {
         return Some("end".to_owned());
@@ -66,28 +80,47 @@ fn first_difference(a: &Outcome, b: &Outcome) -> Option<String> {
     names.into_iter().find(|name| a.facts.get(name) != b.facts.get(name)).map(ToString::to_string)
 }
 
+fn value(outcome: &Outcome, name: &str) -> String {
+    let word = if name == "end" { Some(outcome.end.word()) } else { outcome.facts.get(name) };
+    word.unwrap_or("(none)").to_owned()
+}
+
+fn reason(case: &Case, fact: &str, (a, b): (&Outcome, &Outcome), newer: &Record) -> Option<String> {
+    if fact == "end" {
+        let skipped = if a.end == End::Done { b } else { a };
+        return Some(skipped.detail.clone()).filter(|detail| !detail.is_empty());
+    }
+    let version: KernelVersion = newer.upstream().ok()?;
+    let expected = case.expect(version);
+    // A fact that went away has no expectation any more: the one before it does.
+    let named = expected.iter().find(|e| e.fact == fact).or(expected.last())?;
+    Some(named.source.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
 impl Change {
-    /// The values in turn: `untouched (5.10.218 to 6.12.118), -11 (6.16.3 to 7.3.4)`.
-    pub(super) fn timeline(&self, records: &[Record]) -> String {
-        let known: Vec<(&str, &str)> = self
-            .values
-            .iter()
-            .zip(records)
-            .filter_map(|(value, record)| {
-                Some((value.as_deref()?, record.kernel.upstream.as_str()))
-            })
-            .collect();
-        let runs = known.chunk_by(|a, b| a.0 == b.0).map(|run| {
-            let (value, from, to) = (run[0].0, run[0].1, run[run.len() - 1].1);
-            let span = if from == to { from.to_owned() } else { format!("{from} to {to}") };
-            format!("{} on {span}", series::code(value))
-        });
-        runs.collect::<Vec<_>>().join(", ")
+    /// The two releases: `6.12.118 → 6.16.3`.
+    pub(super) fn pair(&self, records: &[Record]) -> String {
+        let name = |at: usize| records[at].kernel.upstream.as_str();
+        format!("{} → {}", name(self.between.0), name(self.between.1))
+    }
+
+    /// The values: `untouched` → `-11`.
+    pub(super) fn turn(&self) -> String {
+        format!("{} → {}", series::code(&self.values.0), series::code(&self.values.1))
     }
 
     /// The probes, as code.
     pub(super) fn probes(&self) -> String {
         self.probes.iter().map(|probe| series::code(probe)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// What explains it, as text from records and sources.
+    pub(super) fn why(&self) -> String {
+        let shown: Vec<&str> = self.reasons.iter().take(3).map(String::as_str).collect();
+        let more = self.reasons.len() - shown.len();
+        let text: String = shown.join("; ").chars().filter(|c| !c.is_control()).collect();
+        let text = text.replace('<', "&lt;");
+        if more == 0 { text } else { format!("{text}; and {more} more") }
     }
 
     /// Which cases: their number and the values of their axes.
@@ -110,10 +143,10 @@ impl Change {
         format!("{}: {}", self.cases.len(), words.join(" "))
     }
 
-    /// Whether a case only could not be asked everywhere, which is no change of the kernel's answer.
-    pub(super) fn is_only_skips(&self) -> bool {
+    /// Whether a case only could not be asked on one of the two, which is no change of the answer.
+    pub(super) fn is_only_skip(&self) -> bool {
         let skip = [End::Precondition, End::Denied, End::NotRun].map(End::word);
-        let answers = self.values.iter().flatten().filter(|v| !skip.contains(&v.as_str()));
-        self.fact == "end" && answers.collect::<BTreeSet<_>>().len() < 2
+        let is_skip = |value: &String| skip.contains(&value.as_str());
+        self.fact == "end" && (is_skip(&self.values.0) || is_skip(&self.values.1))
     }
 }

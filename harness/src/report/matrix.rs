@@ -59,29 +59,27 @@ pub fn markdown(records: &[Record]) -> Result<String> {
 }
 
 fn differences(records: &[Record], changes: &[changes::Change]) -> String {
-    let (skips, changes): (Vec<_>, Vec<_>) = changes.iter().partition(|c| c.is_only_skips());
+    let (skips, changes): (Vec<_>, Vec<_>) = changes.iter().partition(|c| c.is_only_skip());
     if changes.is_empty() && skips.is_empty() {
         return "Nothing: every kernel gave the same answers.\n".to_owned();
     }
     let mut out = String::from(
-        "Where two neighbouring kernels part ways, the first fact that differs is named; what follows \
-         from it is not. `(none)` is a fact that was not observed.\n\n",
+        "Each row is two recorded releases that stand side by side, and the first fact in which cases \
+         differ between them; what follows from it is not named. `(none)` is a fact that was not \
+         observed. The reason is the source of what is expected of the newer one, or what the one of \
+         the two lacks.\n\n",
     );
-    out += &series::head(["fact", "values", "probes", "cases"].map(str::to_owned).into());
-    for change in changes {
+    let names = ["between", "fact", "values", "probes", "cases", "why"];
+    out += &series::head(names.map(str::to_owned).into());
+    for change in changes.into_iter().chain(skips) {
+        let fact = if change.is_only_skip() { "could not be asked" } else { &change.fact };
         out += &series::row([
-            format!("`{}`", change.fact),
-            change.timeline(records),
+            change.pair(records),
+            format!("`{fact}`"),
+            change.turn(),
             change.probes(),
             change.cases(),
-        ]);
-    }
-    for change in skips {
-        out += &series::row([
-            "could not be asked everywhere".to_owned(),
-            change.timeline(records),
-            change.probes(),
-            change.cases(),
+            change.why(),
         ]);
     }
     out
@@ -90,7 +88,7 @@ fn differences(records: &[Record], changes: &[changes::Change]) -> String {
 fn statements(cases: &[Case], columns: &[Series<'_>], changed: &HashSet<&str>) -> String {
     let mut probes: Vec<&'static Probe> = Vec::new();
     for case in cases {
-        if !probes.last().is_some_and(|last| std::ptr::eq(*last, case.probe)) {
+        if !probes.iter().any(|known| std::ptr::eq(*known, case.probe)) {
             probes.push(case.probe);
         }
     }

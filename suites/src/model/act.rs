@@ -70,9 +70,7 @@ pub(super) fn act(point: Point, ground: &[Ground]) -> Acted {
         Op::Move if reaches(here) && point.backing.is_anon() => {
             filled("move", source::MOVE, "ran:new", 'n')
         }
-        Op::Move if here == Ground::Hole => {
-            refused("move", "ENOENT", "-2", source::MOVE_ENOENT)
-        }
+        Op::Move if here == Ground::Hole => refused("move", "ENOENT", "-2", source::MOVE_ENOENT),
         Op::Move => refused("move", "EINVAL", "-22", source::MOVE_REFUSED),
         Op::Unprotect => unprotect(point, here, page),
         Op::Unregister => unregister(point, ground, page),
