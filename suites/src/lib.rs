@@ -27,6 +27,7 @@ mod growth;
 mod hidden;
 mod recipe;
 mod unregister;
+mod vcpu;
 mod wake;
 mod zeropage;
 

@@ -110,6 +110,11 @@ impl Case {
         self.backing().is_huge()
     }
 
+    /// Modules that a VM's kernel must load for it, by file name; what these depend on follows.
+    pub fn modules(&self) -> &'static [&'static str] {
+        if self.probe.suite == crate::vcpu::SUITE { &["kvm-amd"] } else { &[] }
+    }
+
     /// Asks the kernel. Runs in a process of its own, which should end afterwards.
     pub fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         stage.way.clone()?;
