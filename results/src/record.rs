@@ -304,7 +304,7 @@ mod tests {
                 uffd: "syscall".into(),
                 uffd_features: vec!["EVENT_FORK".into()],
                 kvm: false,
-            sysctls: BTreeMap::new(),
+                sysctls: BTreeMap::new(),
             },
             suite: Suite { version: "0.1.0".into(), revision: "abc".into() },
             cases: Cases::new(vec![

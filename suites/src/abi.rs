@@ -4,6 +4,8 @@
 //! size is asserted at compile time: a wrong direction bit makes an ioctl fail silently, as
 //! cloud-hypervisor's `UFFDIO_WAKE` did. No other module issues a raw ioctl.
 
+pub mod kick;
+pub mod kvm;
 pub mod newer;
 
 use nix::errno::Errno;

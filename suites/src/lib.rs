@@ -18,6 +18,7 @@ pub mod probe;
 pub mod scenario;
 pub mod stage;
 pub mod touch;
+pub mod vcpu;
 pub mod waiter;
 
 mod claims;
@@ -27,7 +28,6 @@ mod growth;
 mod hidden;
 mod recipe;
 mod unregister;
-mod vcpu;
 mod wake;
 mod zeropage;
 
@@ -72,6 +72,11 @@ pub const SUITES: &[Suite] = &[
         name: "claims",
         about: "what was claimed about changed mappings in QEMU's postcopy, true or false",
         cases: claims::cases,
+    },
+    Suite {
+        name: "vcpu",
+        about: "what KVM_RUN does while its guest waits for a page of the block",
+        cases: vcpu::cases,
     },
 ];
 

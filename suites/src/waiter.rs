@@ -29,6 +29,8 @@ pub enum Access {
     Signal(Signal),
     /// The system call failed.
     Failed(Errno),
+    /// A vCPU left its guest for a reason that the guest does not give.
+    Exit(u32),
 }
 
 /// What became of the waiter.
@@ -56,6 +58,7 @@ impl fmt::Display for Access {
             Self::Ran(Some(value)) => write!(f, "ran:{}", content(*value)),
             Self::Signal(signal) => signal.fmt(f),
             Self::Failed(errno) => write!(f, "{errno:?}"),
+            Self::Exit(reason) => write!(f, "exit:{reason}"),
         }
     }
 }
@@ -91,15 +94,25 @@ pub fn letter(value: u64) -> char {
     }
 }
 
+/// An access that its caller describes.
+pub type Own = Box<dyn Fn() -> Access + Send + Sync>;
+
 /// What the thread and its owner share.
-#[derive(Debug)]
 struct Shared {
     kind: Kind,
     address: usize,
     pipe: Option<(OwnedFd, OwnedFd)>,
+    /// An access of another kind, in the place of `kind`.
+    own: Option<Own>,
     tid: AtomicI32,
     access: OnceLock<Access>,
     done: EventFd,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("kind", &self.kind).finish_non_exhaustive()
+    }
 }
 
 /// A thread that accesses a page.
@@ -115,6 +128,20 @@ impl Waiter {
     /// Starts a thread that accesses `address` in the way of `kind`, which is not [`Kind::None`].
     /// It lives until the process ends, on a stack that was there before any mapping changes.
     pub fn start(stage: &Stage, kind: Kind, address: usize) -> Result<Self, Stop> {
+        Self::start_with(stage, kind, address, None)
+    }
+
+    /// Starts a thread that does what its caller describes.
+    pub fn start_own(stage: &Stage, own: Own) -> Result<Self, Stop> {
+        Self::start_with(stage, Kind::None, 0, Some(own))
+    }
+
+    fn start_with(
+        stage: &Stage,
+        kind: Kind,
+        address: usize,
+        own: Option<Own>,
+    ) -> Result<Self, Stop> {
         let fail = |what: &str, e: Errno| Stop::Broken(format!("{what} for the waiter: {e:?}"));
         let pipe = if kind.in_kernel() {
             let pipe = nix::unistd::pipe().map_err(|e| fail("a pipe", e))?;
@@ -130,7 +157,7 @@ impl Waiter {
             EventFd::from_flags(EfdFlags::EFD_NONBLOCK).map_err(|e| fail("an eventfd", e))?;
         let (tid, access) = (AtomicI32::new(0), OnceLock::new());
         let shared: &'static Shared =
-            Box::leak(Box::new(Shared { kind, address, pipe, tid, access, done }));
+            Box::leak(Box::new(Shared { kind, address, pipe, own, tid, access, done }));
         let stack = stage.take_stack()?;
         spawn(shared, stack).map_err(|e| fail("a thread", e))?;
         Ok(Self { shared, patience: stage.patience, thread: None, parked: None })
@@ -217,6 +244,39 @@ impl Waiter {
         self.settle(uffd, queue)
     }
 
+    /// The thread's id, once it has parked or ended.
+    pub fn tid(&self) -> i32 {
+        self.shared.tid.load(Ordering::Acquire)
+    }
+
+    /// What a signal has made of the parked thread. It does not leave the queue within the call that
+    /// sends the signal, but is runnable by its end: off the CPU without a switch is asleep.
+    pub fn look_after_signal(&mut self, uffd: &Uffd, queue: &QueueFile) -> Result<Fate, Stop> {
+        let (Some(before), Some(thread)) = (self.parked, &self.thread) else {
+            return Err(Stop::Broken("looked at a waiter that has not parked".into()));
+        };
+        let deadline = Instant::now() + self.patience;
+        loop {
+            if self.shared.access.get().is_some() {
+                return self.end();
+            }
+            // Reading fails if the thread has ended meanwhile.
+            if thread.is_off_cpu().unwrap_or(false) {
+                match thread.read() {
+                    Ok(now) if now.switches == before.switches && now.sleeps() => {
+                        return Ok(Fate::Asleep);
+                    }
+                    Ok(_) if queue.read()?.pending > 0 => return self.settle(uffd, queue),
+                    _ => {}
+                }
+            }
+            if Instant::now() > deadline {
+                return Err(Stop::Hang("the signalled waiter neither sleeps nor ends".into()));
+            }
+            std::thread::yield_now();
+        }
+    }
+
     /// What became of the thread once its context is gone and it can't park any more.
     pub fn end(&self) -> Result<Fate, Stop> {
         let mut fds = [PollFd::new(self.shared.done.as_fd(), PollFlags::POLLIN)];
@@ -272,7 +332,10 @@ extern "C" fn run(argument: *mut libc::c_void) -> *mut libc::c_void {
 }
 
 fn access(shared: &Shared) -> Access {
-    let Shared { kind, address, pipe, .. } = shared;
+    let Shared { kind, address, pipe, own, .. } = shared;
+    if let Some(own) = own {
+        return own();
+    }
     match (kind, pipe) {
         (Kind::UserRead, _) => {
             touch::load(*address).map_or_else(Access::Signal, |v| Access::Ran(Some(v)))

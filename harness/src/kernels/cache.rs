@@ -399,8 +399,7 @@ fn may_have_modules(kernel: &Locked) -> bool {
 }
 
 fn hash_of(bytes: &[u8]) -> String {
-    files::sha256(bytes)
-        .map_or_else(|e| unreachable!("memory can be read: {e}"), |(hash, _)| hash)
+    files::sha256(bytes).map_or_else(|e| unreachable!("memory can be read: {e}"), |(hash, _)| hash)
 }
 
 #[cfg(test)]
