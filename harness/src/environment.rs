@@ -89,6 +89,7 @@ pub fn environment(
         huge_pages_2m: read(pool).and_then(|n| n.parse().ok()).unwrap_or(0),
         uffd: way.map_or("none", |way| way.word()).to_owned(),
         uffd_features: feature_names(stage.map_or(0, |stage| stage.features)),
+        kvm: std::path::Path::new("/dev/kvm").exists(),
         sysctls: SETTINGS.iter().filter_map(setting).collect(),
     }
 }

@@ -66,6 +66,9 @@ pub struct Environment {
     pub uffd: String,
     /// Features that `UFFDIO_API` offers, by their kernel names without the prefix.
     pub uffd_features: Vec<String>,
+    /// Whether there was a /dev/kvm.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kvm: bool,
     /// Settings of the kernel that facts can depend on.
     pub sysctls: BTreeMap<String, String>,
 }
@@ -178,6 +181,7 @@ mod tests {
                 huge_pages_2m: 64,
                 uffd: "syscall".into(),
                 uffd_features: vec!["EVENT_FORK".into()],
+                kvm: false,
                 sysctls: BTreeMap::new(),
             },
             suite: Suite { version: "0.1.0".into(), revision: "abc".into() },

@@ -7,6 +7,8 @@
 //! [`call`] has the ioctls, [`message`] what is read.
 
 mod call;
+pub mod kick;
+pub mod kvm;
 mod message;
 pub mod newer;
 

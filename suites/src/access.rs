@@ -4,10 +4,12 @@
 //! instruction or one system call.
 
 use crate::abi::Range;
-use crate::memory::tag;
+use crate::memory::{BLOCK, tag};
 use crate::outcome::Stop;
-use crate::point::Waiter as Kind;
+use crate::point::{PAGES, Waiter as Kind};
+use crate::stage::Stage;
 use crate::touch::{self, Signal};
+use crate::vcpu::Vcpu;
 use nix::errno::Errno;
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -21,6 +23,8 @@ pub enum Access {
     Signal(Signal),
     /// The system call failed.
     Failed(Errno),
+    /// A vCPU left its guest for a reason that the guest does not give.
+    Exit(u32),
 }
 
 impl fmt::Display for Access {
@@ -30,6 +34,7 @@ impl fmt::Display for Access {
             Self::Ran(Some(value)) => write!(f, "ran:{}", crate::waiter::content(*value)),
             Self::Signal(signal) => signal.fmt(f),
             Self::Failed(errno) => write!(f, "{errno:?}"),
+            Self::Exit(reason) => write!(f, "exit:{reason}"),
         }
     }
 }
@@ -40,11 +45,12 @@ pub struct Accessor {
     kind: Kind,
     page: Range,
     pipe: Option<(OwnedFd, OwnedFd)>,
+    vcpu: Option<Vcpu>,
 }
 
 impl Accessor {
     /// Makes what an access of this kind to `page` needs; not for [`Kind::None`].
-    pub fn new(kind: Kind, page: Range) -> Result<Self, Stop> {
+    pub fn new(stage: &Stage, kind: Kind, page: Range) -> Result<Self, Stop> {
         let fail = |what: &str, e: Errno| Stop::Broken(format!("{what} for the waiter: {e:?}"));
         let pipe = match kind {
             Kind::SysRead | Kind::SysWrite => {
@@ -57,12 +63,23 @@ impl Accessor {
             }
             _ => None,
         };
-        Ok(Self { kind, page, pipe })
+        let vcpu = match kind.vcpu() {
+            // The block is the guest's memory from the page on.
+            Some(access) => {
+                let block = Range { start: BLOCK, len: PAGES * page.len };
+                Some(Vcpu::new(stage, page.start, access, block)?)
+            }
+            None => None,
+        };
+        Ok(Self { kind, page, pipe, vcpu })
     }
 
     /// Makes the access.
     pub fn go(&self) -> Access {
-        let Self { kind, page, pipe } = self;
+        let Self { kind, page, pipe, vcpu } = self;
+        if let Some(vcpu) = vcpu {
+            return vcpu.run().into();
+        }
         let at = page.start as *mut libc::c_void;
         match (kind, pipe) {
             (Kind::UserRead, _) => {
@@ -94,7 +111,15 @@ impl Accessor {
             // SAFETY: locks memory of the arena; changes no content.
             (Kind::Mlock, _) => ended(unsafe { libc::mlock(at, page.len) } as isize),
             (Kind::Futex, _) => futex(*page),
-            (Kind::None | Kind::SysRead | Kind::SysWrite, _) => Access::Ran(None),
+            (
+                Kind::None
+                | Kind::SysRead
+                | Kind::SysWrite
+                | Kind::VcpuRead
+                | Kind::VcpuWrite
+                | Kind::VcpuFetch,
+                _,
+            ) => Access::Ran(None),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod scenario;
 pub mod stage;
 pub mod thread;
 pub mod touch;
+pub mod vcpu;
 pub mod waiter;
 
 mod arguments;
@@ -160,6 +161,11 @@ pub const SUITES: &[Suite] = &[
         name: "waiters",
         about: "waiters beside the grid's: several at once, signals, SIGBUS, who can't wait",
         cases: waiters::cases,
+    },
+    Suite {
+        name: "vcpu",
+        about: "what KVM_RUN does while its guest waits for a page of the block",
+        cases: vcpu::cases,
     },
 ];
 

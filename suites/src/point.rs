@@ -3,6 +3,7 @@
 //! A point says what backs the block, who waits in a fault on it, what happens to its mapping and
 //! which operation is then issued. Pure data; [`crate::scenario`] performs it.
 
+use crate::vcpu::VcpuAccess;
 use std::fmt;
 use std::ops::Range;
 
@@ -147,6 +148,12 @@ axis! {
         Mlock = "mlock",
         /// A thread in futex(2), FUTEX_WAIT, on the page.
         Futex = "futex",
+        /// A thread in KVM_RUN whose guest loads from the page.
+        VcpuRead = "vcpu-read",
+        /// A thread in KVM_RUN whose guest stores to the page.
+        VcpuWrite = "vcpu-write",
+        /// A thread in KVM_RUN whose guest fetches an instruction from the page.
+        VcpuFetch = "vcpu-fetch",
     }
 }
 
@@ -277,12 +284,25 @@ impl Waiter {
 
     /// Whether the access changes the content of the page.
     pub const fn stores(self) -> bool {
-        matches!(self, Self::UserWrite | Self::SysRead | Self::VmWrite)
+        matches!(self, Self::UserWrite | Self::SysRead | Self::VmWrite | Self::VcpuWrite)
     }
 
     /// Whether the access brings back the content of the page.
     pub const fn loads(self) -> bool {
-        matches!(self, Self::UserRead | Self::SysWrite | Self::VmRead)
+        matches!(
+            self,
+            Self::UserRead | Self::SysWrite | Self::VmRead | Self::VcpuRead | Self::VcpuFetch
+        )
+    }
+
+    /// What the guest does, for a waiter that is a vCPU.
+    pub const fn vcpu(self) -> Option<VcpuAccess> {
+        match self {
+            Self::VcpuRead => Some(VcpuAccess::Read),
+            Self::VcpuWrite => Some(VcpuAccess::Write),
+            Self::VcpuFetch => Some(VcpuAccess::Fetch),
+            _ => None,
+        }
     }
 
     /// Whether the fault is one of a write. mlock(2) writes to what it may make private copies of.

@@ -171,6 +171,15 @@ impl Case {
         }
     }
 
+    /// Modules that a VM's kernel must load for it, by file name; what these depend on follows.
+    pub fn modules(&self) -> &'static [&'static str] {
+        let is_vcpu = match &self.ask {
+            Ask::Point(point) | Ask::Claim(point, _) => point.waiter.vcpu().is_some(),
+            Ask::Trial(_) => self.probe.suite == crate::vcpu::SUITE,
+        };
+        if is_vcpu { &["kvm-amd"] } else { &[] }
+    }
+
     /// Asks the kernel. Runs in a process of its own, which should end afterwards.
     pub fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         stage.way.clone()?;

@@ -84,6 +84,11 @@ fn waiter(kind: Waiter) -> Option<&'static str> {
         Waiter::PopulateRead => "a thread calls madvise(MADV_POPULATE_READ) on",
         Waiter::PopulateWrite => "a thread calls madvise(MADV_POPULATE_WRITE) on",
         Waiter::Mlock => "a thread calls mlock(2) on",
+        Waiter::VcpuRead => "a vCPU's guest, whose memory is the block, loads from",
+        Waiter::VcpuWrite => "a vCPU's guest, whose memory is the block, stores to",
+        Waiter::VcpuFetch => {
+            "a vCPU's guest, whose memory is the block, fetches an instruction from"
+        }
         Waiter::Futex => "a thread calls futex(2), FUTEX_WAIT, on",
     })
 }

@@ -7,10 +7,11 @@ use crate::memory::{HUGE, PAGE, RW, tag};
 use crate::outcome::Stop;
 use crate::waiter::{Access, Fate};
 use nix::errno::Errno;
+use nix::unistd::{ForkResult, Pid, fork};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Size of a thread's stack, in bytes.
@@ -35,6 +36,8 @@ pub struct Stage {
     stacks_taken: AtomicUsize,
     /// What the regular file begins with.
     pub plain_tag: u64,
+    /// What is known of KVM; shared by the cases of this process.
+    kvm: &'static AtomicU8,
     /// Whether the kernel is a VM's of ours, where a case may do what would harm a host.
     pub disposable: bool,
     /// Bound on whatever should end: not evidence, only a way out.
@@ -67,6 +70,7 @@ impl Stage {
             source: source(HUGE).map_err(|e| broken("mapping the source buffer", &e))?,
             plain_file,
             plain_tag,
+            kvm: shared_byte().map_err(|e| broken("mapping a shared byte", &e))?,
             disposable: nix::unistd::getpid().as_raw() == 1,
             patience,
         })
@@ -204,6 +208,66 @@ fn plain_file() -> std::io::Result<(Option<File>, u64)> {
     let handled =
         kind == nix::sys::statfs::TMPFS_MAGIC || kind == nix::sys::statfs::HUGETLBFS_MAGIC;
     Ok(((!handled).then_some(file), u64::from_ne_bytes(head)))
+}
+
+/// What is known of this machine's KVM.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KvmProof {
+    /// Nothing yet.
+    Open,
+    /// A guest ran.
+    Works,
+    /// There is none, or it can't make a vCPU.
+    Absent,
+    /// A guest did not end.
+    Hangs,
+    /// A guest failed, or took its process down.
+    Fails,
+}
+
+impl KvmProof {
+    /// The one with this number.
+    pub(crate) fn of(number: u8) -> Self {
+        let all = [Self::Works, Self::Absent, Self::Hangs, Self::Fails];
+        all.into_iter().find(|proof| *proof as u8 == number).unwrap_or(Self::Open)
+    }
+}
+
+impl Stage {
+    /// What an earlier case has found of KVM.
+    pub(crate) fn kvm_proof(&self) -> KvmProof {
+        KvmProof::of(self.kvm.load(Ordering::Acquire))
+    }
+
+    /// Tells later cases.
+    pub(crate) fn set_kvm_proof(&self, proof: KvmProof) {
+        self.kvm.store(proof as u8, Ordering::Release);
+    }
+}
+
+/// Runs `task` in a child process, which then ends. For a case that has one thread.
+pub(crate) fn fork_child(task: impl FnOnce()) -> nix::Result<Pid> {
+    // SAFETY: the process has one thread, so the child may use everything.
+    match unsafe { fork()? } {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+            task();
+            // SAFETY: ends the process without the destructors and exit handlers of its parent.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
+/// A zero that this process shares with children that are forked later.
+fn shared_byte() -> nix::Result<&'static AtomicU8> {
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+    // SAFETY: a fresh mapping at an address that the kernel chooses, full of zeros; never unmapped.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), PAGE, RW, flags, -1, 0);
+        if at == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(&*at.cast::<AtomicU8>()) }
+    }
 }
 
 impl Stage {

@@ -91,7 +91,7 @@ impl Waiter {
     /// Starts a thread that accesses `page` in the way of `kind`, which is not [`Kind::None`].
     /// It lives until the process ends, on a stack that was there before any mapping changes.
     pub fn start(stage: &Stage, kind: Kind, page: Range) -> Result<Self, Stop> {
-        let accessor = Accessor::new(kind, page)?;
+        let accessor = Accessor::new(stage, kind, page)?;
         Self::begin(stage, move || accessor.go())
     }
 
@@ -202,6 +202,34 @@ impl Waiter {
             )));
         }
         self.settle(uffd, queue)
+    }
+
+    /// What a signal has made of the parked thread. It does not leave the queue within the call that
+    /// sends the signal, but is runnable by its end: off the CPU without a switch is asleep.
+    pub fn look_after_signal(&mut self, uffd: &Uffd, queue: &QueueFile) -> Result<Fate, Stop> {
+        let (Some(before), Some(thread)) = (self.parked, &self.thread) else {
+            return Err(Stop::Broken("looked at a waiter that has not parked".into()));
+        };
+        let deadline = Instant::now() + self.patience;
+        loop {
+            if self.shared.access.get().is_some() {
+                return self.end();
+            }
+            // Reading fails if the thread has ended meanwhile.
+            if thread.is_off_cpu().unwrap_or(false) {
+                match thread.read() {
+                    Ok(now) if now.switches == before.switches && now.sleeps() => {
+                        return Ok(Fate::Asleep);
+                    }
+                    Ok(_) if queue.read()?.pending > 0 => return self.settle(uffd, queue),
+                    _ => {}
+                }
+            }
+            if Instant::now() > deadline {
+                return Err(Stop::Hang("the signalled waiter neither sleeps nor ends".into()));
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// What became of the thread once its context is gone and it can't park any more.

@@ -8,6 +8,7 @@ use crate::vm::guest::Agent;
 use crate::vm::{self, Event, Options, Plan, SessionReport};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 use uffd_results::{Cases, End, Facts, Outcome, Record, SCHEMA};
@@ -130,6 +131,7 @@ pub(crate) fn ask(
     options.limits.silence += Duration::from_secs(how.deadline) * how.repeat;
     options.settings.insert("deadline".into(), how.deadline.to_string());
     options.settings.insert("repeat".into(), how.repeat.to_string());
+    give_modules(image, cases, &mut options)?;
     let report = vm::run_vm(&image.path, &ids, &options, on_event)
         .with_context(|| format!("asking {}", image.identity.release))?;
     let hello = &report.hello;
@@ -142,6 +144,17 @@ pub(crate) fn ask(
         cases: Cases::new(ids.into_iter().zip(report.outcomes.iter().cloned()).collect()),
     };
     Ok(Session { record, report })
+}
+
+/// Gives the guest the modules that the cases need, of those that there are for the kernel.
+fn give_modules(image: &Image, cases: &[Case], options: &mut Options) -> Result<()> {
+    let needed: BTreeSet<&str> = cases.iter().flat_map(Case::modules).copied().collect();
+    let Some(tar) = image.modules.as_deref().filter(|_| !needed.is_empty()) else { return Ok(()) };
+    let needed: Vec<&str> = needed.into_iter().collect();
+    let modules = kernels::read_modules(tar, &needed)
+        .with_context(|| format!("reading the modules of {}", image.identity.release))?;
+    options.give_modules(modules);
+    Ok(())
 }
 
 /// What a person should know of a session, a sentence each.

@@ -1,6 +1,6 @@
 //! The cache of boot images: downloads a locked package, checks it, keeps what is needed of it.
 //!
-//! An entry is three files: `<package>_<version>.vmlinuz`, `.config` (where one is shipped) and
+//! An entry is `<package>_<version>.vmlinuz`, `.config` and `.modules.tar` (where these are shipped) and
 //! `.json`, written in this order, each in one step. The JSON holds the hashes of the others, so a
 //! damaged entry is noticed and made anew, and two processes can only write the same bytes.
 
@@ -10,7 +10,7 @@ use super::identity::{self, Identity, Image};
 use super::index;
 use super::lock::{Locked, PackageFile};
 use super::select::Slot;
-use super::unpack::{UnpackError, unpack};
+use super::unpack::{UnpackError, Unpacked, unpack};
 use crate::files;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -28,7 +28,7 @@ pub(super) const SCRATCH: &str = ".fetch-";
 /// A scratch folder this old was left behind by a process that was killed.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The boot image and the configuration need less than this beside the package.
+/// Boot image, configuration and modules need less than this beside the package.
 const UNPACKED: u64 = 32 << 20;
 
 /// The cache of boot images.
@@ -80,14 +80,24 @@ pub enum FetchError {
     },
 }
 
+/// The format of entries. Those of format 0 were made when no modules were kept.
+const FORMAT: u32 = 1;
+
+/// Ending of the file with the modules.
+const MODULES: &str = "modules.tar";
+
 /// The JSON file of an entry.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
+    #[serde(default)]
+    format: u32,
     upstream: String,
     release: String,
     package: Package,
     image_sha256: String,
     config_sha256: Option<String>,
+    #[serde(default)]
+    modules_sha256: Option<String>,
 }
 
 /// The folder of this cache: `kernels` in `UFFD_CONFORM_CACHE`, else in `uffd-conform` below the
@@ -147,23 +157,35 @@ impl Cache {
 
     /// The image of a kernel, from the cache or the archive.
     pub fn get(&self, kernel: &Locked, progress: &dyn Fn(&str)) -> Result<Image, FetchError> {
-        match self.check(kernel) {
-            Ok(Some(image)) => return Ok(image),
-            Ok(None) => {}
-            Err(why) => progress(&format!(
-                "{kernel}: the cache entry is damaged ({why}), fetching it again"
-            )),
-        }
-        if kernel.gone {
+        let old = match self.check(kernel) {
+            Ok(Some((image, true))) => return Ok(image),
+            Ok(Some((image, false))) => Some(image),
+            Ok(None) => None,
+            Err(why) => {
+                progress(&format!(
+                    "{kernel}: the cache entry is damaged ({why}), fetching it again"
+                ));
+                None
+            }
+        };
+        let made = if kernel.gone {
             let detail = "so the list of kernels says".into();
-            return Err(FetchError::Gone { package: kernel.image.to_string(), detail });
+            Err(FetchError::Gone { package: kernel.image.to_string(), detail })
+        } else {
+            self.make(kernel, progress)
+        };
+        match (made, old) {
+            (Err(error @ (FetchError::Gone { .. } | FetchError::Download { .. })), Some(old)) => {
+                progress(&format!("{kernel}: without its modules: {error}"));
+                Ok(old)
+            }
+            (made, _) => made,
         }
-        self.make(kernel, progress)
     }
 
     /// The image of a kernel, if it is in the cache and whole.
     pub fn cached(&self, kernel: &Locked) -> Option<Image> {
-        self.check(kernel).ok().flatten()
+        self.check(kernel).ok().flatten().map(|(image, _)| image)
     }
 
     fn file(&self, kernel: &Locked, ending: &str) -> PathBuf {
@@ -171,8 +193,9 @@ impl Cache {
         self.folder.join(format!("{name}_{version}.{ending}"))
     }
 
-    /// `Ok(None)`: there is no entry; the error says how an entry is damaged.
-    fn check(&self, kernel: &Locked) -> Result<Option<Image>, String> {
+    /// The image, and whether all is there that is kept today. `Ok(None)`: there is no entry; the
+    /// error says how an entry is damaged.
+    fn check(&self, kernel: &Locked) -> Result<Option<(Image, bool)>, String> {
         let json = match fs::read(self.file(kernel, "json")) {
             Ok(json) => json,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -191,11 +214,20 @@ impl Cache {
         if let Some(expected) = &entry.config_sha256 {
             config = fs::read_to_string(self.file(kernel, "config"))
                 .map_err(|e| format!("configuration: {e}"))?;
-            if hash_of(&config) != *expected {
+            if hash_of(config.as_bytes()) != *expected {
                 return Err("the configuration has changed".into());
             }
         }
-        let Entry { release, package, image_sha256, .. } = entry;
+        let mut modules = None;
+        if let Some(expected) = &entry.modules_sha256 {
+            let tar = self.file(kernel, MODULES);
+            let (hash, _) = files::sha256_of(&tar).map_err(|e| format!("modules: {e}"))?;
+            if hash != *expected {
+                return Err("the modules have changed".into());
+            }
+            modules = Some(tar);
+        }
+        let Entry { format, release, package, image_sha256, .. } = entry;
         let identity = Identity {
             upstream: kernel.upstream,
             release,
@@ -203,7 +235,8 @@ impl Cache {
             image_sha256,
             config: identity::options(&config),
         };
-        Ok(Some(Image { path, identity }))
+        let complete = format == FORMAT || !may_have_modules(kernel);
+        Ok(Some((Image { path, modules, identity }, complete)))
     }
 
     fn make(&self, kernel: &Locked, progress: &dyn Fn(&str)) -> Result<Image, FetchError> {
@@ -231,30 +264,39 @@ impl Cache {
             return Err(content("it holds no boot image".into()));
         }
         let release = checked_release(kernel, &vmlinuz).map_err(content)?;
-        let mut config = found.config;
-        if let (None, Some(package)) = (&config, &kernel.config) {
-            config = match self.unpack(package, scratch.path(), &unused) {
-                Ok(found) => found.config,
-                // The kernel answers without it, and its record says that the options are unknown.
+        let (mut config, mut modules) = (found.config, found.modules);
+        let part = |package: &PackageFile, what: &str| {
+            match self.unpack(package, scratch.path(), &unused) {
+                // The kernel answers without it, and its record says that it is missing.
                 Err(error @ FetchError::Gone { .. }) => {
-                    progress(&format!("{kernel}: no configuration, {error}"));
-                    None
+                    progress(&format!("{kernel}: no {what}, {error}"));
+                    Ok(Unpacked::default())
                 }
-                Err(error) => return Err(error),
-            };
+                other => other,
+            }
+        };
+        if let (None, Some(package)) = (&config, &kernel.config) {
+            config = part(package, "configuration")?.config;
         }
+        if let Some(package) = &kernel.modules {
+            modules = part(package, "modules")?.modules;
+        }
+        let modules = modules.to_tar().map_err(|e| content(format!("its modules: {e}")))?;
 
         let (image_sha256, _) = files::sha256_of(&vmlinuz).map_err(|e| self.storage(&e))?;
         let entry = Entry {
+            format: FORMAT,
             upstream: kernel.upstream.to_string(),
             release,
             package: kernel.package(),
             image_sha256,
-            config_sha256: config.as_deref().map(hash_of),
+            config_sha256: config.as_deref().map(|text| hash_of(text.as_bytes())),
+            modules_sha256: modules.as_deref().map(hash_of),
         };
-        self.store(kernel, &vmlinuz, config.as_deref(), &entry).map_err(|e| self.storage(&e))?;
+        self.store(kernel, &vmlinuz, config.as_deref(), modules.as_deref(), &entry)
+            .map_err(|e| self.storage(&e))?;
         match self.check(kernel) {
-            Ok(Some(image)) => Ok(image),
+            Ok(Some((image, _))) => Ok(image),
             Ok(None) => Err(self.storage(&io::Error::other("the new entry has vanished"))),
             Err(why) => Err(self.storage(&io::Error::other(format!("the new entry: {why}")))),
         }
@@ -265,11 +307,15 @@ impl Cache {
         kernel: &Locked,
         vmlinuz: &Path,
         config: Option<&str>,
+        modules: Option<&[u8]>,
         entry: &Entry,
     ) -> io::Result<()> {
         fs::rename(vmlinuz, self.file(kernel, "vmlinuz"))?;
         if let Some(config) = config {
             files::replace(&self.file(kernel, "config"), config.as_bytes())?;
+        }
+        if let Some(modules) = modules {
+            files::replace(&self.file(kernel, MODULES), modules)?;
         }
         let mut json = serde_json::to_string_pretty(entry)?;
         json.push('\n');
@@ -282,7 +328,7 @@ impl Cache {
         package: &PackageFile,
         scratch: &Path,
         image: &Path,
-    ) -> Result<super::unpack::Unpacked, FetchError> {
+    ) -> Result<Unpacked, FetchError> {
         let name = package.to_string();
         let deb = scratch.join("package.deb");
         self.fetcher.fetch(package, &deb).map_err(|failure| match failure {
@@ -347,9 +393,13 @@ fn checked_release(kernel: &Locked, vmlinuz: &Path) -> Result<String, String> {
     Ok(header.release)
 }
 
-fn hash_of(text: &str) -> String {
-    files::sha256(text.as_bytes())
-        .map_or_else(|e| unreachable!("memory can be read: {e}"), |(hash, _)| hash)
+/// From 6.19 on the modules are in a package of their own, which not every series has.
+fn may_have_modules(kernel: &Locked) -> bool {
+    kernel.modules.is_some() || kernel.image.name.starts_with("linux-image-")
+}
+
+fn hash_of(bytes: &[u8]) -> String {
+    files::sha256(bytes).map_or_else(|e| unreachable!("memory can be read: {e}"), |(hash, _)| hash)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Tests of the cache, with packages that are built on the spot and no network.
 
-use super::super::testing;
+use super::super::{read_modules, testing};
 use super::*;
 use rstest::{fixture, rstest};
 use std::cell::RefCell;
@@ -76,6 +76,7 @@ impl Scene {
             &[
                 (&format!("boot/vmlinuz-{release}"), &image),
                 (&format!("boot/config-{release}"), b"CONFIG_USERFAULTFD=y\n"),
+                (&format!("lib/modules/{release}/kernel/drivers/block/loop.ko"), LOOP),
             ],
         );
         kernel
@@ -85,6 +86,9 @@ impl Scene {
         self.fetched.load(Ordering::Relaxed)
     }
 }
+
+/// A module that depends on nothing.
+const LOOP: &[u8] = b"\x7fELF\0depends=\0";
 
 fn image(release: &str, version: &str) -> Vec<u8> {
     testing::bzimage(&format!("{release} (a@b) #1 SMP Debian {version} (2026-01-01)"), &[7; 4096])
@@ -117,7 +121,9 @@ fn an_image_is_fetched_once(scene: Scene) {
     assert_eq!(identity.package, Some(kernel.package()));
     assert_eq!(files::sha256_of(&image.path).expect("read").0, identity.image_sha256);
     let names: Vec<_> = fs::read_dir(&scene.cache.folder).expect("listed").flatten().collect();
-    assert_eq!(names.len(), 3, "image, configuration and identity, no package: {names:?}");
+    assert_eq!(names.len(), 4, "image, configuration, modules and identity: {names:?}");
+    let modules = read_modules(image.modules.as_deref().expect("kept"), &["loop"]);
+    assert_eq!(modules.expect("read"), [("loop".to_owned(), LOOP.to_vec())]);
 }
 
 #[rstest]
@@ -125,6 +131,8 @@ fn an_image_is_fetched_once(scene: Scene) {
 #[case("vmlinuz", None)]
 #[case("config", Some("CONFIG_USERFAULTFD=n"))]
 #[case("config", None)]
+#[case("modules.tar", Some(""))]
+#[case("modules.tar", None)]
 #[case("json", Some("{"))]
 #[case("json", Some("{}"))]
 fn damage_is_noticed_and_mended(scene: Scene, #[case] ending: &str, #[case] content: Option<&str>) {
@@ -144,7 +152,7 @@ fn damage_is_noticed_and_mended(scene: Scene, #[case] ending: &str, #[case] cont
 }
 
 #[rstest]
-fn the_configuration_of_another_package(scene: Scene) {
+fn configuration_and_modules_of_other_packages(scene: Scene) {
     let mut kernel = scene.kernel("7.3.4-1");
     let release = index::release(&kernel.image.name).expect("a kernel").to_owned();
     let vmlinuz = image(&release, "7.3.4-1");
@@ -153,14 +161,22 @@ fn the_configuration_of_another_package(scene: Scene) {
     config.name = format!("linux-base-{release}");
     scene.build(&mut config, &[(&format!("usr/lib/modules/{release}/config"), b"CONFIG_HZ=250\n")]);
     kernel.config = Some(config.clone());
+    let mut modules = kernel.image.clone();
+    modules.name = format!("linux-modules-{release}");
+    let module = format!("usr/lib/modules/{release}/kernel/drivers/block/loop.ko");
+    scene.build(&mut modules, &[(&module, LOOP)]);
+    kernel.modules = Some(modules.clone());
     let got = scene.cache.get(&kernel, &quiet).expect("fetched");
     assert_eq!(got.identity.config.get("HZ").map(String::as_str), Some("250"));
 
-    // Without it the kernel can still be had.
+    assert!(got.modules.is_some());
+
+    // Without them the kernel can still be had.
     fs::remove_file(scene.shelf().join(&config.name)).expect("removed");
+    fs::remove_file(scene.shelf().join(&modules.name)).expect("removed");
     fs::remove_file(&got.path).expect("removed");
     let got = scene.cache.get(&kernel, &quiet).expect("fetched");
-    assert!(got.identity.config.is_empty());
+    assert!(got.identity.config.is_empty() && got.modules.is_none());
     assert_eq!(scene.cache.cached(&kernel), Some(got));
 }
 
@@ -219,6 +235,28 @@ fn a_gone_kernel_is_had_from_the_cache(scene: Scene) {
     scene.cache.get(&kernel, &quiet).expect("fetched");
     kernel.gone = true;
     assert!(scene.cache.get(&kernel, &quiet).is_ok());
+}
+
+#[rstest]
+#[case(false, true)]
+#[case(true, false)]
+fn an_entry_from_before_modules_were_kept(
+    scene: Scene,
+    #[case] gone: bool,
+    #[case] expected: bool,
+) {
+    let mut kernel = scene.kernel("6.12.43-1");
+    scene.cache.get(&kernel, &quiet).expect("fetched");
+    let json = scene.cache.file(&kernel, "json");
+    let text = fs::read_to_string(&json).expect("read");
+    let mut entry: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let fields = entry.as_object_mut().expect("an object");
+    assert!(fields.remove("format").is_some() && fields.remove("modules_sha256").is_some());
+    fs::write(&json, entry.to_string()).expect("written");
+    kernel.gone = gone;
+    let image = scene.cache.get(&kernel, &quiet).expect("had");
+    assert_eq!(image.modules.is_some(), expected);
+    assert!(scene.cache.cached(&kernel).is_some());
 }
 
 #[rstest]

@@ -91,6 +91,9 @@ impl Identity {
 pub struct Image {
     /// The boot image (bzImage).
     pub path: PathBuf,
+    /// Modules that cases can ask for, see [`super::read_modules`]; none where all is built in or
+    /// the archive has none.
+    pub modules: Option<PathBuf>,
     /// Which kernel it is.
     pub identity: Identity,
 }
@@ -119,7 +122,7 @@ pub fn user_image(path: &Path) -> Result<Image, ImageError> {
     let release = header.release;
     let identity =
         Identity { upstream, release, package: None, image_sha256, config: BTreeMap::new() };
-    Ok(Image { path: path.into(), identity })
+    Ok(Image { path: path.into(), modules: None, identity })
 }
 
 /// The options that facts can depend on, of a kernel's configuration file.

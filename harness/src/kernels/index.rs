@@ -17,6 +17,7 @@ type Key = (String, String);
 pub(super) struct Index {
     images: BTreeMap<Key, (PackageFile, Vec<String>)>,
     configs: BTreeMap<Key, PackageFile>,
+    modules: BTreeMap<Key, PackageFile>,
     /// What should not happen.
     pub(super) odd: Vec<String>,
 }
@@ -35,6 +36,7 @@ struct Stanza {
 enum Role {
     Image,
     Config,
+    Modules,
 }
 
 /// The kernel release that `name` holds a part of. Signed packages only: each kernel has one, and
@@ -42,6 +44,8 @@ enum Role {
 fn role(name: &str) -> Option<(Role, &str)> {
     let (role, rest) = if let Some(rest) = name.strip_prefix("linux-base-") {
         (Role::Config, rest)
+    } else if let Some(rest) = name.strip_prefix("linux-modules-") {
+        (Role::Modules, rest)
     } else {
         // Up to 6.18 the image is in linux-image-*, from 6.19 in linux-binary-*.
         let rest = name.strip_prefix("linux-image-").or_else(|| name.strip_prefix("linux-binary-"));
@@ -100,8 +104,13 @@ impl Index {
             return false;
         }
         match role {
-            Role::Config => {
-                self.configs.entry((release, file.version.clone())).or_insert(file);
+            Role::Config | Role::Modules => {
+                let parts = if matches!(role, Role::Config) {
+                    &mut self.configs
+                } else {
+                    &mut self.modules
+                };
+                parts.entry((release, file.version.clone())).or_insert(file);
                 false
             }
             Role::Image if file.size < MIN_IMAGE => false,
@@ -122,7 +131,7 @@ impl Index {
         }
     }
 
-    /// The kernels, each with the package of its configuration if that is another one.
+    /// The kernels, each with the packages of its configuration and modules if these are others.
     pub(super) fn kernels(mut self) -> (Vec<Locked>, Vec<String>) {
         let mut kernels = Vec::new();
         for (_, (image, suites)) in self.images {
@@ -131,8 +140,10 @@ impl Index {
                 continue;
             };
             let release = release(&image.name).unwrap_or_default().to_owned();
-            let config = self.configs.get(&(release, image.version.clone())).cloned();
-            kernels.push(Locked { upstream, suites, gone: false, image, config });
+            let key = (release, image.version.clone());
+            let config = self.configs.get(&key).cloned();
+            let modules = self.modules.get(&key).cloned();
+            kernels.push(Locked { upstream, suites, gone: false, image, config, modules });
         }
         (kernels, self.odd)
     }
@@ -167,6 +178,8 @@ mod tests {
             ("linux-binary-unsigned-7.3.4+deb13-cloud-amd64", "7.3.4-1", 13_602_692),
             ("linux-base-7.3.4+deb13-cloud-amd64", "7.3.4-1", 1_025_208),
             ("linux-base-cloud-amd64", "7.3.4-1", 1244),
+            ("linux-modules-7.3.4+deb13-cloud-amd64", "7.3.4-1", 30_000_000),
+            ("linux-modules-7.3.4+deb13-amd64", "7.3.4-1", 90_000_000),
         ]);
         let mut index = Index::default();
         assert_eq!(index.read("a", Archive::Main, text.as_bytes()).expect("read"), 2);
@@ -179,7 +192,8 @@ mod tests {
             ["linux-binary-7.3.4+deb13-cloud-amd64", "linux-image-5.10.0-30-cloud-amd64"]
         );
         assert_eq!(kernels[0].config.as_ref().map(|c| c.size), Some(1_025_208));
-        assert_eq!(kernels[1].config, None);
+        assert_eq!(kernels[0].modules.as_ref().map(|c| c.size), Some(30_000_000));
+        assert_eq!((&kernels[1].config, &kernels[1].modules), (&None, &None));
         assert_eq!(kernels[1].suites, ["a", "b"]);
         assert_eq!(kernels[1].image.archive, Archive::Main, "the first suite's archive is kept");
     }

@@ -1,6 +1,6 @@
 //! The lock file: every kernel that the archive had, by package, size and hash.
 //!
-//! It is JSON with two or three lines a kernel, sorted, so that an update reads well in a diff.
+//! It is JSON with two to four lines a kernel, sorted, so that an update reads well in a diff.
 //! Entries are never dropped: a package that left the archive is marked `gone`, and records made
 //! from it stay valid.
 
@@ -65,6 +65,9 @@ pub struct Locked {
     /// The package with the configuration, where it is not in the image's package.
     #[serde(default)]
     pub config: Option<PackageFile>,
+    /// The package with the modules, where they are not in the image's package.
+    #[serde(default)]
+    pub modules: Option<PackageFile>,
 }
 
 /// All kernels that are known, sorted by upstream version, then package version, then name.
@@ -115,7 +118,7 @@ impl Locked {
     }
 
     fn check(&self) -> Result<(), String> {
-        for file in std::iter::once(&self.image).chain(&self.config) {
+        for file in std::iter::once(&self.image).chain(&self.config).chain(&self.modules) {
             file.check()?;
         }
         if KernelVersion::parse(&self.image.version) != Ok(self.upstream) {
@@ -256,7 +259,7 @@ impl Lock {
     fn to_text(&self) -> String {
         let mut out = format!("{{\n\"schema\": {SCHEMA},\n\"kernels\": [");
         for (i, kernel) in self.kernels.iter().enumerate() {
-            let Locked { upstream, suites, gone, image, config } = kernel;
+            let Locked { upstream, suites, gone, image, config, modules } = kernel;
             let comma = if i == 0 { "" } else { "," };
             let _ = write!(
                 out,
@@ -269,6 +272,9 @@ impl Lock {
             let _ = write!(out, ",\n \"image\": {}", json(image));
             if let Some(config) = config {
                 let _ = write!(out, ",\n \"config\": {}", json(config));
+            }
+            if let Some(modules) = modules {
+                let _ = write!(out, ",\n \"modules\": {}", json(modules));
             }
             out.push('}');
         }
@@ -320,6 +326,7 @@ mod tests {
     fn text_round_trips_sorted() {
         let mut with_config = kernel("7.3.4-1~bpo13+1", "trixie-backports");
         with_config.config = Some(with_config.image.clone());
+        with_config.modules = Some(with_config.image.clone());
         let lock = Lock::of(vec![
             with_config,
             kernel("7.3~rc7-1~exp1", "experimental"),

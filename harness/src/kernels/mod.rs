@@ -13,6 +13,7 @@ mod header;
 mod identity;
 mod index;
 mod lock;
+mod modules;
 mod select;
 mod unpack;
 
@@ -21,6 +22,7 @@ pub use archive::{Changes, refresh};
 pub use cache::{Cache, FetchError};
 pub use identity::{Identity, Image, ImageError, user_image};
 pub use lock::{Archive, Lock, LockError, Locked, PackageFile};
+pub use modules::{Module, read as read_modules};
 pub use select::{SelectError, Slot, select};
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub(super) fn kernel(version: &str, suite: &str) -> Locked {
         sha256,
     };
     let upstream = KernelVersion::parse(version).expect("a version of this test");
-    Locked { upstream, suites: vec![suite.into()], gone: false, image, config: None }
+    Locked { upstream, suites: vec![suite.into()], gone: false, image, config: None, modules: None }
 }
 
 /// A boot image with a header as the kernel's build writes it, and `body` behind the setup code.

@@ -1,5 +1,6 @@
-//! Takes the boot image and the configuration out of a package, without installing it.
+//! Takes boot image, configuration and modules out of a package, without installing it.
 
+use super::modules::Members;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -25,10 +26,11 @@ pub(super) struct Unpacked {
     pub(super) image: bool,
     /// The configuration's text.
     pub(super) config: Option<String>,
+    /// The modules.
+    pub(super) modules: Members,
 }
 
-/// Reads `deb` and writes its boot image to `image`. Reading ends when both parts are found: what
-/// follows is some 80 MB of modules.
+/// Reads `deb` and writes its boot image to `image`.
 pub(super) fn unpack(deb: &Path, image: &Path) -> Result<Unpacked, UnpackError> {
     let mut child = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
@@ -80,10 +82,8 @@ fn members(tar: impl Read, image: &Path) -> Result<Unpacked, UnpackError> {
                 entry.by_ref().take(MAX_CONFIG).read_to_string(&mut text).map_err(broken)?;
                 found.config = Some(text);
             }
-            _ => {}
-        }
-        if found.image && found.config.is_some() {
-            break;
+            Some(_) => {}
+            None => found.modules.offer(&member, &mut entry).map_err(broken)?,
         }
     }
     Ok(found)

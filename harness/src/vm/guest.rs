@@ -5,11 +5,13 @@ use super::initramfs::PLAN;
 use super::plan::Plan;
 use super::wire::Wire;
 use nix::errno::Errno;
+use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::any::Any;
+use std::fs::File;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -77,7 +79,7 @@ fn work<'a, W: Write>(
     let text =
         std::fs::read_to_string(PLAN).map_err(|error| format!("can't read {PLAN}: {error}"))?;
     let plan = Plan::parse(&text).map_err(|why| format!("{PLAN} is no plan: {why}"))?;
-    prepare();
+    prepare(&plan);
     let Agent { suite, environment, mut run } = agent(&plan);
     let name = nix::sys::utsname::uname().map_err(|error| format!("uname failed: {error}"))?;
     let text = |s: &std::ffi::OsStr| s.to_string_lossy().into_owned();
@@ -93,8 +95,23 @@ fn work<'a, W: Write>(
     serve(sender, &plan, &mut *run)
 }
 
-/// Makes settings. One that a kernel lacks stays away: records hold what it has then.
-fn prepare() {
+/// The setting that names modules to be loaded, in order, with commas between them.
+pub(super) const MODULES: &str = "modules";
+
+/// Where a guest finds a module.
+pub(super) fn module_path(name: &str) -> String {
+    format!("/lib/modules/{name}.ko")
+}
+
+/// Loads modules and makes settings. What a kernel refuses or lacks stays away: records hold what
+/// it has then, and cases say what they miss.
+fn prepare(plan: &Plan) {
+    let modules = plan.setting(MODULES).unwrap_or_default();
+    for name in modules.split(',').filter(|name| !name.is_empty()) {
+        if let Ok(file) = File::open(module_path(name)) {
+            let _ = finit_module(file, c"", ModuleInitFlags::empty());
+        }
+    }
     // Warnings come to the console, where the host reads them; the boot itself was quiet.
     let _ = std::fs::write("/proc/sys/kernel/printk", "5 4 1 7");
     // Before 5.11 everybody might make userfaultfds that catch the kernel's faults; the same here.

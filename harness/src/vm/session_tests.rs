@@ -81,6 +81,7 @@ fn hello(cases: usize) -> Message {
         huge_pages_2m: 64,
         uffd: "syscall".into(),
         uffd_features: vec![],
+        kvm: false,
         sysctls: BTreeMap::new(),
     };
     let suite = Suite { version: "0".into(), revision: "r".into() };

@@ -1,0 +1,185 @@
+//! A vCPU whose guest makes one access to the block: the waiter that live migration is about.
+//!
+//! The guest is a few instructions of 32-bit protected mode without paging, so that it also reaches
+//! blocks of huge pages. Its code page lies directly before the accessed page, which the fetch needs:
+//! the first byte of its one instruction is the last of the code page, and the operand is what the
+//! block's page begins with. So it is fetched from there, can hold anything, and tells what it was.
+
+mod cases;
+mod proof;
+
+pub(crate) use cases::{SUITE, cases};
+
+use crate::abi::Range;
+use crate::abi::kvm::{Failure, Regs, VcpuFd, Vm, code_page, exit};
+use crate::access::Access;
+use crate::memory::{PAGE, tag};
+use crate::outcome::Stop;
+use crate::stage::Stage;
+use nix::errno::Errno;
+use std::fmt;
+
+/// What the guest does with its page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VcpuAccess {
+    /// It loads eight bytes.
+    Read,
+    /// It stores [`tag::WROTE`].
+    Write,
+    /// It fetches an instruction.
+    Fetch,
+}
+
+/// How `KVM_RUN` ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VcpuEnd {
+    /// The guest has done its access; the value seen, if it was not a store.
+    Ran(Option<u64>),
+    /// The call failed.
+    Failed(Errno),
+    /// An exit that the guest does not ask for, by its reason.
+    Exit(u32),
+}
+
+/// Where the accessed page stands in the guest; from here on the rest of the block follows.
+const TARGET: u64 = 0x1000_0000;
+/// Where the code page stands.
+const CODE: u64 = TARGET - PAGE as u64;
+/// Offset of the code that loads, which is the first.
+const READ: usize = 0;
+/// Offset of the code that stores.
+const WRITE: usize = 0x20;
+/// Offset of the instruction whose operand is the block's.
+const FETCH: usize = PAGE - 1;
+/// Offset of a lone `hlt`.
+const HALT: usize = 0x40;
+
+const HLT: u8 = 0xf4;
+
+/// `mov eax, [TARGET]; mov edx, [TARGET + 4]; hlt`, then the same for a store, then the first byte of
+/// `mov eax, imm32`.
+fn code() -> Vec<u8> {
+    let low = |value: u64| value.to_le_bytes()[..4].to_vec();
+    let high = |value: u64| value.to_le_bytes()[4..].to_vec();
+    let mut page = vec![HLT; PAGE];
+    let mut put = |at: usize, parts: &[&[u8]]| {
+        let code = parts.concat();
+        page[at..at + code.len()].copy_from_slice(&code);
+    };
+    let (first, second) = (low(TARGET), low(TARGET + 4));
+    put(READ, &[&[0xa1], &first, &[0x8b, 0x15], &second, &[HLT]]);
+    let stores = [low(tag::WROTE), high(tag::WROTE)];
+    put(WRITE, &[&[0xc7, 0x05], &first, &stores[0], &[0xc7, 0x05], &second, &stores[1], &[HLT]]);
+    put(FETCH, &[&[0xb8]]);
+    page
+}
+
+/// A vCPU whose guest accesses one address of the block when it runs.
+#[derive(Debug)]
+pub struct Vcpu {
+    access: VcpuAccess,
+    fd: VcpuFd,
+}
+
+impl Vcpu {
+    /// Makes VM, memory slots and vCPU for an access to `address`, which a page of `block` begins
+    /// with. Everything is mapped when this returns, and the process should have one thread.
+    /// Where there is no KVM, or one that has not proved itself, it is a precondition.
+    pub fn new(
+        stage: &Stage,
+        address: usize,
+        access: VcpuAccess,
+        block: Range,
+    ) -> Result<Self, Stop> {
+        proof::demand(stage)?;
+        let start = match access {
+            VcpuAccess::Read => READ,
+            VcpuAccess::Write => WRITE,
+            VcpuAccess::Fetch => FETCH,
+        };
+        let rest = Range { start: address, len: block.end() - address };
+        Self::make(start, access, Some(rest)).map_err(|(what, errno)| match errno {
+            Errno::ENOENT | Errno::ENODEV => Stop::Precondition(
+                "there is no /dev/kvm: the kernel has no KVM, or its modules can't be had".into(),
+            ),
+            Errno::EACCES | Errno::EPERM => Stop::Denied(format!("{what}: {errno:?}")),
+            _ => Stop::Precondition(format!("KVM does not work: {what}: {errno:?}")),
+        })
+    }
+
+    fn make(start: usize, access: VcpuAccess, memory: Option<Range>) -> Result<Self, Failure> {
+        let vm = Vm::new()?;
+        vm.set_memory(0, CODE, code_page(&code())?)?;
+        if let Some(memory) = memory {
+            vm.set_memory(1, TARGET, memory)?;
+        }
+        let fd = vm.new_vcpu()?;
+        // The second bit of the flags is always set; interrupts are off.
+        fd.set_regs(&Regs { rip: CODE + start as u64, rflags: 2, ..Regs::default() })?;
+        if access == VcpuAccess::Fetch {
+            fd.set_single_step(true)?;
+        }
+        Ok(Self { access, fd })
+    }
+
+    /// `KVM_RUN` until the guest has done its access, or until it fails. After a failure it can be
+    /// called again.
+    pub fn run(&self) -> VcpuEnd {
+        let end = match self.fd.run() {
+            Ok(exit::HLT) if self.access == VcpuAccess::Write => Ok(VcpuEnd::Ran(None)),
+            Ok(exit::HLT) => self.value().map(|value| VcpuEnd::Ran(Some(value))),
+            Ok(exit::DEBUG) if self.access == VcpuAccess::Fetch => self.fetched(),
+            Ok(reason) => Ok(VcpuEnd::Exit(reason)),
+            Err(errno) => Err(("KVM_RUN", errno)),
+        };
+        end.unwrap_or_else(|(_, errno)| VcpuEnd::Failed(errno))
+    }
+
+    /// Sets `immediate_exit`, with which `KVM_RUN` returns at once.
+    pub fn set_immediate_exit(&self, on: bool) {
+        self.fd.set_immediate_exit(on);
+    }
+
+    /// What the guest has loaded.
+    fn value(&self) -> Result<u64, Failure> {
+        let regs = self.fd.regs()?;
+        Ok((regs.rdx << 32) | (regs.rax & 0xffff_ffff))
+    }
+
+    /// The operand has half of the value; the guest now loads all of it, which must agree.
+    fn fetched(&self) -> Result<VcpuEnd, Failure> {
+        let half = self.fd.regs()?.rax;
+        self.fd.set_single_step(false)?;
+        self.fd.set_regs(&Regs { rip: CODE + READ as u64, rflags: 2, ..Regs::default() })?;
+        match self.fd.run() {
+            Ok(exit::HLT) => {}
+            Ok(reason) => return Ok(VcpuEnd::Exit(reason)),
+            Err(errno) => return Err(("KVM_RUN", errno)),
+        }
+        let value = self.value()?;
+        if value & 0xffff_ffff != half {
+            return Err(("fetch and load differ", Errno::EILSEQ));
+        }
+        Ok(VcpuEnd::Ran(Some(value)))
+    }
+}
+
+impl From<VcpuEnd> for Access {
+    fn from(end: VcpuEnd) -> Self {
+        match end {
+            VcpuEnd::Ran(value) => Self::Ran(value),
+            VcpuEnd::Failed(errno) => Self::Failed(errno),
+            VcpuEnd::Exit(reason) => Self::Exit(reason),
+        }
+    }
+}
+
+impl fmt::Display for VcpuAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Fetch => "fetch",
+        })
+    }
+}

@@ -1,0 +1,75 @@
+//! Whether KVM can be used. That /dev/kvm opens says little: inside some virtual machines it does, and
+//! guests die or hang. On a host a guest must have run first, in a process that can be ended.
+
+use super::{HALT, Vcpu, VcpuAccess, VcpuEnd};
+use crate::outcome::Stop;
+use crate::stage::{KvmProof, Stage, fork_child};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// What a guest of one instruction may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A host's KVM must have run a guest; the VM's, which is ours, is taken as it is.
+pub(super) fn demand(stage: &Stage) -> Result<(), Stop> {
+    if stage.disposable {
+        return Ok(());
+    }
+    let proof = match stage.kvm_proof() {
+        KvmProof::Open => {
+            let proof = attempt()?;
+            stage.set_kvm_proof(proof);
+            proof
+        }
+        known => known,
+    };
+    match proof {
+        KvmProof::Works | KvmProof::Open => Ok(()),
+        KvmProof::Absent => Err(Stop::Precondition("/dev/kvm can't be used".into())),
+        KvmProof::Hangs => {
+            let why = "under this machine's KVM a guest of one instruction does not end";
+            Err(Stop::Precondition(why.into()))
+        }
+        KvmProof::Fails => {
+            let why = "under this machine's KVM a guest of one instruction fails";
+            Err(Stop::Precondition(why.into()))
+        }
+    }
+}
+
+/// Runs the smallest guest in a child process.
+fn attempt() -> Result<KvmProof, Stop> {
+    let broken = |what: &str, e: Errno| Stop::Broken(format!("{what}, to prove KVM: {e:?}"));
+    let (ours, theirs) = nix::unistd::pipe().map_err(|e| broken("pipe", e))?;
+    let child = fork_child(|| {
+        let vcpu = Vcpu::make(HALT, VcpuAccess::Write, None);
+        let proof = match vcpu.map(|vcpu| vcpu.run()) {
+            Ok(VcpuEnd::Ran(_)) => KvmProof::Works,
+            Ok(_) => KvmProof::Fails,
+            Err(_) => KvmProof::Absent,
+        };
+        let _ = nix::unistd::write(&theirs, &[proof as u8]);
+    })
+    .map_err(|e| broken("fork", e))?;
+    drop(theirs);
+    let mut fds = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+    let ended = poll(&mut fds, timeout).map_err(|e| broken("poll", e))? > 0;
+    if !ended {
+        kill(child, Signal::SIGKILL).map_err(|e| broken("kill", e))?;
+    }
+    let mut said = [KvmProof::Fails as u8];
+    if ended {
+        nix::unistd::read(&ours, &mut said).map_err(|e| broken("read", e))?;
+    }
+    let status = waitpid(child, None).map_err(|e| broken("waitpid", e))?;
+    Ok(match (ended, status) {
+        (false, _) => KvmProof::Hangs,
+        (true, WaitStatus::Exited(..)) => KvmProof::of(said[0]),
+        (true, _) => KvmProof::Fails,
+    })
+}
