@@ -162,7 +162,10 @@ pub fn expect(point: Point, kernel: KernelVersion) -> Vec<Expected> {
             facts.push(Expected::new("rescue", "0", source::WAKE));
             facts.push(Expected::new("rescued", rescued, source::RERUN));
         }
-        if rescued == "again" {
+        if rescued == "again" && point.mode == Mode::Wp && point.backing.is_huge() {
+            facts.push(Expected::new("unprotect", "0", source::WRITEPROTECT));
+            facts.push(Expected::new("unprotected", free(point), source::WRITEPROTECT));
+        } else if rescued == "again" {
             facts.push(Expected::new("closed", free(point), source::CLOSE));
         }
     }

@@ -8,7 +8,8 @@
 //! registration and content of each page of the block's place · `new-reg` and `new-pages` the same
 //! of the place where mremap moved it · then, for a waiter that still waits, how it comes free:
 //! `rescue` what `UFFDIO_WAKE` of its page returned and `rescued` what it then did; `closed` what
-//! it did after the last close.
+//! it did after the last close (for protected hugetlb pages `unprotect` and `unprotected`: what
+//! `UFFDIO_WRITEPROTECT` returned and what it then did).
 
 use crate::abi::{
     Message, REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, Range, Rc, Uffd,
@@ -190,15 +191,15 @@ impl<'a> Scene<'a> {
         seen.step("survey");
         self.survey(point.change, seen)?;
         match waiter {
-            Some(waiter) if waits => self.free(waiter, point.op, seen),
+            Some(waiter) if waits => self.free(waiter, point, seen),
             _ => Ok(()),
         }
     }
 
     /// Frees a waiter that still waits and records how; consumes the context.
-    fn free(self, waiter: &mut Waiter, op: Op, seen: &mut Seen<'_>) -> Result<(), Stop> {
+    fn free(self, waiter: &mut Waiter, point: Point, seen: &mut Seen<'_>) -> Result<(), Stop> {
         let mut fate = Fate::Asleep;
-        if op != Op::Wake {
+        if point.op != Op::Wake {
             seen.step("rescue");
             // A message of its own would be taken for the unread old one.
             while self.uffd.read().is_ok() {}
@@ -206,7 +207,16 @@ impl<'a> Scene<'a> {
             fate = waiter.look(&self.uffd, &self.queue)?;
             seen.fact("rescued", self.stage.word(fate));
         }
-        if fate.waits() {
+        if fate.waits() && point.mode == Mode::Wp && self.block.backing.is_huge() {
+            // Before 6.9 close leaves the protection of hugetlb pages behind, and the writer would
+            // fault for ever, in kernel mode beyond the reach of any signal.
+            seen.step("unprotect");
+            while self.uffd.read().is_ok() {}
+            let rc = self.uffd.writeprotect(self.target(), 0);
+            let fate = waiter.look(&self.uffd, &self.queue)?;
+            seen.fact("unprotect", rc);
+            seen.fact("unprotected", self.stage.word(fate));
+        } else if fate.waits() {
             seen.step("close");
             drop(self.uffd);
             seen.fact("closed", self.stage.word(waiter.end()?));
