@@ -148,7 +148,7 @@ pub(crate) fn ask(
 
 /// Gives the guest the modules that the cases need, of those that there are for the kernel.
 fn give_modules(image: &Image, cases: &[Case], options: &mut Options) -> Result<()> {
-    let needed: BTreeSet<&str> = cases.iter().flat_map(|case| case.modules()).copied().collect();
+    let needed: BTreeSet<&str> = cases.iter().flat_map(Case::modules).copied().collect();
     let Some(tar) = image.modules.as_deref().filter(|_| !needed.is_empty()) else { return Ok(()) };
     let needed: Vec<&str> = needed.into_iter().collect();
     let modules = kernels::read_modules(tar, &needed)
