@@ -51,8 +51,8 @@ const READ: usize = 0;
 const WRITE: usize = 0x20;
 /// Offset of the instruction whose operand is the block's.
 const FETCH: usize = PAGE - 1;
-/// Offset of a lone `hlt`.
-const HALT: usize = 0x40;
+/// Offset of code that touches no block: `fld1; hlt`.
+const PROOF: usize = 0x40;
 
 const HLT: u8 = 0xf4;
 
@@ -70,6 +70,7 @@ fn code() -> Vec<u8> {
     put(READ, &[&[0xa1], &first, &[0x8b, 0x15], &second, &[HLT]]);
     let stores = [low(tag::WROTE), high(tag::WROTE)];
     put(WRITE, &[&[0xc7, 0x05], &first, &stores[0], &[0xc7, 0x05], &second, &stores[1], &[HLT]]);
+    put(PROOF, &[&[0xd9, 0xe8, HLT]]);
     put(FETCH, &[&[0xb8]]);
     page
 }

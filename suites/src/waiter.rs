@@ -204,9 +204,10 @@ impl Waiter {
         self.settle(uffd, queue)
     }
 
-    /// What a signal has made of the parked thread. It does not leave the queue within the call that
+    /// What a signal has made of the parked thread, whose message must have been read. It does not
+    /// leave the queue within the call that
     /// sends the signal, but is runnable by its end: off the CPU without a switch is asleep.
-    pub fn look_after_signal(&mut self, uffd: &Uffd, queue: &QueueFile) -> Result<Fate, Stop> {
+    pub fn look_after_signal(&self, queue: &QueueFile) -> Result<Fate, Stop> {
         let (Some(before), Some(thread)) = (self.parked, &self.thread) else {
             return Err(Stop::Broken("looked at a waiter that has not parked".into()));
         };
@@ -215,15 +216,17 @@ impl Waiter {
             if self.shared.access.get().is_some() {
                 return self.end();
             }
+            // One that can't return faults again and again while the signal is pending.
+            if queue.read()?.pending > 0 {
+                return Ok(Fate::Again);
+            }
             // Reading fails if the thread has ended meanwhile.
-            if thread.is_off_cpu().unwrap_or(false) {
-                match thread.read() {
-                    Ok(now) if now.switches == before.switches && now.sleeps() => {
-                        return Ok(Fate::Asleep);
-                    }
-                    Ok(_) if queue.read()?.pending > 0 => return self.settle(uffd, queue),
-                    _ => {}
-                }
+            if thread.is_off_cpu().unwrap_or(false)
+                && let Ok(now) = thread.read()
+                && now.switches == before.switches
+                && now.sleeps()
+            {
+                return Ok(Fate::Asleep);
             }
             if Instant::now() > deadline {
                 return Err(Stop::Hang("the signalled waiter neither sleeps nor ends".into()));

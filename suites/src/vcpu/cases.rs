@@ -259,7 +259,7 @@ fn signalled<const A: usize>(
     let mut waiter = setting.park(seen)?;
     seen.step("signal");
     kick::send(waiter.tid()).map_err(fail)?;
-    let fate = waiter.look_after_signal(&scene.uffd, &scene.queue)?;
+    let fate = waiter.look_after_signal(&scene.queue)?;
     seen.fact("waiter", stage.word(fate));
     setting.queue(seen)?;
     if let Fate::Ended(_) = fate {

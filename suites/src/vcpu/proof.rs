@@ -1,7 +1,9 @@
 //! Whether KVM can be used. That /dev/kvm opens says little: inside some virtual machines it does, and
-//! guests die or hang. On a host a guest must have run first, in a process that can be ended.
+//! guests die, hang, or are interpreted by KVM's emulator of instructions, whose accesses are not those
+//! of a vCPU. On a host a guest must have run first, in a process that can be ended, with an instruction
+//! that the emulator lacks.
 
-use super::{HALT, Vcpu, VcpuAccess, VcpuEnd};
+use super::{PROOF, Vcpu, VcpuAccess, VcpuEnd};
 use crate::outcome::Stop;
 use crate::stage::{KvmProof, Stage, fork_child};
 use nix::errno::Errno;
@@ -11,7 +13,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// What a guest of one instruction may take.
+/// What a guest of two instructions may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A host's KVM must have run a guest; the VM's, which is ours, is taken as it is.
@@ -31,11 +33,11 @@ pub(super) fn demand(stage: &Stage) -> Result<(), Stop> {
         KvmProof::Works | KvmProof::Open => Ok(()),
         KvmProof::Absent => Err(Stop::Precondition("/dev/kvm can't be used".into())),
         KvmProof::Hangs => {
-            let why = "under this machine's KVM a guest of one instruction does not end";
+            let why = "under this machine's KVM a guest of two instructions does not end";
             Err(Stop::Precondition(why.into()))
         }
         KvmProof::Fails => {
-            let why = "under this machine's KVM a guest of one instruction fails";
+            let why = "under this machine's KVM no guest runs on the CPU: fld1 fails";
             Err(Stop::Precondition(why.into()))
         }
     }
@@ -46,7 +48,7 @@ fn attempt() -> Result<KvmProof, Stop> {
     let broken = |what: &str, e: Errno| Stop::Broken(format!("{what}, to prove KVM: {e:?}"));
     let (ours, theirs) = nix::unistd::pipe().map_err(|e| broken("pipe", e))?;
     let child = fork_child(|| {
-        let vcpu = Vcpu::make(HALT, VcpuAccess::Write, None);
+        let vcpu = Vcpu::make(PROOF, VcpuAccess::Write, None);
         let proof = match vcpu.map(|vcpu| vcpu.run()) {
             Ok(VcpuEnd::Ran(_)) => KvmProof::Works,
             Ok(_) => KvmProof::Fails,
