@@ -10,6 +10,7 @@ use uffd_suites::bump::Bump;
 static ALLOCATOR: Bump = Bump;
 
 pub mod cli;
+pub mod coverage;
 pub mod environment;
 mod files;
 pub mod filter;

@@ -53,6 +53,7 @@ fn agent(plan: &Plan) -> Agent<'static> {
         suite: Suite { version: "0".into(), revision: "test".into() },
         environment: environment(None, plan.setting("accelerator").unwrap_or_default(), None),
         run: Box::new(move |index, id| case(index, id, &setting)),
+        files: Box::new(|| Ok(vec![("greeting".to_owned(), b"hello".to_vec())])),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and the codes that it ends with.
 
+mod exec;
 mod kernels;
 mod list;
 mod matrix;
@@ -50,6 +51,8 @@ enum Command {
     List(list::ListArgs),
     /// Run cases on this kernel, or on others in VMs, and show what they saw.
     Run(run::RunArgs),
+    /// Run a static program of your own on other kernels, in VMs.
+    Exec(exec::ExecArgs),
     /// Show which kernels can be had, which are cached, and how large they are.
     Kernels(kernels::KernelsArgs),
     /// Run the suite on many kernels in VMs and write their records.
@@ -108,6 +111,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::List(args) => list::list(&args),
         Command::Run(args) => run::run(&args),
+        Command::Exec(args) => exec::exec(&args),
         Command::Kernels(args) => kernels::kernels(&args),
         Command::Sweep(args) => sweep::sweep(&args, &store),
         Command::Matrix(args) => matrix::matrix(&args, &store),

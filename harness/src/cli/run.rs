@@ -2,6 +2,7 @@
 
 use super::report::{self, Report};
 use super::{CaseArgs, Exit, Format, out, vm};
+use crate::coverage;
 use crate::environment::{Uname, environment};
 use crate::filter;
 use crate::runner::{Pool, Runner};
@@ -33,6 +34,9 @@ pub(crate) struct RunArgs {
     /// Also write what was seen as a record.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Write the counters of a kernel that was built with gcov to this new folder.
+    #[arg(long, value_name = "DIR", requires = "kernel_image")]
+    coverage: Option<PathBuf>,
     #[command(flatten)]
     kernel: vm::KernelArgs,
     #[command(flatten)]
@@ -96,17 +100,26 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
     let images = args.kernel.images(&|text| out::note(text))?;
     let mut exit = Exit::Nothing;
     for image in images {
+        let mut counters = args.coverage.as_deref().map(coverage::Folder::create).transpose()?;
         let bar = out::progress(cases.len());
         bar.set_prefix(image.identity.upstream.to_string());
         let mut on_event = |event: Event<'_>| {
             if matches!(event, Event::Outcome { .. }) {
                 bar.inc(1);
             }
+            if let Some(folder) = &mut counters {
+                folder.take(&event);
+            }
         };
-        let session = vm::ask(&image, cases, &args.cases, &args.vm, &mut on_event)?;
+        let counts = args.coverage.is_some();
+        let session = vm::ask(&image, cases, &args.cases, &args.vm, counts, &mut on_event)?;
         bar.finish_and_clear();
         for remark in vm::remarks(&session.report) {
             out::note(&remark);
+        }
+        match counters.map(coverage::Folder::finish).transpose()? {
+            None | Some(0) => {}
+            Some(n) => out::note(&format!("{n} cases were lost to the counters with their VM")),
         }
         let record = &session.record;
         let (kernel, environment) = (&record.kernel, &record.environment);

@@ -109,7 +109,7 @@ fn record(
         Event::Outcome { .. } => bar.inc(1),
         _ => {}
     };
-    let asked = vm::ask(image, cases, &args.cases, &args.vm, &mut on_event);
+    let asked = vm::ask(image, cases, &args.cases, &args.vm, false, &mut on_event);
     match asked.and_then(|session| {
         store.save(&session.record)?;
         Ok(session)

@@ -1,10 +1,11 @@
 //! What `run` and `sweep` share: choosing kernels and asking one in a VM.
 
 use super::{CaseArgs, report};
+use crate::coverage;
 use crate::environment::environment;
 use crate::kernels::{self, Cache, Image, Lock, Slot};
 use crate::runner::{Limits, Runner};
-use crate::vm::guest::Agent;
+use crate::vm::guest::{Agent, Files};
 use crate::vm::{self, Event, Options, Plan, SessionReport};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -13,6 +14,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 use uffd_results::{Cases, End, Facts, Outcome, Record, SCHEMA};
 use uffd_suites::probe::Case;
+
+/// The plan's setting by which a guest hands out the kernel's counters.
+pub(super) const COVERAGE: &str = "coverage";
 
 /// Which kernels to ask.
 #[derive(Clone, Debug, Args)]
@@ -48,6 +52,16 @@ enum Accel {
     Kvm,
     /// KVM if it proves itself, else emulation.
     Auto,
+}
+
+impl VmArgs {
+    pub(super) const fn choice(&self) -> vm::accel::Choice {
+        match self.accelerator {
+            Accel::Tcg => vm::accel::Choice::Tcg,
+            Accel::Kvm => vm::accel::Choice::Kvm,
+            Accel::Auto => vm::accel::Choice::Auto,
+        }
+    }
 }
 
 impl KernelArgs {
@@ -113,25 +127,24 @@ pub(crate) struct Session {
     pub(crate) report: SessionReport,
 }
 
-/// Asks a kernel in a VM.
+/// Asks a kernel in a VM; with `coverage`, its counters come as files among the events.
 pub(crate) fn ask(
     image: &Image,
     cases: &[Case],
     how: &CaseArgs,
     vm: &VmArgs,
+    coverage: bool,
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<Session> {
     let ids: Vec<String> = cases.iter().map(Case::id).collect();
-    let accelerator = match vm.accelerator {
-        Accel::Tcg => vm::accel::Choice::Tcg,
-        Accel::Kvm => vm::accel::Choice::Kvm,
-        Accel::Auto => vm::accel::Choice::Auto,
-    };
-    let mut options = Options { accelerator, ..Options::default() };
+    let mut options = Options { accelerator: vm.choice(), ..Options::default() };
     options.limits.silence += Duration::from_secs(how.deadline) * how.repeat;
     options.settings.insert("deadline".into(), how.deadline.to_string());
     options.settings.insert("repeat".into(), how.repeat.to_string());
     give_modules(image, cases, &mut options)?;
+    if coverage {
+        options.settings.insert(COVERAGE.into(), "yes".into());
+    }
     let report = vm::run_vm(&image.path, &ids, &options, on_event)
         .with_context(|| format!("asking {}", image.identity.release))?;
     let hello = &report.hello;
@@ -172,8 +185,21 @@ pub(crate) fn remarks(report: &SessionReport) -> Vec<String> {
     remarks
 }
 
-/// The guest's side: PID 1 runs each case in a child of its own.
+/// The guest's side: PID 1 runs each case, or the user's program, in a child of its own.
 pub(super) fn agent(plan: &Plan) -> Agent<'static> {
+    super::exec::agent(plan).unwrap_or_else(|| cases_agent(plan))
+}
+
+/// In a guest, hands out the kernel's counters if the plan asks for them.
+pub(super) fn counters(plan: &Plan) -> Files<'static> {
+    if plan.setting(COVERAGE).is_none() {
+        return Box::new(|| Ok(Vec::new()));
+    }
+    let opened = coverage::open();
+    Box::new(move || opened.clone().and_then(|()| coverage::read()))
+}
+
+fn cases_agent(plan: &Plan) -> Agent<'static> {
     let number = |name: &str| plan.setting(name).and_then(|n| n.parse::<u32>().ok());
     let limits = Limits {
         deadline: Duration::from_secs(number("deadline").unwrap_or(30).into()),
@@ -190,7 +216,7 @@ pub(super) fn agent(plan: &Plan) -> Agent<'static> {
         (Err(e), _) => Outcome::ended(End::Broken, format!("preparing: {e}"), Facts::new()),
         (_, _) => Outcome::ended(End::Broken, "the guest does not know the case", Facts::new()),
     };
-    Agent { suite: report::suite(), environment, run: Box::new(run) }
+    Agent { suite: report::suite(), environment, run: Box::new(run), files: counters(plan) }
 }
 
 /// The cases with these ids. The plan has the order of the registry, so one walk finds most; what is

@@ -163,7 +163,7 @@ pub fn in_child(task: impl FnOnce() -> Result<String, String>) -> anyhow::Result
 }
 
 /// Waits until a child has ended, without reaping it; false if it has not in time.
-fn ended(child: Pid, within: Duration) -> nix::Result<bool> {
+pub fn ended(child: Pid, within: Duration) -> nix::Result<bool> {
     // SAFETY: pidfd_open takes plain numbers and returns a new descriptor.
     let ret = unsafe { libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0) };
     let raw = i32::try_from(Errno::result(ret)?).map_err(|_| Errno::EBADF)?;

@@ -5,5 +5,5 @@ mod pool;
 mod repeat;
 mod slate;
 
-pub use child::{Limits, Runner, in_child};
+pub use child::{Limits, Runner, ended, in_child};
 pub use pool::{Pool, PoolError};

@@ -34,6 +34,8 @@ pub(super) enum Message {
     Start { index: usize },
     /// A case has ended.
     Case { index: usize, outcome: Outcome },
+    /// A piece of a file that leaves the guest; the next one follows at once if there is `more`.
+    File { name: String, bytes: Vec<u8>, more: bool },
     /// All cases have ended.
     End { cases: usize },
     /// The guest's program can't go on.
@@ -44,6 +46,9 @@ const MARK: u8 = 1;
 
 /// The longest payload. An outcome has a few hundred bytes.
 const LIMIT: usize = 64 << 10;
+
+/// The bytes of a file that fit in a frame: JSON takes up to four for one.
+pub(super) const PIECE: usize = 8 << 10;
 
 /// Something on the wire.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The guest's side: this program as PID 1 of a VM.
 
-use super::frame::{self, Hello, Message};
+use super::frame::{self, Hello, Message, PIECE};
 use super::initramfs::PLAN;
 use super::plan::Plan;
 use super::wire::Wire;
@@ -28,6 +28,12 @@ pub fn is_guest() -> bool {
 /// is reaped by PID 1 then.
 pub type Run<'a> = Box<dyn FnMut(usize, &str) -> Outcome + 'a>;
 
+/// Hands out the files that are to leave the guest, by name, as they are now.
+pub type Files<'a> = Box<dyn FnMut() -> Result<Vec<(String, Vec<u8>)>, String> + 'a>;
+
+/// Cases between which files are handed out: what a machine that goes down takes with it.
+const BATCH: usize = 256;
+
 /// What the guest's program adds: the questions' side.
 pub struct Agent<'a> {
     /// Which questions this program asks.
@@ -36,6 +42,8 @@ pub struct Agent<'a> {
     pub environment: Environment,
     /// Runs the cases.
     pub run: Run<'a>,
+    /// What leaves the guest beside outcomes; an error ends the boot.
+    pub files: Files<'a>,
 }
 
 /// Does what the plan says and turns the machine off.
@@ -80,7 +88,9 @@ fn work<'a, W: Write>(
         std::fs::read_to_string(PLAN).map_err(|error| format!("can't read {PLAN}: {error}"))?;
     let plan = Plan::parse(&text).map_err(|why| format!("{PLAN} is no plan: {why}"))?;
     prepare(&plan);
-    let Agent { suite, environment, mut run } = agent(&plan);
+    let Agent { suite, environment, mut run, mut files } = agent(&plan);
+    // What can't be had is said before anything is asked.
+    drop(files()?);
     let name = nix::sys::utsname::uname().map_err(|error| format!("uname failed: {error}"))?;
     let text = |s: &std::ffi::OsStr| s.to_string_lossy().into_owned();
     let hello = Hello {
@@ -92,7 +102,7 @@ fn work<'a, W: Write>(
         cases: plan.cases.len(),
     };
     sender.send(&Message::Hello(Box::new(hello)))?;
-    serve(sender, &plan, &mut *run)
+    serve(sender, &plan, &mut *run, &mut *files)
 }
 
 /// The setting that names modules to be loaded, in order, with commas between them.
@@ -123,14 +133,36 @@ fn serve<W: Write>(
     sender: &mut Sender<W>,
     plan: &Plan,
     run: &mut dyn FnMut(usize, &str) -> Outcome,
+    files: &mut dyn FnMut() -> Result<Vec<(String, Vec<u8>)>, String>,
 ) -> Result<(), String> {
     for (index, id) in plan.cases.iter().enumerate() {
+        if index % BATCH == 0 && index > 0 {
+            hand_out(sender, files()?)?;
+        }
         sender.send(&Message::Start { index })?;
         let outcome = run(index, id);
         sender.send(&Message::Case { index, outcome })?;
         reap_orphans();
     }
+    hand_out(sender, files()?)?;
     sender.send(&Message::End { cases: plan.cases.len() })
+}
+
+/// Sends files, in pieces.
+fn hand_out<W: Write>(sender: &mut Sender<W>, files: Vec<(String, Vec<u8>)>) -> Result<(), String> {
+    for (name, bytes) in files {
+        let mut rest = &bytes[..];
+        loop {
+            let (piece, behind) = rest.split_at(rest.len().min(PIECE));
+            let (bytes, more) = (piece.to_vec(), !behind.is_empty());
+            sender.send(&Message::File { name: name.clone(), bytes, more })?;
+            if !more {
+                break;
+            }
+            rest = behind;
+        }
+    }
+    Ok(())
 }
 
 /// Takes the ends of processes whose parents died first. Called between cases only, when the runner
@@ -208,7 +240,7 @@ mod tests {
             ran.push((index, id.to_owned()));
             facts("copy=0")
         };
-        serve(&mut sender, &plan, &mut run).expect("a Vec takes all");
+        serve(&mut sender, &plan, &mut run, &mut || Ok(Vec::new())).expect("a Vec takes all");
         assert_eq!(ran, [(0, "a".to_owned()), (1, "b".to_owned())]);
         let expected = [
             Message::Start { index: 0 },
@@ -218,6 +250,35 @@ mod tests {
             Message::End { cases: 2 },
         ];
         assert_eq!(messages(&sender.wire), expected);
+    }
+
+    #[test]
+    fn files_leave_whole_between_cases_and_at_the_end() {
+        let plan = Plan { cases: vec!["a".into(); BATCH + 1], ..Plan::default() };
+        let mut sender = Sender { wire: Vec::new(), sequence: 0 };
+        let long = vec![0xff; PIECE + 1];
+        let mut files =
+            || Ok(vec![("empty".to_owned(), vec![]), ("long".to_owned(), long.clone())]);
+        serve(&mut sender, &plan, &mut |_, _| facts("copy=0"), &mut files).expect("all taken");
+        let messages = messages(&sender.wire);
+        let file = |name: &str, len: usize, more| Message::File {
+            name: name.into(),
+            bytes: vec![0xff; len],
+            more,
+        };
+        let handed_out =
+            [file("empty", 0, false), file("long", PIECE, true), file("long", 1, false)];
+        assert_eq!(messages[2 * BATCH..2 * BATCH + 3], handed_out);
+        assert_eq!(messages[2 * BATCH + 5..][..3], handed_out);
+        assert_eq!(messages.len(), 2 * BATCH + 9);
+    }
+
+    #[test]
+    fn files_that_cannot_be_had_end_the_boot() {
+        let mut sender = Sender { wire: Vec::new(), sequence: 0 };
+        let mut files = || Err("no counters".to_owned());
+        let why = serve(&mut sender, &Plan::default(), &mut |_, _| facts("copy=0"), &mut files);
+        assert_eq!((why, sender.wire.len()), (Err("no counters".to_owned()), 0));
     }
 
     #[test]

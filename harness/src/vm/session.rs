@@ -137,6 +137,13 @@ pub enum Event<'a> {
         /// How it ended.
         outcome: &'a Outcome,
     },
+    /// A file has left the guest; one that comes again from the same machine is newer.
+    File {
+        /// Its name, of the guest's choice: a relative path.
+        name: &'a str,
+        /// What is in it.
+        bytes: &'a [u8],
+    },
     /// The kernel complains on its console.
     Complaint(&'a Complaint),
     /// A machine was lost and says nothing of the kernel.

@@ -47,6 +47,10 @@ enum Does {
     Skips(usize),
     /// Complains on its console while a case runs, and goes on.
     ComplainAt(usize),
+    /// Hands out a file in two pieces before its end.
+    HandOut,
+    /// Hands out a file while a case runs.
+    HandOutAt(usize),
 }
 
 /// The machines of a session in order; the last one's behaviour repeats.
@@ -88,6 +92,10 @@ fn hello(cases: usize) -> Message {
     let text = |t: &str| t.to_owned();
     let (release, version, machine) = (text("6.12"), text("#1"), text("x86_64"));
     Message::Hello(Box::new(Hello { release, version, machine, environment, suite, cases }))
+}
+
+fn file(bytes: &[u8], more: bool) -> Message {
+    Message::File { name: "mm/f.gcda".into(), bytes: bytes.to_vec(), more }
 }
 
 /// Writes frames as a guest would, with what its behaviour makes of them.
@@ -156,6 +164,7 @@ impl Launcher for Script {
                     out.say(&Message::Fault { text: "it panicked: at the runner".into() });
                     return end(b"", out, gone());
                 }
+                Does::HandOutAt(at) if at == case => out.say(&file(b"x", false)),
                 Does::ComplainAt(at) if at == case => {
                     console = b"[ 2.0] WARNING: CPU: 0 PID: 9 at mm/memory.c:7\r\n";
                 }
@@ -169,6 +178,10 @@ impl Launcher for Script {
             if does == Does::VanishBehind(case) {
                 return end(b"", out, gone());
             }
+        }
+        if does == Does::HandOut {
+            out.say(&file(b"one", true));
+            out.say(&file(b"two", false));
         }
         out.say(&Message::End { cases: plan.cases.len() });
         end(console, out, None)
@@ -247,6 +260,7 @@ const CASES: usize = 6;
 #[case::a_lost_frame(&[Does::LoseStartOf(2), Does::Well], &[], 2, 1)]
 #[case::a_cut_frame(&[Does::CutAt(2), Does::Well], &[], 2, 1)]
 #[case::a_wrong_count(&[Does::Miscounts, Does::Well], &[], 2, 1)]
+#[case::a_file_in_a_case(&[Does::HandOutAt(2), Does::Well], &[], 2, 1)]
 #[case::a_case_left_out(&[Does::Skips(2), Does::Well], &[], 2, 1)]
 fn every_case_gets_one_outcome(
     limits: Limits,
@@ -289,6 +303,25 @@ fn complaints_name_the_case_near_them(limits: Limits) {
     assert_eq!(report.complaints.len(), 2, "{report:?}");
     assert_eq!(report.lost, [Lost { during: Some(1), why: report.lost[0].why.clone() }]);
     assert!(report.lost[0].why.contains("Fatal exception"), "{report:?}");
+}
+
+#[rstest]
+fn files_come_whole_and_from_every_machine(limits: Limits) {
+    let machines = vec![Does::VanishBehind(0), Does::HandOut];
+    let mut script = Script { machines, started: 0, all: 2 };
+    let plan = Plan { cases: vec!["a".into(), "b".into()], ..Plan::default() };
+    let mut files = Vec::new();
+    run(&mut script, Path::new("vmlinuz"), &plan, limits, &mut |event| match event {
+        Event::Boot { number, .. } => files.push((number, String::new(), Vec::new())),
+        Event::File { name, bytes } => {
+            let last = files.last_mut().expect("a boot");
+            (last.1, last.2) = (name.to_owned(), bytes.to_owned());
+        }
+        _ => {}
+    })
+    .expect("a report");
+    let none = (1, String::new(), Vec::new());
+    assert_eq!(files, [none, (2, "mm/f.gcda".to_owned(), b"onetwo".to_vec())]);
 }
 
 #[rstest]

@@ -85,6 +85,8 @@ pub(super) struct Watch<'a, 'e> {
     on_event: &'a mut (dyn FnMut(Event<'_>) + 'e),
     console: Console,
     decoder: Decoder,
+    /// The pieces so far of the file that is on its way.
+    file: Vec<u8>,
     /// Whether this machine has said hello.
     up: bool,
     running: bool,
@@ -110,6 +112,7 @@ impl<'a, 'e> Watch<'a, 'e> {
             on_event,
             console: Console::default(),
             decoder: Decoder::default(),
+            file: Vec::new(),
             up: false,
             running: false,
             first_complaint: None,
@@ -256,6 +259,16 @@ impl<'a, 'e> Watch<'a, 'e> {
                 }
                 self.running = false;
                 self.known.outcome(outcome, self.on_event);
+            }
+            Message::File { name, bytes, more } => {
+                if !self.up || self.running {
+                    return out_of_turn("a file");
+                }
+                self.file.extend(bytes);
+                if !more {
+                    let bytes = std::mem::take(&mut self.file);
+                    (self.on_event)(Event::File { name: &name, bytes: &bytes });
+                }
             }
             Message::End { cases } => {
                 if !self.up || self.running || cases != done || done != self.cases {

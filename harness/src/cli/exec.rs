@@ -1,0 +1,163 @@
+//! `exec`: run a program of the user's own on kernels in VMs.
+
+use super::{Exit, out, report, vm};
+use crate::coverage;
+use crate::environment::environment;
+use crate::runner;
+use crate::vm::guest::Agent;
+use crate::vm::{Event, Options, Plan, run_vm};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use nix::unistd::Pid;
+use std::fs::{File, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use uffd_results::{End, Facts, Outcome};
+
+/// The plan's setting with the program and its arguments, as JSON.
+const COMMAND: &str = "command";
+
+/// Where the guest keeps what the program writes, and the name under which that leaves it.
+const OUTPUT: (&str, &str) = ("/tmp/output", "output");
+
+/// More of it does not leave the guest.
+const LONGEST_OUTPUT: u64 = 1 << 20;
+
+/// Options of `exec`.
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    #[command(flatten)]
+    kernel: vm::KernelArgs,
+    #[command(flatten)]
+    vm: vm::VmArgs,
+    /// Write the counters of a kernel that was built with gcov to this new folder.
+    #[arg(long, value_name = "DIR", requires = "kernel_image")]
+    coverage: Option<PathBuf>,
+    /// Memory of the VM in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(64..=65_536))]
+    memory: u64,
+    /// Huge pages of 2 MiB that the kernel reserves.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    huge_pages: u32,
+    /// Bound on the program's run, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    deadline: u64,
+    /// A statically linked program and its arguments.
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    command: Vec<String>,
+}
+
+pub(crate) fn exec(args: &ExecArgs) -> Result<Exit> {
+    if !args.kernel.names_any() {
+        bail!("no kernel is named: add `-k 6.12`, `--newest` or `--kernel-image PATH`");
+    }
+    let (program, arguments) = args.command.split_first().context("no program is named")?;
+    let bytes = std::fs::read(program)
+        .with_context(|| format!("reading the program {program}; give a path"))?;
+    let name = Path::new(program).file_name().context("the program's path has no name")?;
+    let inside = format!("/bin/{}", name.to_string_lossy());
+    let command: Vec<&str> =
+        std::iter::once(&*inside).chain(arguments.iter().map(String::as_str)).collect();
+
+    let mut options = Options {
+        accelerator: args.vm.choice(),
+        memory_mib: args.memory,
+        huge_pages: args.huge_pages,
+        files: vec![(inside.clone(), bytes)],
+        ..Options::default()
+    };
+    options.limits.silence += Duration::from_secs(args.deadline);
+    options.settings.insert(COMMAND.into(), serde_json::to_string(&command)?);
+    options.settings.insert("deadline".into(), args.deadline.to_string());
+    if args.coverage.is_some() {
+        options.settings.insert(vm::COVERAGE.into(), "yes".into());
+    }
+    let mut exit = Exit::Expected;
+    for image in args.kernel.images(&|text| out::note(text))? {
+        let release = &image.identity.release;
+        let mut counters = args.coverage.as_deref().map(coverage::Folder::create).transpose()?;
+        let mut output = Vec::new();
+        let mut on_event = |event: Event<'_>| match event {
+            Event::File { name, bytes } if name == OUTPUT.1 => bytes.clone_into(&mut output),
+            event => {
+                if let Some(folder) = &mut counters {
+                    folder.take(&event);
+                }
+            }
+        };
+        let report = run_vm(&image.path, &[name.to_string_lossy().into()], &options, &mut on_event)
+            .with_context(|| format!("running {program} on {release}"))?;
+        out::stdout().write_all(&output)?;
+        for remark in vm::remarks(&report) {
+            out::note(&remark);
+        }
+        counters.map(coverage::Folder::finish).transpose()?;
+        let [outcome] = &report.outcomes[..] else { bail!("no outcome of {program} on {release}") };
+        if outcome.facts.get("exit") != Some("0") {
+            out::note(&format!("{release}: {program}: {outcome}"));
+            exit = Exit::Different;
+        }
+    }
+    Ok(exit)
+}
+
+/// The guest's side, where the plan has a command: it is the one case.
+pub(super) fn agent(plan: &Plan) -> Option<Agent<'static>> {
+    let command: Vec<String> = serde_json::from_str(plan.setting(COMMAND)?).ok()?;
+    let deadline = Duration::from_secs(plan.setting("deadline").and_then(|n| n.parse().ok())?);
+    let run = move |_: usize, _: &str| {
+        execute(&command, deadline)
+            .unwrap_or_else(|why| Outcome::ended(End::Broken, why, Facts::new()))
+    };
+    let mut counters = vm::counters(plan);
+    let files = move || {
+        let mut files = counters()?;
+        let mut output = Vec::new();
+        if let Ok(file) = File::open(OUTPUT.0) {
+            let read = file.take(LONGEST_OUTPUT).read_to_end(&mut output);
+            read.map_err(|e| format!("can't read {}: {e}", OUTPUT.0))?;
+        }
+        files.push((OUTPUT.1.to_owned(), output));
+        Ok(files)
+    };
+    let environment = environment(None, plan.setting("accelerator").unwrap_or_default(), None);
+    Some(Agent { suite: report::suite(), environment, run: Box::new(run), files: Box::new(files) })
+}
+
+/// Runs the program as a child; the error says why that was not possible.
+fn execute(command: &[String], deadline: Duration) -> Result<Outcome, String> {
+    let (program, arguments) = command.split_first().ok_or("the command is empty")?;
+    let output = File::create(OUTPUT.0).map_err(|e| format!("can't make {}: {e}", OUTPUT.0))?;
+    let errors = output.try_clone().map_err(|e| format!("can't share {}: {e}", OUTPUT.0))?;
+    std::fs::set_permissions(program, Permissions::from_mode(0o755))
+        .map_err(|e| format!("can't make {program} executable: {e}"))?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .current_dir("/tmp")
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .spawn()
+        .map_err(|e| format!("can't run {program} ({e}): is it linked statically?"))?;
+    let id = i32::try_from(child.id()).map_err(|e| e.to_string())?;
+    let in_time = runner::ended(Pid::from_raw(id), deadline).map_err(|e| e.to_string())?;
+    if !in_time {
+        child.kill().map_err(|e| format!("can't kill {program}: {e}"))?;
+    }
+    let status = child.wait().map_err(|e| format!("waiting for {program}: {e}"))?;
+    let mut facts = Facts::new();
+    match (status.code(), status.signal()) {
+        (Some(code), _) => facts.set("exit", code),
+        (None, signal) => facts.set("signal", signal.unwrap_or_default()),
+    }
+    if in_time {
+        Ok(Outcome::done(facts))
+    } else {
+        let detail = format!("no end within {} s", deadline.as_secs());
+        Ok(Outcome::ended(End::Hang, detail, facts))
+    }
+}
