@@ -11,9 +11,12 @@ pub mod kick;
 pub mod kvm;
 mod message;
 pub mod newer;
+mod reading;
+mod request;
 
 pub use call::Api;
 pub use message::{Message, event_name};
+pub use request::Request;
 
 use nix::errno::Errno;
 use std::fmt;

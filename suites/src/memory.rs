@@ -83,7 +83,7 @@ pub fn remap(from: Range, new_len: usize, flags: i32, to: usize) -> Rc {
 }
 
 /// `madvise(2)` in the arena.
-fn advise(at: Range, advice: i32) -> Rc {
+pub fn advise(at: Range, advice: i32) -> Rc {
     guard(at);
     // SAFETY: the range lies in the arena, where Rust keeps nothing.
     Rc::of(unsafe { libc::madvise(at.start as *mut _, at.len, advice) }.into())

@@ -82,3 +82,10 @@ impl Mover {
         rc.copied().ok_or_else(|| Stop::Broken("the call ended without a result".into()))
     }
 }
+
+impl Mover {
+    /// Whether the call has returned; does not wait.
+    pub fn returned(&self) -> bool {
+        self.shared.rc.get().is_some()
+    }
+}

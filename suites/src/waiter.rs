@@ -263,5 +263,7 @@ fn off_cpu(thread: &ThreadFile, deadline: Instant) -> Result<(), Stop> {
     Ok(())
 }
 
+mod beside;
+
 #[cfg(test)]
 mod tests;

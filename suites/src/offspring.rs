@@ -1,0 +1,125 @@
+//! Child processes of a case: made by a thread that may block on the fork's event, or sharing the
+//! case's descriptors, so that what the child opens is at hand in the case.
+
+use crate::abi::Rc;
+use crate::mover::Mover;
+use crate::outcome::Stop;
+use crate::stage::Stage;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+/// A child process that says one word and ends.
+#[derive(Debug)]
+pub struct Offspring {
+    pid: &'static AtomicI32,
+    words: OwnedFd,
+    patience: Duration,
+}
+
+/// A pipe's two ends: read, write.
+type Pipe = (OwnedFd, OwnedFd);
+
+fn pipe() -> Result<Pipe, Stop> {
+    nix::unistd::pipe().map_err(|e| Stop::Broken(format!("a pipe: {e:?}")))
+}
+
+impl Offspring {
+    /// Starts a thread that forks. The child runs `life` on a copy of that thread, says its word and
+    /// ends; it must not wait for anything that does not come when the case dies.
+    pub fn fork(
+        stage: &Stage,
+        life: impl FnOnce() -> String + Send + 'static,
+    ) -> Result<(Mover, Self), Stop> {
+        let pid: &'static AtomicI32 = Box::leak(Box::new(AtomicI32::new(0)));
+        let (words, pen) = pipe()?;
+        let call = move || {
+            let rc = clone(0, life, &pen);
+            rc.map_or_else(
+                |e| Rc(Some(e)),
+                |child| {
+                    pid.store(child, Ordering::Release);
+                    Rc::OK
+                },
+            )
+        };
+        let mover = Mover::start(stage, call)?;
+        Ok((mover, Self { pid, words, patience: stage.patience }))
+    }
+
+    /// Makes, from the case's first thread, a child that shares the table of descriptors. It dies
+    /// with the case.
+    pub fn sharing_files(stage: &Stage, life: impl FnOnce() -> String) -> Result<Self, Stop> {
+        let pid: &'static AtomicI32 = Box::leak(Box::new(AtomicI32::new(0)));
+        let (words, pen) = pipe()?;
+        let bound = || {
+            let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+            life()
+        };
+        let child = clone(libc::CLONE_FILES, bound, &pen)
+            .map_err(|e| Stop::Broken(format!("clone(CLONE_FILES): {e:?}")))?;
+        pid.store(child, Ordering::Release);
+        std::mem::forget(pen);
+        Ok(Self { pid, words, patience: stage.patience })
+    }
+
+    /// The child's id; 0 before it was made.
+    pub fn pid(&self) -> i32 {
+        self.pid.load(Ordering::Acquire)
+    }
+
+    /// Waits for the child's word.
+    pub fn word(&self) -> Result<String, Stop> {
+        let mut fds = [PollFd::new(self.words.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(self.patience).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(0) => return Err(Stop::Hang("the child process said nothing".into())),
+            Ok(_) => {}
+            Err(e) => return Err(Stop::Broken(format!("poll: {e:?}"))),
+        }
+        let mut text = [0; 256];
+        let n = nix::unistd::read(&self.words, &mut text)
+            .map_err(|e| Stop::Broken(format!("reading the child's word: {e:?}")))?;
+        Ok(String::from_utf8_lossy(&text[..n]).into_owned())
+    }
+
+    /// Kills the child with SIGKILL.
+    pub fn kill(&self) -> Rc {
+        Rc(nix::sys::signal::kill(Pid::from_raw(self.pid()), Signal::SIGKILL).err())
+    }
+
+    /// Waits for the child's end: `exit:0`, `SIGKILL`.
+    pub fn end(&self) -> Result<String, Stop> {
+        match waitpid(Pid::from_raw(self.pid()), None) {
+            Ok(WaitStatus::Exited(_, code)) => Ok(format!("exit:{code}")),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Ok(signal.as_str().to_owned()),
+            other => Err(Stop::Broken(format!("waitpid: {other:?}"))),
+        }
+    }
+}
+
+/// clone(2) as fork(2) calls it, with `flags` beside; the child runs `life`, writes its word to
+/// `pen` and ends.
+fn clone(flags: i32, life: impl FnOnce() -> String, pen: &OwnedFd) -> Result<i32, Errno> {
+    // SAFETY: without CLONE_VM the child has a copy of everything on its own stack. It is the copy
+    // of one thread of several: it allocates only from the bump heap, which has no lock, and leaves
+    // by `_exit`.
+    let ret = unsafe {
+        libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0_usize, 0_usize, 0_usize, 0_usize)
+    };
+    match ret {
+        -1 => Err(Errno::last()),
+        0 => {
+            let word = life();
+            let _ = nix::unistd::write(pen, word.as_bytes());
+            // SAFETY: ends the child without destructors and exit handlers, which are its parent's.
+            unsafe { libc::_exit(0) }
+        }
+        child => Ok(i32::try_from(child).unwrap_or(0)),
+    }
+}
