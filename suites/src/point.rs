@@ -3,7 +3,6 @@
 //! A point says what backs the block, who waits in a fault on it, what happens to its mapping and
 //! which operation is then issued. Pure data; [`crate::scenario`] performs it.
 
-use std::fmt;
 use std::ops::Range;
 
 /// Pages in the block when it is registered.
@@ -32,13 +31,14 @@ macro_rules! axis {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.word())
             }
         }
     };
 }
+pub(crate) use axis;
 
 axis! {
     /// What backs the block.
