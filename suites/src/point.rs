@@ -18,9 +18,11 @@ pub const SHRUNK: usize = 4;
 macro_rules! axis {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $value:ident = $word:literal,)+ }) => {
         $(#[$meta])*
+        #[allow(unreachable_pub, reason = "some axes are a suite's own")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[$doc])* $value,)+ }
 
+        #[allow(unreachable_pub, reason = "some axes are a suite's own")]
         impl $name {
             /// Every value, in the order in which cases are listed.
             pub const ALL: &'static [Self] = &[$(Self::$value,)+];

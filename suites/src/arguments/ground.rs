@@ -3,7 +3,7 @@
 
 use crate::abi::command::{Command, WORDS};
 use crate::abi::{
-    Field, REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, Range, Rc, SENTINEL, Uffd,
+    Field, REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, Range, Rc, SENTINEL,
     WRITEPROTECT_MODE_WP, features, newer,
 };
 use crate::evidence::{self, QueueFile};

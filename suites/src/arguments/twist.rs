@@ -32,6 +32,9 @@ pub(super) trait Twist: fmt::Debug + Sync + Send + 'static {
     -> Result<Called, Stop>;
     /// What it should return and do.
     fn verdict(&self, ground: &Ground, kernel: KernelVersion) -> Verdict;
+    /// Corrects the facts that follow from the verdict, where the call does other work than the good
+    /// one.
+    fn adjust(&self, _facts: &mut [Expected], _kernel: KernelVersion) {}
     /// What is done in place of the good call, in a sentence.
     fn says(&self, ground: &Ground) -> String;
 }
@@ -77,7 +80,9 @@ impl<T: Twist> Trial for Twisted<T> {
 
     fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {
         let Self { ground, twist } = self;
-        twist.verdict(ground, kernel).expect(ground, ground.command.word())
+        let mut facts = twist.verdict(ground, kernel).expect(ground, ground.command.word());
+        twist.adjust(&mut facts, kernel);
+        facts
     }
 
     fn recipe(&self) -> Vec<String> {
