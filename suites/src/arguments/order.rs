@@ -11,6 +11,7 @@ use crate::outcome::{Seen, Stop};
 use crate::point::{PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
+use std::time::Instant;
 use uffd_results::KernelVersion;
 
 static EVENT: Probe = Probe {
@@ -176,9 +177,7 @@ impl Trial for Unread {
         let Self { ground, wrong } = self;
         seen.step("set-up");
         let scene = ground.scene(stage, features::EVENT_REMOVE)?;
-        let waiter = scene
-            .park(ground.point(), seen)?
-            .ok_or_else(|| Stop::Broken("a ground without a waiter".into()))?;
+        let _waiter = scene.park(ground.point(), seen)?;
         let mut words = ground.good(&scene);
         let at = wrong.spoil(ground.command, &mut words);
         argument_page()?;
@@ -193,6 +192,16 @@ impl Trial for Unread {
             seen.fact("field", field);
         }
         seen.step("event");
+        if *wrong == Wrong::Nothing && ground.command == Command::Wake {
+            // Woken, it faults again; poll(2) can't tell its message from the event.
+            let deadline = Instant::now() + stage.patience;
+            while scene.queue.read()?.pending == 0 {
+                if Instant::now() > deadline {
+                    return Err(Stop::Hang("the woken waiter did not fault again".into()));
+                }
+                std::thread::yield_now();
+            }
+        }
         // A waiter that was woken and faults again is read before the event.
         let mut event = mover::word(scene.uffd.read());
         if event == "pagefault" {
@@ -201,7 +210,6 @@ impl Trial for Unread {
         }
         seen.fact("event", event);
         seen.fact("madvise", mover.join()?);
-        let _ = waiter;
         seen.fact("queue", scene.queue.read()?);
         Ok(())
     }
@@ -230,9 +238,7 @@ impl Trial for Unread {
         facts.push(Expected::new("event", "remove", "userfaultfd(2), UFFD_EVENT_REMOVE"));
         facts.push(Expected::new("madvise", "0", "userfaultfd_event_wait_completion()"));
         let woken = *wrong == Wrong::Nothing && ground.command == Command::Unregister;
-        if ground.command != Command::Wake && *wrong == Wrong::Nothing || self.is_refused() {
-            facts.push(Expected::new("queue", if woken { "0/0" } else { "1/0" }, says));
-        }
+        facts.push(Expected::new("queue", if woken { "0/0" } else { "1/0" }, says));
         facts
     }
 

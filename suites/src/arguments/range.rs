@@ -1,6 +1,7 @@
 //! Bad ranges: every ioctl that has one, with each thing that can be wrong with start and length.
 
 use super::ground::{ARGUMENT, Did, Ground, Verdict, argument_page};
+use super::origin::checks_source;
 use super::twist::{Called, Twist, Twisted, grounds};
 use crate::abi::command::Command;
 use crate::memory::PAGE;
@@ -159,37 +160,75 @@ impl Twist for Range {
 /// Ranges that are in order but hold no memory, or memory of all kinds.
 fn nowhere(ground: &Ground, bad: Bad, kernel: KernelVersion) -> Verdict {
     let long = matches!(bad, Bad::ToTheEnd | Bad::All);
+    if matches!(bad, Bad::Null | Bad::All) && refuses_low(kernel) {
+        return Verdict::refused(
+            "EINVAL",
+            "before \"userfaultfd: allow registration of ranges below mmap_min_addr\" (7.1 and stable \
+             series) validate_range() refuses them, to every ioctl with a range",
+        );
+    }
+    let enoent = "ioctl_userfaultfd(2), ENOENT: no registered mapping holds the whole range";
     match ground.command {
         Command::Wake => {
             let says = "ioctl_userfaultfd(2), UFFDIO_WAKE; userfaultfd_wake() looks up no mapping";
-            Verdict {
-                did: if long { Did::Wholly } else { Did::Nothing },
-                ..Verdict::done(ground, says)
-            }
+            let did = if long { Did::Wholly } else { Did::Nothing };
+            Verdict { did, ..Verdict::done(ground, says) }
+        }
+        Command::Register | Command::Unregister
+            if bad == Bad::LastUser && kernel < KernelVersion::new(6, 3, 0) =>
+        {
+            Verdict::refused(
+                "ENOMEM",
+                "userfaultfd_register() before it used a VMA iterator (6.1 still did): ENOMEM if no \
+                 mapping lies in the range or above, EINVAL if one lies above",
+            )
         }
         Command::Register | Command::Unregister => Verdict::refused(
             "EINVAL",
             "ioctl_userfaultfd(2), EINVAL: no mapping in the range, or one that userfaultfd does not \
              handle",
         ),
-        Command::Copy | Command::Move if long => source_too_long(ground, kernel),
-        _ => {
-            let says = "ioctl_userfaultfd(2), ENOENT: no registered mapping holds the whole range";
-            Verdict::failed("ENOENT", -2, says)
-        }
+        Command::Copy if long && !checks_source(kernel) => Verdict::failed("ENOENT", -2, enoent),
+        Command::Copy | Command::Move if long => Verdict::refused(
+            "EINVAL",
+            "userfaultfd_copy() and userfaultfd_move() check the source's range as the destination's: \
+             here it leaves user memory",
+        ),
+        Command::Writeprotect if long && kernel >= KernelVersion::new(6, 3, 0) => Verdict {
+            did: Did::Silently,
+            ..Verdict::failed(
+                "ENOENT",
+                -2,
+                "\"mm/userfaultfd: support WP on multiple VMAs\" (after 6.1): mappings in front of the \
+                 first unregistered one are changed before ENOENT, and nobody is woken",
+            )
+        },
+        _ => Verdict::failed("ENOENT", -2, enoent),
     }
 }
 
-fn source_too_long(_: &Ground, _: KernelVersion) -> Verdict {
-    Verdict::refused("EINVAL", crate::expect::OBSERVED)
+/// Whether the kernel refuses addresses below `vm.mmap_min_addr` at once. Each series has its own
+/// first release without that check; those that ended before are not here.
+fn refuses_low(kernel: KernelVersion) -> bool {
+    const FIRST: [(u16, u16, u16); 6] =
+        [(5, 10, 262), (6, 1, 192), (6, 12, 90), (6, 18, 15), (6, 19, 14), (7, 0, 13)];
+    let since = |(major, minor, patch)| {
+        kernel >= KernelVersion::new(major, minor, patch)
+            && kernel < KernelVersion::new(major, minor + 1, 0)
+    };
+    kernel < KernelVersion::new(7, 1, 0) && !FIRST.into_iter().any(since)
 }
 
 /// Ranges that are not whole huge pages.
-fn huge(ground: &Ground, _: Bad) -> Verdict {
+fn huge(ground: &Ground, bad: Bad) -> Verdict {
     let says = "mfill_atomic_hugetlb(), mwriteprotect_range() and userfaultfd_register(): ranges of \
                 hugetlb mappings must be whole huge pages";
     match ground.command {
-        Command::Wake => Verdict::done(ground, "userfaultfd_wake() looks up no mapping"),
+        Command::Wake => {
+            // A range that starts behind the waiter's address is not the waiter's.
+            let did = if bad == Bad::HugeStart { Did::Nothing } else { Did::Wholly };
+            Verdict { did, ..Verdict::done(ground, "userfaultfd_wake() looks up no mapping") }
+        }
         Command::Register | Command::Unregister => Verdict::refused("EINVAL", says),
         _ => Verdict::failed("EINVAL", -22, says),
     }
