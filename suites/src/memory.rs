@@ -89,6 +89,13 @@ pub fn advise(at: Range, advice: i32) -> Rc {
     Rc::of(unsafe { libc::madvise(at.start as *mut _, at.len, advice) }.into())
 }
 
+/// `mprotect(2)` in the arena.
+pub fn protect(at: Range, prot: i32) -> Rc {
+    guard(at);
+    // SAFETY: the range lies in the arena, where Rust keeps nothing.
+    Rc::of(unsafe { libc::mprotect(at.start as *mut _, at.len, prot) }.into())
+}
+
 /// `madvise(MADV_DONTNEED)` in the arena.
 pub fn dontneed(at: Range) -> Rc {
     advise(at, libc::MADV_DONTNEED)

@@ -4,7 +4,6 @@
 //! which operation is then issued. Pure data; [`crate::scenario`] performs it.
 
 use crate::vcpu::VcpuAccess;
-use std::fmt;
 use std::ops::Range;
 
 /// Pages in the block when it is registered.
@@ -20,9 +19,11 @@ pub const SHRUNK: usize = 4;
 macro_rules! axis {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $value:ident = $word:literal,)+ }) => {
         $(#[$meta])*
+        #[allow(unreachable_pub, reason = "some axes are a suite's own")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[$doc])* $value,)+ }
 
+        #[allow(unreachable_pub, reason = "some axes are a suite's own")]
         impl $name {
             /// Every value, in the order in which cases are listed.
             pub const ALL: &'static [Self] = &[$(Self::$value,)+];
@@ -33,13 +34,14 @@ macro_rules! axis {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.word())
             }
         }
     };
 }
+pub(crate) use axis;
 
 axis! {
     /// What backs the block.
