@@ -7,7 +7,7 @@ use std::borrow::Cow;
 pub struct Expected {
     /// The fact's name.
     pub fact: &'static str,
-    /// The value; `?` stands for any one character.
+    /// The value; `?` stands for any one character, `|` stands between values of which one is seen.
     pub value: Cow<'static, str>,
     /// Man page, kernel document, commit or function; or [`OBSERVED`].
     pub source: &'static str,
@@ -28,8 +28,10 @@ impl Expected {
 
     /// Whether a seen value is as expected.
     pub fn matches(&self, seen: &str) -> bool {
-        seen.len() == self.value.len()
-            && seen.bytes().zip(self.value.bytes()).all(|(s, e)| e == b'?' || s == e)
+        self.value.split('|').any(|value| {
+            seen.len() == value.len()
+                && seen.bytes().zip(value.bytes()).all(|(s, e)| e == b'?' || s == e)
+        })
     }
 }
 
@@ -44,6 +46,8 @@ mod tests {
     #[case("??c?", "--c", false)]
     #[case("ENOENT", "ENOENT", true)]
     #[case("0", "-17", false)]
+    #[case("ran|BUS_?DRERR", "BUS_ADRERR", true)]
+    #[case("ran|BUS_?DRERR", "asleep", false)]
     fn a_question_mark_is_any_character(#[case] value: &str, #[case] seen: &str, #[case] ok: bool) {
         assert_eq!(Expected::new("x", value.to_owned(), OBSERVED).matches(seen), ok);
     }

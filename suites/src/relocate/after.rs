@@ -80,6 +80,12 @@ fn dontwake(state: &'static str, holes: bool, waiter: Waiter, mode: u64) -> Scri
     steps.extend(look());
     let axes = format!("source={state},waiter={waiter}");
     Script::new(axes, NEEDS, steps, move |_| {
+        if waiter == Waiter::Mlock {
+            // mlock(2) marks the mapping as locked before it faults its pages in.
+            let mut facts = returned("EINVAL", -22, says::EINVAL);
+            facts.extend(fate(waiter, "asleep", says::EINVAL));
+            return facts;
+        }
         let says = if mode == 0 { says::MOVED } else { says::DONTWAKE };
         let mut facts = returned("0", 4096, says);
         let (word, letter) = match state {

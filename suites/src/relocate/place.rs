@@ -9,7 +9,7 @@ use crate::abi::{
     newer::MOVE_MODE_ALLOW_SRC_HOLES,
 };
 use crate::expect::Expected;
-use crate::memory::{RW, tag};
+use crate::memory::{HUGE, PAGE, RW, tag};
 use crate::point::{Backing, PAGES, Waiter};
 use crate::probe::{Case, Probe};
 use crate::script::{Call, Ctx, GUARD, Memory, Place, Script, Span, Step, Treat};
@@ -150,14 +150,17 @@ fn between(axes: String, to: Kind, from: Kind) -> Script {
     if waits {
         steps.push(Step::Park(Ctx::First, Waiter::UserRead, to.span(Place::Block, 2, 1)));
     }
-    // In units of the greater of the two pages, so that nothing but the mappings can be refused.
-    let unit = if to.is_huge() { to } else { from };
+    // A base page where the two differ in size, so that the range stays within both.
+    let page = |kind: Kind, place| {
+        let first = if kind.is_huge() { 2 * HUGE / PAGE } else { 2 };
+        if to.is_huge() && from.is_huge() {
+            kind.span(place, 2, 1)
+        } else {
+            Span::new(place, first, 1)
+        }
+    };
     steps.extend([
-        relocate(
-            unit.span(Place::Block, if to == unit { 2 } else { 0 }, 1),
-            from.span(Place::Spare, 2, 1),
-            0,
-        ),
+        relocate(page(to, Place::Block), page(from, Place::Spare), 0),
         Step::Look(Ctx::First),
         Step::Survey(all, "reg", "pages"),
         Step::Bits(from.span(Place::Spare, 2, 1), "src-bits"),
@@ -303,7 +306,7 @@ fn expect_onto(state: State, waits: bool) -> Vec<Expected> {
         State::BothModes | State::OnlyProtection => "ran:new",
         State::Zero | State::Unregistered => "ran:zero",
         State::Marker | State::Others => "parks:read",
-        State::Poisoned => "BUS_MCEERR_AR",
+        State::Poisoned => crate::poison::SIGBUS,
         State::Guard | State::Hole => "SEGV_MAPERR",
     };
     facts.push(Expected::new("touch", touch, says));

@@ -201,6 +201,12 @@ fn about(state: State, word: &str, holes: bool, waiter: Waiter) -> Script {
 }
 
 fn expect(state: State, holes: bool, waiter: Waiter) -> Vec<Expected> {
+    if waiter == Waiter::Mlock {
+        // mlock(2) marks the mapping as locked before it faults its pages in.
+        let mut facts = returned("EINVAL", -22, says::EINVAL);
+        facts.extend(fate(waiter, "asleep", says::EINVAL));
+        return facts;
+    }
     let mut facts;
     let kept = if state == State::NoTable { "-" } else { "k" };
     match outcome(state, holes) {
@@ -240,7 +246,7 @@ fn expect(state: State, holes: bool, waiter: Waiter) -> Vec<Expected> {
             };
             facts.push(Expected::new("src-pages", format!("--{stays}--{kept}"), says));
             let (touch, says) = match state {
-                State::Poisoned => ("BUS_MCEERR_AR", crate::model::source::POISON),
+                State::Poisoned => (crate::poison::SIGBUS, crate::poison::CODE),
                 State::Guard => ("SEGV_MAPERR", OBSERVED),
                 State::Shared | State::ChildGone | State::Pinned => ("ran:new", says),
                 _ => ("ran:zero", says),
