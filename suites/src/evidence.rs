@@ -200,7 +200,7 @@ pub fn mappings_in(range: Range) -> Result<usize, Stop> {
 }
 
 /// `start-end` of a mapping's first line.
-fn parse_head(line: &str) -> Option<(usize, usize)> {
+pub(crate) fn parse_head(line: &str) -> Option<(usize, usize)> {
     let (start, end) = line.split_ascii_whitespace().next()?.split_once('-')?;
     Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
 }

@@ -2,7 +2,7 @@
 //!
 //! From the ground up: [`abi`], [`memory`] and [`touch`], [`change`], [`waiter`] with its
 //! [`evidence`], [`point`] and [`scenario`]; then [`model`] and [`probe`]; then a file a suite.
-//! `unsafe` stays in abi, bump, memory, touch, thread and stage.
+//! `unsafe` stays in abi, bump, memory, touch, treat, thread and stage.
 
 pub mod abi;
 pub mod access;
@@ -23,6 +23,7 @@ pub mod syscalls;
 pub mod thread;
 pub mod touch;
 pub mod vcpu;
+pub mod treat;
 pub mod waiter;
 
 mod arguments;
@@ -45,6 +46,7 @@ mod register;
 mod relocate;
 mod resume;
 mod rwp;
+mod script;
 mod unregister;
 mod waiters;
 mod wake;

@@ -1,0 +1,368 @@
+//! What is poisoned, what comes afterwards, and what takes the poison away.
+
+use super::{
+    CODE, NEEDS, QEMU, SIGBUS, asleep, block, length, map_block, open, poison, poisoned, returned,
+};
+use crate::abi::{
+    REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features,
+};
+use crate::expect::{Expected, OBSERVED};
+use crate::memory::tag;
+use crate::model::source;
+use crate::point::{Backing, PAGES, Waiter};
+use crate::probe::{Case, Probe};
+use crate::script::{
+    Call, Ctx, DONTNEED, FREE, GUARD, Memory, Place, REMOVE, Script, Span, Step, Treat,
+};
+use uffd_results::KernelVersion;
+
+static STATE: Probe = Probe {
+    suite: "poison",
+    name: "state",
+    statement: "POISON takes an empty entry, whether the page cache has a page for it or not; \
+                anything else gives EEXIST, stays as it was, and nobody is woken.",
+    consumers: &[QEMU],
+};
+static THEN: Probe = Probe {
+    suite: "poison",
+    name: "then",
+    statement: "A poisoned page takes no other page: COPY, ZEROPAGE, CONTINUE and POISON give \
+                EEXIST; WAKE, WRITEPROTECT and UNREGISTER leave the poison where it is.",
+    consumers: &[QEMU],
+};
+static CLEARS: Probe = Probe {
+    suite: "poison",
+    name: "clears",
+    statement: "A discard of the page, or a new mapping over it, takes the poison away; a change of \
+                protection or of place does not.",
+    consumers: &[QEMU],
+};
+
+/// Whether a case is asked by default.
+fn by_default(backing: Backing, important: bool) -> bool {
+    !backing.is_huge() || important
+}
+
+/// The suite's cases about states.
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for backing in Backing::ALL.iter().copied() {
+        for (state, word) in STATES {
+            if can_be(state, backing) {
+                let default = by_default(backing, state == State::Present);
+                cases.push(Case::trial(&STATE, about(state, word, backing), default));
+            }
+        }
+        for (next, word) in NEXT {
+            if next != Next::Continue || backing.has_cache() {
+                let default = by_default(backing, next == Next::Copy);
+                cases.push(Case::trial(&THEN, then(next, word, backing), default));
+            }
+        }
+        for (how, word) in HOW {
+            if can(how, backing) {
+                let default = by_default(backing, how == How::DontNeed);
+                cases.push(Case::trial(&CLEARS, clears(how, word, backing), default));
+            }
+        }
+    }
+    cases
+}
+
+impl Backing {
+    /// Whether its pages lie in a file's page cache that a second mapping can fill.
+    const fn has_cache(self) -> bool {
+        matches!(self, Self::Shmem | Self::HugetlbShared)
+    }
+
+    /// Whether there is a memfd behind it.
+    const fn has_file(self) -> bool {
+        matches!(self, Self::Shmem | Self::Private | Self::HugetlbShared)
+    }
+}
+
+/// What stands at the page before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Missing,
+    Present,
+    Zero,
+    Cached,
+    Marker,
+    Poisoned,
+    Guard,
+    Discarded,
+    Locked,
+    ReadOnly,
+}
+
+const STATES: [(State, &str); 10] = [
+    (State::Missing, "missing"),
+    (State::Present, "present"),
+    (State::Zero, "read-before"),
+    (State::Cached, "cached"),
+    (State::Marker, "protection-marker"),
+    (State::Poisoned, "poisoned"),
+    (State::Guard, "guard"),
+    (State::Discarded, "discarded"),
+    (State::Locked, "locked-on-fault"),
+    (State::ReadOnly, "read-only"),
+];
+
+fn can_be(state: State, backing: Backing) -> bool {
+    match state {
+        State::Cached => backing.has_file(),
+        // Guard regions of huge pages there are none; of files from 6.15 on.
+        State::Guard | State::Locked => !backing.is_huge(),
+        _ => true,
+    }
+}
+
+fn about(state: State, word: &str, backing: Backing) -> Script {
+    let (page, all) = (block(backing, 2, 1), block(backing, 0, PAGES));
+    let mut steps = map_block(backing);
+    match state {
+        State::Present => steps.push(Step::Fill(page, tag::KEPT)),
+        State::Discarded => {
+            steps.extend([Step::Fill(page, tag::KEPT), Step::Prepare(DONTNEED, page)]);
+        }
+        State::Zero => steps.push(Step::Load(page)),
+        State::Cached => steps.push(Step::Cache(page)),
+        State::Guard => steps.push(Step::Prepare(GUARD, page)),
+        State::Locked => steps.push(Step::Prepare(Treat::LockOnFault, all)),
+        _ => {}
+    }
+    let marker = state == State::Marker;
+    let mode = if marker { REGISTER_MODE_WP } else { 0 };
+    steps.extend([
+        Step::Open(Ctx::First, if marker { features::WP_UNPOPULATED } else { 0 }),
+        Step::Set(Ctx::First, Call::Register(all, REGISTER_MODE_MISSING | mode)),
+    ]);
+    match state {
+        State::Marker => steps.push(Step::Set(Ctx::First, Call::Wp(page, WRITEPROTECT_MODE_WP))),
+        State::Poisoned => steps.push(poisoned(page)),
+        State::ReadOnly => steps.push(Step::Prepare(Treat::Protect(libc::PROT_READ), all)),
+        _ => {}
+    }
+    // The waiter waits for the page before: none can wait for one that is there.
+    steps.extend([
+        Step::Park(Ctx::First, Waiter::UserRead, block(backing, 1, 1)),
+        poison(page, 0),
+        Step::Look(Ctx::First),
+        Step::Survey(all, "reg", "pages"),
+        Step::Rescue(Ctx::First),
+        Step::Touch(Ctx::First, Waiter::UserRead, page, "touch"),
+    ]);
+    let axes = format!("backing={backing},state={word}");
+    let needs = NEEDS | if marker { features::WP_UNPOPULATED } else { 0 };
+    Script::new(axes, needs, steps, move |_| {
+        let takes = match state {
+            State::Present | State::Zero | State::Marker | State::Poisoned | State::Guard => false,
+            State::Discarded => true,
+            _ => true,
+        };
+        let says = source::POISON;
+        let mut facts = if takes {
+            returned("0", length(backing), says)
+        } else {
+            returned(
+                "EEXIST",
+                -17,
+                "mfill_atomic_pte_poison() in mm/userfaultfd.c: overwrites no \
+                                     entry, not even a marker",
+            )
+        };
+        facts.extend(asleep(says));
+        let letter = match state {
+            State::Present => 'k',
+            State::Zero => '0',
+            _ => '-',
+        };
+        facts.push(Expected::new("pages", format!("--{letter}--k"), says));
+        let touch = match state {
+            State::Present => "ran:kept",
+            State::Zero => "ran:zero",
+            State::Marker => "parks:read",
+            State::Guard => "SEGV_MAPERR",
+            _ => SIGBUS,
+        };
+        facts.push(Expected::new("touch", touch, CODE));
+        facts
+    })
+}
+
+/// What is done to the poisoned page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Copy,
+    Zeropage,
+    Continue,
+    Poison,
+    Protect,
+    Unprotect,
+    Wake,
+    Unregister,
+    Register,
+}
+
+const NEXT: [(Next, &str); 9] = [
+    (Next::Copy, "copy"),
+    (Next::Zeropage, "zeropage"),
+    (Next::Continue, "continue"),
+    (Next::Poison, "poison"),
+    (Next::Protect, "protect"),
+    (Next::Unprotect, "unprotect"),
+    (Next::Wake, "wake"),
+    (Next::Unregister, "unregister"),
+    (Next::Register, "register-again"),
+];
+
+fn then(next: Next, word: &str, backing: Backing) -> Script {
+    let (page, all) = (block(backing, 2, 1), block(backing, 0, PAGES));
+    let mut steps = map_block(backing);
+    let protects = matches!(next, Next::Protect | Next::Unprotect);
+    let mode = match next {
+        Next::Continue => REGISTER_MODE_MINOR,
+        _ if protects => REGISTER_MODE_MISSING | REGISTER_MODE_WP,
+        _ => REGISTER_MODE_MISSING,
+    };
+    if next == Next::Continue {
+        steps.push(Step::Cache(page));
+    }
+    steps.extend([
+        Step::Open(Ctx::First, 0),
+        Step::Set(Ctx::First, Call::Register(all, mode)),
+        poisoned(page),
+    ]);
+    let call = match next {
+        Next::Copy => Call::Copy(page, 0),
+        Next::Zeropage => Call::Zeropage(page, 0),
+        Next::Continue => Call::Continue(page, 0),
+        Next::Poison => Call::Poison(page, 0),
+        Next::Protect => Call::Wp(page, WRITEPROTECT_MODE_WP),
+        Next::Unprotect => Call::Wp(page, 0),
+        Next::Wake => Call::Wake(page),
+        Next::Unregister => Call::Unregister(all),
+        Next::Register => Call::Register(all, mode),
+    };
+    steps.extend([
+        Step::Do(Ctx::First, call, "then", "then-field"),
+        Step::Survey(all, "reg", "pages"),
+        Step::Touch(Ctx::First, Waiter::UserRead, page, "touch"),
+        Step::Touch(Ctx::First, Waiter::UserWrite, page, "touch-write"),
+    ]);
+    let axes = format!("backing={backing},then={word}");
+    Script::new(axes, NEEDS, steps, move |_| {
+        let (rc, field) = match next {
+            Next::Zeropage if backing.is_huge() => ("EINVAL", Some("-22")),
+            Next::Copy | Next::Zeropage | Next::Continue | Next::Poison => ("EEXIST", Some("-17")),
+            _ => ("0", None),
+        };
+        let says = source::POISON;
+        let mut facts = vec![Expected::new("then", rc, says)];
+        facts.extend(field.map(|field| Expected::new("then-field", field, says)));
+        facts.push(Expected::new("pages", "-----k", says));
+        facts.push(Expected::new("touch", SIGBUS, CODE));
+        facts.push(Expected::new("touch-write", SIGBUS, CODE));
+        facts
+    })
+}
+
+/// What is done to the mapping of the poisoned page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    DontNeed,
+    Free,
+    Remove,
+    Punch,
+    MapOver,
+    Truncate,
+    Move,
+    DontUnmap,
+    NoAccessAndBack,
+    Lock,
+    Cold,
+}
+
+const HOW: [(How, &str); 11] = [
+    (How::DontNeed, "dontneed"),
+    (How::Free, "madv-free"),
+    (How::Remove, "remove"),
+    (How::Punch, "punch-hole"),
+    (How::MapOver, "mmap-over"),
+    (How::Truncate, "truncate-and-grow"),
+    (How::Move, "mremap"),
+    (How::DontUnmap, "mremap-dontunmap"),
+    (How::NoAccessAndBack, "mprotect-and-back"),
+    (How::Lock, "lock-on-fault"),
+    (How::Cold, "cold"),
+];
+
+fn can(how: How, backing: Backing) -> bool {
+    match how {
+        How::Free => backing == Backing::Anon,
+        How::Remove => {
+            matches!(backing, Backing::Shmem | Backing::SharedAnon | Backing::HugetlbShared)
+        }
+        How::Punch | How::Truncate => backing.has_file(),
+        How::DontUnmap | How::Lock | How::Cold => !backing.is_huge(),
+        How::Move => backing != Backing::HugetlbPrivate,
+        _ => true,
+    }
+}
+
+fn clears(how: How, word: &str, backing: Backing) -> Script {
+    let (page, all) = (block(backing, 2, 1), block(backing, 0, PAGES));
+    let mut steps = map_block(backing);
+    steps.extend(open(backing));
+    steps.push(poisoned(page));
+    let asked = |treat, span| Step::Treat(treat, span, "change");
+    match how {
+        How::DontNeed => steps.push(asked(DONTNEED, page)),
+        How::Free => steps.push(asked(FREE, page)),
+        How::Remove => steps.push(asked(REMOVE, page)),
+        How::Punch => steps.push(asked(Treat::Punch, page)),
+        How::MapOver => steps.push(asked(Treat::MapOver(Memory::Of(backing)), page)),
+        How::Truncate => steps.push(asked(Treat::TruncateAndGrow, page)),
+        How::Move => steps.push(asked(Treat::MoveTo(Place::Elsewhere), all)),
+        How::DontUnmap => steps.push(asked(Treat::DontUnmapTo(Place::Elsewhere), all)),
+        How::NoAccessAndBack => steps.extend([
+            Step::Prepare(Treat::Protect(libc::PROT_NONE), page),
+            asked(Treat::Protect(crate::memory::RW), page),
+        ]),
+        How::Lock => steps.push(asked(Treat::LockOnFault, page)),
+        How::Cold => steps.push(asked(Treat::Advise(libc::MADV_COLD, "MADV_COLD"), page)),
+    }
+    let moves = matches!(how, How::Move | How::DontUnmap);
+    steps.extend([
+        Step::Survey(all, "reg", "pages"),
+        Step::Touch(Ctx::First, Waiter::UserRead, page, "touch"),
+    ]);
+    if moves {
+        let new = Span::of(backing, Place::Elsewhere, 2, 1);
+        steps.push(Step::Bits(new, "new-bits"));
+        steps.push(Step::Touch(Ctx::First, Waiter::UserRead, new, "new-touch"));
+    }
+    let axes = format!("backing={backing},how={word}");
+    Script::new(axes, NEEDS, steps, move |kernel| expect_clears(how, backing, kernel))
+}
+
+fn expect_clears(how: How, backing: Backing, _: KernelVersion) -> Vec<Expected> {
+    let mut facts = vec![Expected::new("change", "0", source::MREMAP)];
+    let clears = "zap_pte_range() in mm/memory.c: a discard or unmapping removes the marker";
+    let (touch, says) = match how {
+        How::DontNeed | How::Free | How::Remove | How::Punch | How::Truncate => {
+            ("parks:read", clears)
+        }
+        How::MapOver => ("ran:zero", clears),
+        How::Move => ("SEGV_MAPERR", source::MREMAP),
+        How::DontUnmap => ("parks:read", source::DONTUNMAP),
+        How::NoAccessAndBack | How::Lock | How::Cold => (SIGBUS, CODE),
+    };
+    facts.push(Expected::new("touch", touch, says));
+    if matches!(how, How::Move | How::DontUnmap) {
+        let _ = backing;
+        facts.push(Expected::new("new-touch", SIGBUS, OBSERVED));
+    }
+    facts
+}

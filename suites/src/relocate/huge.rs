@@ -1,0 +1,181 @@
+//! Transparent huge pages in the source and at the destination.
+
+use super::{ART, NEEDS, fate, relocate, returned, says};
+use crate::abi::{REGISTER_MODE_MISSING, newer::MOVE_MODE_ALLOW_SRC_HOLES};
+use crate::expect::Expected;
+use crate::memory::{HUGE, PAGE, tag};
+use crate::point::Waiter;
+use crate::probe::{Case, Probe};
+use crate::script::{Call, Ctx, DONTNEED, Memory, Place, Script, Span, Step, Treat};
+
+static THP: Probe = Probe {
+    suite: "move",
+    name: "thp",
+    statement: "MOVE of a whole, aligned transparent huge page moves it as one; of a part, or to \
+                where a page table is, it is split and moved page by page; shared or pinned it gives \
+                EBUSY.",
+    consumers: &[ART],
+};
+
+/// Base pages of a huge page.
+const SMALL: usize = HUGE / PAGE;
+
+/// What is moved, and onto what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// One huge page to an empty, aligned place.
+    Whole,
+    /// Two of them.
+    Two,
+    /// The first base page of one.
+    Head,
+    /// A base page in its middle.
+    Middle,
+    /// A huge page's length, from its second base page on, into the next.
+    Shifted,
+    /// A whole one to a place that is not aligned.
+    Misplaced,
+    /// A whole one to where a page table is.
+    Table,
+    /// A whole one to where a base page is: its fourth.
+    Taken,
+    /// A whole one to where a huge page is.
+    TakenByHuge,
+    /// A whole one that a child shares.
+    Shared,
+    /// A part of one that a child shares.
+    SharedPart,
+    /// A whole one that is pinned.
+    Pinned,
+    /// A part of one that is pinned.
+    PinnedPart,
+    /// A hole of a huge page's length, with holes allowed.
+    Hole,
+}
+
+const HOWS: [(How, &str); 14] = [
+    (How::Whole, "whole"),
+    (How::Two, "two"),
+    (How::Head, "first-page"),
+    (How::Middle, "page-in-middle"),
+    (How::Shifted, "shifted-source"),
+    (How::Misplaced, "shifted-destination"),
+    (How::Table, "onto-page-table"),
+    (How::Taken, "onto-page"),
+    (How::TakenByHuge, "onto-huge-page"),
+    (How::Shared, "shared-by-fork"),
+    (How::SharedPart, "part-shared-by-fork"),
+    (How::Pinned, "pinned"),
+    (How::PinnedPart, "part-pinned"),
+    (How::Hole, "hole-allowed"),
+];
+
+/// The suite's cases about huge pages.
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (how, word) in HOWS {
+        for waiter in [Waiter::None, Waiter::UserRead, Waiter::SysWrite] {
+            cases.push(Case::trial(&THP, script(how, word, waiter), waiter != Waiter::None));
+        }
+    }
+    cases
+}
+
+const fn to(first: usize, count: usize) -> Span {
+    Span::new(Place::Block, first, count)
+}
+
+const fn from(first: usize, count: usize) -> Span {
+    Span::new(Place::Spare, first, count)
+}
+
+fn script(how: How, word: &str, waiter: Waiter) -> Script {
+    let huge = |place| Span::new(place, 0, 3).huge();
+    let mut steps = vec![
+        Step::Map(huge(Place::Block), Memory::Thp),
+        Step::Map(huge(Place::Spare), Memory::Thp),
+    ];
+    if how != How::Hole {
+        let source = Span::new(Place::Spare, 0, 2).huge();
+        steps.extend([Step::Fill(source, tag::NEW), Step::MustBeHuge(source)]);
+        // So that the first base pages moved from inside of it hold something as well.
+        steps.push(Step::Fill(from(1, 1), tag::NEW));
+        steps.push(Step::Fill(from(100, 1), tag::NEW));
+    }
+    let one = Span::new(Place::Spare, 0, 1).huge();
+    match how {
+        How::Shared | How::SharedPart => steps.push(Step::Prepare(Treat::Fork, one)),
+        How::Pinned | How::PinnedPart => steps.push(Step::Prepare(Treat::Pin, from(7, 1))),
+        How::Table => steps.extend([
+            Step::Prepare(
+                Treat::Advise(libc::MADV_NOHUGEPAGE, "MADV_NOHUGEPAGE"),
+                huge(Place::Block),
+            ),
+            Step::Fill(to(9, 1), tag::KEPT),
+            Step::Prepare(DONTNEED, to(9, 1)),
+        ]),
+        How::Taken => steps.extend([
+            Step::Prepare(
+                Treat::Advise(libc::MADV_NOHUGEPAGE, "MADV_NOHUGEPAGE"),
+                huge(Place::Block),
+            ),
+            Step::Fill(to(3, 1), tag::KEPT),
+        ]),
+        How::TakenByHuge => steps.push(Step::Fill(to(0, 1), tag::KEPT)),
+        _ => {}
+    }
+    steps.extend([
+        Step::Open(Ctx::First, 0),
+        Step::Set(Ctx::First, Call::Register(huge(Place::Block), REGISTER_MODE_MISSING)),
+    ]);
+    let (target, source) = match how {
+        How::Two => (Span::new(Place::Block, 0, 2).huge(), Span::new(Place::Spare, 0, 2).huge()),
+        How::Head | How::SharedPart => (to(0, 1), from(0, 1)),
+        How::Middle | How::PinnedPart => (to(4, 1), from(100, 1)),
+        How::Shifted => (to(0, SMALL), from(1, SMALL)),
+        How::Misplaced => (to(1, SMALL), from(0, SMALL)),
+        _ => (Span::new(Place::Block, 0, 1).huge(), one),
+    };
+    if waiter != Waiter::None {
+        steps.push(Step::Park(Ctx::First, waiter, waits(how)));
+    }
+    let mode = if how == How::Hole { MOVE_MODE_ALLOW_SRC_HOLES } else { 0 };
+    steps.extend([
+        relocate(target, source, mode),
+        Step::Look(Ctx::First),
+        Step::Survey(to(0, 6), "reg", "pages"),
+        Step::Survey(from(0, 6), "src-reg", "src-pages"),
+        Step::Huge(huge(Place::Block), "huge"),
+        Step::Huge(huge(Place::Spare), "src-huge"),
+        Step::Rescue(Ctx::First),
+    ]);
+    Script::new(format!("how={word},waiter={waiter}"), NEEDS, steps, move |_| expect(how, waiter))
+}
+
+/// The page that is waited for: the first that the move reaches, or, if that is taken, in the last
+/// huge page, which no move reaches.
+fn waits(how: How) -> Span {
+    match how {
+        How::Middle | How::PinnedPart => to(4, 1),
+        How::Misplaced => to(1, 1),
+        How::TakenByHuge => to(2 * SMALL, 1),
+        _ => to(0, 1),
+    }
+}
+
+fn expect(how: How, waiter: Waiter) -> Vec<Expected> {
+    let moved = |len: usize| (returned("0", len, says::MOVED), "ran:new", says::MOVED);
+    let (mut facts, word, says) = match how {
+        How::Two => moved(2 * HUGE),
+        How::Head | How::Middle => moved(PAGE),
+        How::Whole | How::Shifted | How::Misplaced | How::Table => moved(HUGE),
+        How::Taken => (returned("EAGAIN", 3 * PAGE, says::PARTLY), "ran:new", says::PARTLY),
+        How::TakenByHuge => (returned("EEXIST", -17, says::EEXIST), "asleep", says::EEXIST),
+        How::Shared | How::SharedPart | How::Pinned | How::PinnedPart => {
+            (returned("EBUSY", -16, says::EBUSY), "asleep", says::EBUSY)
+        }
+        How::Hole => (returned("0", HUGE, says::HOLES), "again", says::HOLES),
+    };
+    facts.extend(fate(waiter, word, says));
+    facts
+}

@@ -1,0 +1,314 @@
+//! Performs the steps of a script.
+
+use super::{Call, Ctx, Memory, Place, Span, Step, Treat};
+use crate::abi::{Field, Message, Rc, Uffd};
+use crate::evidence::{self, QueueFile};
+use crate::memory::{Block, RW, map, remap, unmap};
+use crate::outcome::{Seen, Stop};
+use crate::point::{Backing, Discard};
+use crate::scenario::fault_word;
+use crate::stage::Stage;
+use crate::waiter::{Fate, Waiter};
+use crate::{touch, treat};
+use std::os::fd::AsFd;
+
+/// A context with its fault queue.
+struct Context {
+    uffd: Uffd,
+    queue: QueueFile,
+}
+
+/// The state between steps.
+pub(super) struct Act<'a> {
+    stage: &'a Stage,
+    /// The file behind the area of each place, and the size of its pages.
+    areas: [Option<Block>; Place::ALL.len()],
+    contexts: [Option<Context>; 2],
+    waiter: Option<(Waiter, Span, Fate)>,
+}
+
+impl<'a> Act<'a> {
+    pub(super) fn new(stage: &'a Stage) -> Self {
+        Self { stage, areas: [const { None }; 4], contexts: [const { None }; 2], waiter: None }
+    }
+
+    fn context(&self, ctx: Ctx) -> Result<&Context, Stop> {
+        let context = self.contexts[ctx as usize].as_ref();
+        context.ok_or_else(|| Stop::Broken("a step uses a context that is not open".into()))
+    }
+
+    fn area(&self, span: Span) -> Result<&Block, Stop> {
+        let area = self.areas[span.place as usize].as_ref();
+        area.ok_or_else(|| Stop::Broken(format!("nothing is mapped at {}", span.place.word())))
+    }
+
+    /// Performs one step.
+    pub(super) fn step(&mut self, step: Step, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        match step {
+            Step::Map(span, memory) => self.map(span, memory)?,
+            Step::Fill(span, value) => each(span, |at| touch::store(at, value))?,
+            Step::Load(span) => each(span, |at| touch::load(at).map(|_| ()))?,
+            Step::Cache(span) => {
+                let area = self.area(span)?;
+                (span.first..span.first + span.count).try_for_each(|page| area.fill_cache(page))?;
+            }
+            Step::MustBeHuge(span) => must_be_huge(span)?,
+            Step::Open(ctx, features) => {
+                let uffd = self.stage.uffd(features)?;
+                let queue = QueueFile::open(&uffd)?;
+                self.contexts[ctx as usize] = Some(Context { uffd, queue });
+            }
+            Step::Set(ctx, call) => match (self.call(ctx, call)?.0, call) {
+                (Rc(None), _) => {}
+                (Rc(Some(errno)), Call::Register(..)) => {
+                    return Err(Stop::Unsupported(format!("REGISTER: {errno:?}")));
+                }
+                (rc, _) => return Err(Stop::Broken(format!("{call:?} of the set-up: {rc}"))),
+            },
+            Step::Prepare(treat, span) => match self.treat(treat, span)? {
+                Rc(None) => {}
+                Rc(Some(errno)) => {
+                    return Err(Stop::Unsupported(format!("{}: {errno:?}", treat.call())));
+                }
+            },
+            Step::Park(ctx, kind, span) => {
+                seen.step("park");
+                let Context { uffd, queue } = self.context(ctx)?;
+                let waiter = Waiter::park(self.stage, kind, page(span), uffd, queue)?;
+                seen.fact("fault", read_fault(uffd)?);
+                self.waiter = Some((waiter, span, Fate::Asleep));
+            }
+            Step::Do(ctx, call, rc_name, field_name) => {
+                seen.step(rc_name);
+                let (rc, field) = self.call(ctx, call)?;
+                seen.fact(rc_name, rc);
+                if let Some(field) = field {
+                    seen.fact(field_name, field);
+                }
+            }
+            Step::Treat(treat, span, name) => {
+                seen.step(name);
+                seen.fact(name, self.treat(treat, span)?);
+            }
+            Step::Look(ctx) => self.look(ctx, seen)?,
+            Step::Rescue(ctx) => self.rescue(ctx, seen)?,
+            Step::Survey(span, reg, pages) => {
+                seen.step("survey");
+                let letter = |value| self.stage.letter(value);
+                let rows = evidence::registration(&[(span.range(), span.unit)])?;
+                seen.fact(reg, rows.concat());
+                seen.fact(pages, evidence::pages(span.range(), span.unit, &letter)?);
+            }
+            Step::Huge(span, name) => {
+                let kilobytes = treat::smaps(span.range().start, "AnonHugePages")?.unwrap_or(0);
+                seen.fact(name, kilobytes * 1024 / crate::memory::HUGE as u64);
+            }
+            Step::Bits(span, name) => seen.fact(name, treat::bits(span.range(), span.unit)?),
+            Step::Touch(ctx, kind, span, name) => {
+                seen.step(name);
+                let Context { uffd, queue } = self.context(ctx)?;
+                let mut waiter = Waiter::start(self.stage, kind, page(span))?;
+                let fate = waiter.settle(uffd, queue)?;
+                seen.fact(
+                    name,
+                    match fate {
+                        Fate::Again => format!("parks:{}", read_fault(uffd)?),
+                        other => self.stage.word(other),
+                    },
+                );
+            }
+            Step::ChildLoads(span, name) => {
+                seen.step(name);
+                seen.fact(
+                    name,
+                    match treat::load_in_child(span.range().start)? {
+                        Ok(value) => crate::waiter::content(self.stage.tag(value)).to_owned(),
+                        Err(signal) => signal.to_string(),
+                    },
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, ctx: Ctx, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        let Some((mut waiter, span, _)) = self.waiter.take() else { return Ok(()) };
+        let Context { uffd, queue } = self.context(ctx)?;
+        let fate = waiter.look(uffd, queue)?;
+        seen.fact("waiter", self.stage.word(fate));
+        seen.fact("queue", queue.read()?);
+        self.waiter = Some((waiter, span, fate));
+        Ok(())
+    }
+
+    fn rescue(&mut self, ctx: Ctx, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        let Some((mut waiter, span, fate)) = self.waiter.take() else { return Ok(()) };
+        if fate.waits() {
+            seen.step("rescue");
+            let Context { uffd, queue } = self.context(ctx)?;
+            // A message of its own would be taken for the unread old one.
+            while uffd.read().is_ok() {}
+            let rc = uffd.wake(page(span));
+            if !rc.is_ok() {
+                return Err(Stop::Broken(format!("WAKE of the waiter's page: {rc}")));
+            }
+            seen.fact("rescued", self.stage.word(waiter.look(uffd, queue)?));
+            while uffd.read().is_ok() {}
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, span: Span, memory: Memory) -> Result<(), Stop> {
+        let at = span.range();
+        let anon = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let fixed = libc::MAP_FIXED_NOREPLACE;
+        let mut block = Block { backing: Backing::Anon, page: span.unit, file: None };
+        let rc = match memory {
+            Memory::Of(backing) => {
+                block = Block::map(backing, at.start)?;
+                let rest = crate::abi::Range {
+                    start: at.end(),
+                    len: crate::point::PAGES * block.page - at.len,
+                };
+                if rest.len == 0 { Rc::OK } else { unmap(rest) }
+            }
+            Memory::Anon(prot) => map(at, prot, anon | fixed, None, 0),
+            Memory::Thp => {
+                let allowed = treat::allow_huge_pages(true);
+                if !allowed.is_ok() {
+                    return Err(Stop::Broken(format!("PR_SET_THP_DISABLE: {allowed}")));
+                }
+                match map(at, RW, anon | fixed, None, 0) {
+                    Rc(None) => treat::advise(at, libc::MADV_HUGEPAGE),
+                    rc => rc,
+                }
+            }
+            Memory::GrowsDown => map(at, RW, anon | fixed | libc::MAP_GROWSDOWN, None, 0),
+            Memory::File => map(at, RW, libc::MAP_PRIVATE | fixed, Some(self.stage.plain_fd()?), 0),
+            Memory::BlockAgain => {
+                let Some(Block { file: Some(file), .. }) = &self.areas[Place::Block as usize]
+                else {
+                    return Err(Stop::Broken("the block has no file to map again".into()));
+                };
+                map(at, RW, libc::MAP_SHARED | fixed, Some(file.as_fd()), 0)
+            }
+        };
+        if !rc.is_ok() {
+            return Err(Stop::Broken(format!("mapping {memory:?}: {rc}")));
+        }
+        self.areas[span.place as usize] = Some(block);
+        Ok(())
+    }
+
+    fn call(&self, ctx: Ctx, call: Call) -> Result<(Rc, Option<Field>), Stop> {
+        let uffd = &self.context(ctx)?.uffd;
+        let with = |(rc, field): (Rc, Field)| (rc, Some(field));
+        Ok(match call {
+            Call::Copy(span, mode) => {
+                let source = if span.range().len > crate::memory::HUGE {
+                    self.stage.long_source()?
+                } else {
+                    self.stage.source
+                };
+                with(uffd.copy(span.range(), source, mode))
+            }
+            Call::Zeropage(span, mode) => with(uffd.zeropage(span.range(), mode)),
+            Call::Continue(span, mode) => with(uffd.resume(span.range(), mode)),
+            Call::Poison(span, mode) => with(uffd.poison(span.range(), mode)),
+            Call::Move(to, from, mode) => with(uffd.relocate(to.range(), from.range().start, mode)),
+            Call::Wp(span, mode) => (uffd.writeprotect(span.range(), mode), None),
+            Call::Register(span, mode) => (Rc(uffd.register(span.range(), mode).err()), None),
+            Call::Unregister(span) => (uffd.unregister(span.range()), None),
+            Call::Wake(span) => (uffd.wake(span.range()), None),
+        })
+    }
+
+    fn treat(&mut self, what: Treat, span: Span) -> Result<Rc, Stop> {
+        let at = span.range();
+        let moving = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        Ok(match what {
+            Treat::Advise(advice, _) => treat::advise(at, advice),
+            Treat::Punch => {
+                self.area(span)?.discard(Discard::Punch, span.first..span.first + span.count)?
+            }
+            Treat::Unmap => unmap(at),
+            Treat::MapOver(memory) => {
+                let anon = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                match memory {
+                    Memory::Anon(prot) => map(at, prot, anon, None, 0),
+                    Memory::Of(backing) => {
+                        let area = self.area(span)?;
+                        let pages = span.first..span.first + span.count;
+                        let again = Block { backing, page: area.page, file: None };
+                        if backing == area.backing { area } else { &again }.map_pages(
+                            pages,
+                            span.place.base(),
+                            0,
+                        )
+                    }
+                    other => return Err(Stop::Broken(format!("mapping {other:?} over an area"))),
+                }
+            }
+            Treat::MoveTo(place) => remap(at, at.len, moving, place.base()),
+            Treat::DontUnmapTo(place) => {
+                remap(at, at.len, moving | libc::MREMAP_DONTUNMAP, place.base())
+            }
+            Treat::Protect(prot) => treat::protect(at, prot),
+            Treat::LockOnFault => treat::lock(at, libc::MLOCK_ONFAULT),
+            Treat::Lock => treat::lock(at, 0),
+            Treat::Unlock => treat::unlock(at),
+            Treat::Seal => treat::seal(at),
+            Treat::Fork => treat::fork(true).map(|()| Rc::OK)?,
+            Treat::ForkGone => treat::fork(false).map(|()| Rc::OK)?,
+            Treat::Pin => treat::pin(at)?,
+            Treat::Splice => treat::splice(at)?,
+            Treat::Truncate => self.truncate(span, span.first * span.unit)?,
+            Treat::TruncateAndGrow => {
+                let whole = 2 * crate::point::PAGES * span.unit;
+                match self.truncate(span, span.first * span.unit)? {
+                    Rc(None) => self.truncate(span, whole)?,
+                    rc => rc,
+                }
+            }
+        })
+    }
+
+    fn truncate(&self, span: Span, len: usize) -> Result<Rc, Stop> {
+        let Some(file) = &self.area(span)?.file else {
+            return Err(Stop::Broken("no file to truncate".into()));
+        };
+        let len = i64::try_from(len).unwrap_or(i64::MAX);
+        Ok(Rc(nix::unistd::ftruncate(file, len).err()))
+    }
+}
+
+/// The first page of a span.
+fn page(span: Span) -> crate::abi::Range {
+    crate::abi::Range { len: span.unit, ..span.range() }
+}
+
+fn each(span: Span, access: impl Fn(usize) -> Result<(), touch::Signal>) -> Result<(), Stop> {
+    let range = span.range();
+    (range.start..range.end()).step_by(span.unit).try_for_each(|at| {
+        access(at).map_err(|signal| Stop::Broken(format!("setting up {span:?}: {signal}")))
+    })
+}
+
+fn must_be_huge(span: Span) -> Result<(), Stop> {
+    let kilobytes = treat::smaps(span.range().start, "AnonHugePages")?;
+    if kilobytes.unwrap_or(0) * 1024 < span.range().len as u64 {
+        return Err(Stop::Precondition(format!(
+            "no transparent huge page was mapped ({kilobytes:?} kB): \
+             /sys/kernel/mm/transparent_hugepage/enabled, or memory is fragmented"
+        )));
+    }
+    Ok(())
+}
+
+/// Reads one message of a fault: `read`, `wp-write`.
+fn read_fault(uffd: &Uffd) -> Result<String, Stop> {
+    match uffd.read() {
+        Ok(Message::Pagefault { flags, .. }) => Ok(fault_word(flags)),
+        other => Err(Stop::Broken(format!("reading the waiter's message: {other:?}"))),
+    }
+}

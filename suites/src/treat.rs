@@ -1,0 +1,223 @@
+//! What a case does to memory of the arena beside mapping it: advice, locks, protection, pins,
+//! copies by fork. One system call each where it is one.
+
+use crate::abi::{Range, Rc};
+use crate::memory::guard;
+use crate::outcome::Stop;
+use nix::errno::Errno;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// `MADV_COLLAPSE` (6.1), which libc does not name everywhere.
+pub const COLLAPSE: i32 = 25;
+/// `MADV_GUARD_INSTALL` (6.13).
+pub const GUARD_INSTALL: i32 = 102;
+/// `MADV_GUARD_REMOVE` (6.13).
+pub const GUARD_REMOVE: i32 = 103;
+
+/// `madvise(2)` with any advice.
+pub fn advise(at: Range, advice: i32) -> Rc {
+    guard(at);
+    // SAFETY: the range lies in the arena, where Rust keeps nothing.
+    Rc::of(unsafe { libc::madvise(at.start as *mut _, at.len, advice) }.into())
+}
+
+/// `mprotect(2)`.
+pub fn protect(at: Range, prot: i32) -> Rc {
+    guard(at);
+    // SAFETY: the range lies in the arena, which is only reached through `touch`.
+    Rc::of(unsafe { libc::mprotect(at.start as *mut _, at.len, prot) }.into())
+}
+
+/// `mlock2(2)`; with `MLOCK_ONFAULT` nothing is populated.
+pub fn lock(at: Range, flags: libc::c_uint) -> Rc {
+    guard(at);
+    // SAFETY: locks memory of the arena; changes no content.
+    Rc::of(unsafe { libc::syscall(libc::SYS_mlock2, at.start, at.len, flags) })
+}
+
+/// `munlock(2)`.
+pub fn unlock(at: Range) -> Rc {
+    guard(at);
+    // SAFETY: unlocks memory of the arena; changes no content.
+    Rc::of(unsafe { libc::munlock(at.start as *mut _, at.len) }.into())
+}
+
+/// `mseal(2)` (6.10): its number is one on all architectures.
+pub fn seal(at: Range) -> Rc {
+    const MSEAL: libc::c_long = 462;
+    guard(at);
+    // SAFETY: takes plain numbers; the arena is nobody's but the case's.
+    Rc::of(unsafe { libc::syscall(MSEAL, at.start, at.len, 0) })
+}
+
+/// Whether this process may get transparent huge pages.
+pub fn allow_huge_pages(allow: bool) -> Rc {
+    // SAFETY: this prctl takes plain numbers and concerns only this process.
+    Rc::of(
+        unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, libc::c_ulong::from(!allow), 0, 0, 0) }
+            .into(),
+    )
+}
+
+/// Forks a child that shares all private pages with this process. It stays until this process has
+/// ended, or, if `stays` is false, has ended when this returns.
+///
+/// To be called before any userfaultfd is made, whose last close would else be the child's.
+pub fn fork(stays: bool) -> Result<(), Stop> {
+    let fail = |e: Errno| Stop::Broken(format!("fork: {e:?}"));
+    let pipe = nix::unistd::pipe().map_err(fail)?;
+    // SAFETY: the child makes only system calls on what it has, and leaves with _exit.
+    match unsafe { nix::unistd::fork() }.map_err(fail)? {
+        nix::unistd::ForkResult::Child => {
+            drop(pipe.1);
+            if stays {
+                let mut byte = [0];
+                // Ends when the parent's end of the pipe is gone: with the parent.
+                let _ = nix::unistd::read(&pipe.0, &mut byte);
+            }
+            // SAFETY: leaves at once.
+            unsafe { libc::_exit(0) }
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            if stays {
+                std::mem::forget(pipe.1);
+                return Ok(());
+            }
+            nix::sys::wait::waitpid(child, None).map(|_| ()).map_err(fail)
+        }
+    }
+}
+
+/// Forks a child that loads from `at`, and gives back what it met: the value or the signal.
+pub fn load_in_child(at: usize) -> Result<Result<u64, crate::touch::Signal>, Stop> {
+    let fail = |e: Errno| Stop::Broken(format!("a child that loads: {e:?}"));
+    let pipe = nix::unistd::pipe().map_err(fail)?;
+    // SAFETY: the child makes one load, one write(2), and leaves with _exit.
+    match unsafe { nix::unistd::fork() }.map_err(fail)? {
+        nix::unistd::ForkResult::Child => {
+            let (kind, value) = match crate::touch::load(at) {
+                Ok(value) => (0, value),
+                Err(signal) => (
+                    1,
+                    u64::from(signal.number.cast_unsigned()) << 32
+                        | u64::from(signal.code.cast_unsigned()),
+                ),
+            };
+            let mut message = [0_u8; 16];
+            message[..8].copy_from_slice(&u64::to_ne_bytes(kind));
+            message[8..].copy_from_slice(&u64::to_ne_bytes(value));
+            let _ = nix::unistd::write(&pipe.1, &message);
+            // SAFETY: leaves at once.
+            unsafe { libc::_exit(0) }
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            drop(pipe.1);
+            let mut message = [0_u8; 16];
+            let n = nix::unistd::read(&pipe.0, &mut message).map_err(fail)?;
+            nix::sys::wait::waitpid(child, None).map_err(fail)?;
+            if n != message.len() {
+                return Err(Stop::Broken("the child that loads said nothing".into()));
+            }
+            let half = |at: usize| {
+                let mut bytes = [0; 8];
+                bytes.copy_from_slice(&message[at..at + 8]);
+                u64::from_ne_bytes(bytes)
+            };
+            let value = half(8);
+            Ok(if half(0) == 0 {
+                Ok(value)
+            } else {
+                let number = i32::try_from(value >> 32).unwrap_or(0);
+                let code = u32::try_from(value & 0xffff_ffff).unwrap_or(0).cast_signed();
+                Err(crate::touch::Signal { number, code })
+            })
+        }
+    }
+}
+
+/// Pins the pages of `at` for good, as a driver does before DMA: io_uring's registered buffers.
+pub fn pin(at: Range) -> Result<Rc, Stop> {
+    const REGISTER_BUFFERS: libc::c_uint = 0;
+    guard(at);
+    let mut params = [0_u32; 30];
+    // SAFETY: the parameter block is as long as the kernel's struct io_uring_params (120 bytes).
+    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) };
+    let Ok(fd) = i32::try_from(fd) else { return Err(Stop::Broken("io_uring_setup".into())) };
+    if fd < 0 {
+        return Err(Stop::Precondition(format!("no io_uring to pin with: {:?}", Errno::last())));
+    }
+    let iov = libc::iovec { iov_base: at.start as *mut _, iov_len: at.len };
+    // SAFETY: `iov` is read by the kernel during the call; it describes memory of the arena.
+    let rc = Rc::of(unsafe {
+        libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_BUFFERS, &raw const iov, 1)
+    });
+    // The descriptor stays open for as long as the case: closing it would unpin.
+    Ok(rc)
+}
+
+/// Puts a reference to the pages of `at` into a pipe, where it stays: vmsplice(2).
+pub fn splice(at: Range) -> Result<Rc, Stop> {
+    guard(at);
+    let pipe = nix::unistd::pipe().map_err(|e| Stop::Broken(format!("a pipe: {e:?}")))?;
+    let iov = libc::iovec { iov_base: at.start as *mut _, iov_len: at.len };
+    // SAFETY: `iov` is read by the kernel during the call; it describes memory of the arena.
+    let ret = unsafe { libc::vmsplice(pipe.1.as_raw_fd(), &raw const iov, 1, 0) };
+    let rc = if ret < 0 { Rc(Some(Errno::last())) } else { Rc::OK };
+    std::mem::forget(pipe);
+    Ok(rc)
+}
+
+/// `memfd_secret(2)` (5.14; off unless `secretmem.enable` before 6.5).
+pub fn secret() -> Result<OwnedFd, Errno> {
+    // SAFETY: takes flags by value and returns a new descriptor.
+    let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
+    match i32::try_from(fd) {
+        // SAFETY: the descriptor is new and nobody else's.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(Errno::last()),
+    }
+}
+
+/// What pagemap says of each page of `at`, one letter a page: `-` nothing, `p` present, `P` present
+/// and write-protected through userfaultfd, `s` swapped out or a marker, `S` that with write
+/// protection, `g` a guard region.
+pub fn bits(at: Range, page: usize) -> Result<String, Stop> {
+    use std::os::unix::fs::FileExt;
+    let fail = |e: std::io::Error| Stop::Broken(format!("reading /proc/self/pagemap: {e}"));
+    let file = std::fs::File::open("/proc/self/pagemap").map_err(fail)?;
+    let mut out = String::with_capacity(at.len / page);
+    for at in (at.start..at.end()).step_by(page) {
+        let mut entry = [0; 8];
+        file.read_exact_at(&mut entry, (at / crate::memory::PAGE * 8) as u64).map_err(fail)?;
+        let entry = u64::from_ne_bytes(entry);
+        let has = |bit: u32| entry >> bit & 1 == 1;
+        out.push(match (has(63), has(62), has(57), has(58)) {
+            (true, _, false, _) => 'p',
+            (true, _, true, _) => 'P',
+            (_, _, _, true) => 'g',
+            (_, true, false, _) => 's',
+            (_, true, true, _) => 'S',
+            _ => '-',
+        });
+    }
+    Ok(out)
+}
+
+/// The kilobytes that `field` of /proc/self/smaps says of the mapping that holds `address`.
+pub fn smaps(address: usize, field: &str) -> Result<Option<u64>, Stop> {
+    let text = std::fs::read_to_string("/proc/self/smaps")
+        .map_err(|e| Stop::Broken(format!("reading /proc/self/smaps: {e}")))?;
+    let mut inside = false;
+    for line in text.lines() {
+        if let Some((start, end)) = crate::evidence::parse_head(line) {
+            inside = start <= address && address < end;
+        } else if inside && let Some(rest) = line.strip_prefix(field) {
+            return Ok(rest
+                .trim_start_matches(':')
+                .split_whitespace()
+                .next()
+                .and_then(|n| n.parse().ok()));
+        }
+    }
+    Ok(None)
+}
