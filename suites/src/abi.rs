@@ -4,9 +4,10 @@
 //! size is asserted at compile time: a wrong direction bit makes an ioctl fail silently, as
 //! cloud-hypervisor's `UFFDIO_WAKE` did. No other module issues a raw ioctl.
 //!
-//! [`call`] has the ioctls, [`message`] what is read.
+//! [`call`] has the ioctls, [`message`] what is read, [`descriptor`] the other calls on a descriptor.
 
 mod call;
+mod descriptor;
 mod message;
 pub mod newer;
 

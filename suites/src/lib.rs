@@ -16,6 +16,7 @@ pub mod mover;
 pub mod outcome;
 pub mod point;
 pub mod probe;
+pub mod process;
 pub mod scenario;
 pub mod stage;
 pub mod thread;

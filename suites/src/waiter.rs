@@ -204,6 +204,22 @@ impl Waiter {
         self.settle(uffd, queue)
     }
 
+    /// One look at the parked thread alone, where no descriptor is left to look at its queue through. A
+    /// wake-up makes a thread runnable inside the waking call: one that sleeps and was never switched
+    /// was not woken.
+    pub fn look_alone(&self) -> Result<Fate, Stop> {
+        let (Some(before), Some(thread)) = (self.parked, &self.thread) else {
+            return Err(Stop::Broken("looked at a waiter that has not parked".into()));
+        };
+        if self.shared.access.get().is_none() {
+            let now = thread.read()?;
+            if now.switches == before.switches && now.sleeps() {
+                return Ok(Fate::Asleep);
+            }
+        }
+        self.end()
+    }
+
     /// What became of the thread once its context is gone and it can't park any more.
     pub fn end(&self) -> Result<Fate, Stop> {
         let mut fds = [PollFd::new(self.shared.done.as_fd(), PollFlags::POLLIN)];
