@@ -4,12 +4,14 @@
 //! size is asserted at compile time: a wrong direction bit makes an ioctl fail silently, as
 //! cloud-hypervisor's `UFFDIO_WAKE` did. No other module issues a raw ioctl.
 //!
-//! [`call`] has the ioctls, [`command`] the same as numbers and words, [`message`] what is read.
+//! [`call`] has the ioctls, [`command`] the same as numbers and words, [`message`] what is read,
+//! [`descriptor`] the other calls on a descriptor.
 
 mod call;
+pub mod command;
+mod descriptor;
 pub mod kick;
 pub mod kvm;
-pub mod command;
 mod message;
 pub mod newer;
 mod reading;

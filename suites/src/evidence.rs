@@ -80,6 +80,20 @@ impl QueueFile {
         ProcFile::open(format!("/proc/self/fdinfo/{}", uffd.as_fd().as_raw_fd())).map(Self)
     }
 
+    /// Of the context behind descriptor `fd` of the process `pid`.
+    pub fn of_process(pid: i32, fd: i32) -> Result<Self, Stop> {
+        ProcFile::open(format!("/proc/{pid}/fdinfo/{fd}")).map(Self)
+    }
+
+    /// A line of the file, without its label.
+    pub fn line(&self, label: &str) -> Result<String, Stop> {
+        let mut buffer = [0; 512];
+        let text = self.0.read(&mut buffer)?;
+        let line = text.lines().find_map(|line| line.strip_prefix(label));
+        line.map(|value| value.trim().to_owned())
+            .ok_or_else(|| Stop::Broken(format!("{} holds no {label}", self.0.path)))
+    }
+
     /// One look.
     pub fn read(&self) -> Result<Queue, Stop> {
         let mut buffer = [0; 512];
@@ -113,6 +127,13 @@ impl ThreadFile {
         let thread = parse_thread(self.status.read(&mut buffer)?);
         let path = &self.status.path;
         thread.ok_or_else(|| Stop::Broken(format!("{path} holds no state and switches")))
+    }
+
+    /// The number of the system call that the thread is in, once it is off the CPU.
+    pub fn call(&self) -> Result<Option<i64>, Stop> {
+        let mut buffer = [0; 256];
+        let text = self.syscall.read(&mut buffer)?;
+        Ok(text.split_ascii_whitespace().next().and_then(|word| word.parse().ok()))
     }
 
     /// Whether the thread is off the CPU: the kernel answers this file only after it has seen the

@@ -17,6 +17,7 @@ pub mod offspring;
 pub mod outcome;
 pub mod point;
 pub mod probe;
+pub mod process;
 pub mod scenario;
 pub mod stage;
 pub mod syscalls;

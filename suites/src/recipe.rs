@@ -72,7 +72,8 @@ fn backing(point: Point) -> &'static str {
     }
 }
 
-fn waiter(kind: Waiter) -> Option<&'static str> {
+/// What a waiter does, up to the page that it does it to.
+pub(crate) fn waiter(kind: Waiter) -> Option<&'static str> {
     Some(match kind {
         Waiter::None => return None,
         Waiter::UserRead => "a thread loads from",

@@ -205,8 +205,7 @@ impl Waiter {
     }
 
     /// What a signal has made of the parked thread, whose message must have been read. It does not
-    /// leave the queue within the call that
-    /// sends the signal, but is runnable by its end: off the CPU without a switch is asleep.
+    /// leave the queue within the call that sends the signal, but is runnable by its end: off the CPU without a switch is asleep.
     pub fn look_after_signal(&self, queue: &QueueFile) -> Result<Fate, Stop> {
         let (Some(before), Some(thread)) = (self.parked, &self.thread) else {
             return Err(Stop::Broken("looked at a waiter that has not parked".into()));
@@ -233,6 +232,22 @@ impl Waiter {
             }
             std::thread::yield_now();
         }
+    }
+
+    /// One look at the parked thread alone, where no descriptor is left to look at its queue through. A
+    /// wake-up makes a thread runnable inside the waking call: one that sleeps and was never switched
+    /// was not woken.
+    pub fn look_alone(&self) -> Result<Fate, Stop> {
+        let (Some(before), Some(thread)) = (self.parked, &self.thread) else {
+            return Err(Stop::Broken("looked at a waiter that has not parked".into()));
+        };
+        if self.shared.access.get().is_none() {
+            let now = thread.read()?;
+            if now.switches == before.switches && now.sleeps() {
+                return Ok(Fate::Asleep);
+            }
+        }
+        self.end()
     }
 
     /// What became of the thread once its context is gone and it can't park any more.

@@ -81,6 +81,16 @@ impl Message {
         }
     }
 
+    /// Reads a message that the kernel has put at `address`, in memory of the arena.
+    pub fn at(address: usize) -> Result<Self, Errno> {
+        let mut raw = [0; size_of::<sys::uffd_msg>()];
+        for (n, bytes) in raw.chunks_exact_mut(8).enumerate() {
+            let word = crate::touch::load(address + n * 8).map_err(|_| Errno::EFAULT)?;
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        Self::parse(&raw)
+    }
+
     /// The event's number.
     pub const fn number(self) -> u8 {
         match self {

@@ -75,19 +75,7 @@ impl Treat {
 }
 
 fn waiter(kind: Waiter) -> &'static str {
-    match kind {
-        Waiter::None => "nobody touches",
-        Waiter::UserRead => "a thread loads from",
-        Waiter::UserWrite => "a thread stores to",
-        Waiter::SysRead => "a thread calls read(2) into",
-        Waiter::SysWrite => "a thread calls write(2) from",
-        Waiter::VmRead => "a thread calls process_vm_readv(2) of its own process on",
-        Waiter::VmWrite => "a thread calls process_vm_writev(2) of its own process on",
-        Waiter::PopulateRead => "a thread calls madvise(MADV_POPULATE_READ) on",
-        Waiter::PopulateWrite => "a thread calls madvise(MADV_POPULATE_WRITE) on",
-        Waiter::Mlock => "a thread calls mlock(2) on",
-        Waiter::Futex => "a thread calls futex(2), FUTEX_WAIT, on",
-    }
+    crate::recipe::waiter(kind).unwrap_or("nobody touches")
 }
 
 fn call(call: Call) -> String {
