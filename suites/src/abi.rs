@@ -9,6 +9,7 @@
 mod call;
 mod message;
 pub mod newer;
+pub mod scan;
 
 pub use call::Api;
 pub use message::{Message, event_name};

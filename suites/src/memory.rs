@@ -83,7 +83,7 @@ pub fn remap(from: Range, new_len: usize, flags: i32, to: usize) -> Rc {
 }
 
 /// `madvise(2)` in the arena.
-fn advise(at: Range, advice: i32) -> Rc {
+pub(crate) fn advise(at: Range, advice: i32) -> Rc {
     guard(at);
     // SAFETY: the range lies in the arena, where Rust keeps nothing.
     Rc::of(unsafe { libc::madvise(at.start as *mut _, at.len, advice) }.into())
@@ -92,6 +92,13 @@ fn advise(at: Range, advice: i32) -> Rc {
 /// `madvise(MADV_DONTNEED)` in the arena.
 pub fn dontneed(at: Range) -> Rc {
     advise(at, libc::MADV_DONTNEED)
+}
+
+/// `mprotect(2)` in the arena.
+pub(crate) fn protect(at: Range, prot: i32) -> Rc {
+    guard(at);
+    // SAFETY: the range lies in the arena, where Rust keeps nothing.
+    Rc::of(unsafe { libc::mprotect(at.start as *mut _, at.len, prot) }.into())
 }
 
 /// A block of memory to be registered.
@@ -192,6 +199,18 @@ impl Block {
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         let offset = |n: usize| i64::try_from(n * self.page).unwrap_or(i64::MAX);
         Ok(Rc(fallocate(file, flags, offset(pages.start), offset(pages.len())).err()))
+    }
+}
+
+impl Block {
+    /// Cuts the file off behind `pages` pages and makes it as long as it was.
+    pub(crate) fn truncate(&self, pages: usize) -> Result<Rc, Stop> {
+        let Some(file) = &self.file else {
+            return Err(Stop::Broken(format!("a {} block has no file to cut", self.backing)));
+        };
+        let to = |n: usize| i64::try_from(n * self.page).unwrap_or(i64::MAX);
+        let cut = nix::unistd::ftruncate(file, to(pages));
+        Ok(Rc(cut.and_then(|()| nix::unistd::ftruncate(file, to(2 * PAGES))).err()))
     }
 }
 
