@@ -203,14 +203,19 @@ impl Block {
 }
 
 impl Block {
-    /// Cuts the file off behind `pages` pages and makes it as long as it was.
-    pub(crate) fn truncate(&self, pages: usize) -> Result<Rc, Stop> {
+    /// Makes the file as long as `pages` pages, with ftruncate(2).
+    pub(crate) fn cut(&self, pages: usize) -> Result<Rc, Stop> {
         let Some(file) = &self.file else {
             return Err(Stop::Broken(format!("a {} block has no file to cut", self.backing)));
         };
-        let to = |n: usize| i64::try_from(n * self.page).unwrap_or(i64::MAX);
-        let cut = nix::unistd::ftruncate(file, to(pages));
-        Ok(Rc(cut.and_then(|()| nix::unistd::ftruncate(file, to(2 * PAGES))).err()))
+        let to = i64::try_from(pages * self.page).unwrap_or(i64::MAX);
+        Ok(Rc(nix::unistd::ftruncate(file, to).err()))
+    }
+
+    /// Cuts the file off behind `pages` pages and makes it as long as it was.
+    pub(crate) fn truncate(&self, pages: usize) -> Result<Rc, Stop> {
+        let rc = self.cut(pages)?;
+        if rc.is_ok() { self.cut(2 * PAGES) } else { Ok(rc) }
     }
 }
 

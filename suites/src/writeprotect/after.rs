@@ -1,6 +1,6 @@
 //! What is left of the protection after a change.
 
-use super::{Asks, BACKGROUND, SHOWN, TRACKERS};
+use super::{Asks, BACKGROUND, SHOWN, TRACKERS, row};
 use crate::abi::{REGISTER_MODE_WP, Range, Rc, WRITEPROTECT_MODE_WP, features};
 use crate::evidence;
 use crate::expect::{Expected, OBSERVED};
@@ -113,6 +113,24 @@ pub(super) fn cases() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// The end of the registration.
+const UNREGISTERED: &str =
+    "commit f369b07c8614 (6.0): UNREGISTER takes the protection off the pages";
+/// Moved without EVENT_REMAP.
+const MOVED: &str = "mremap_userfaultfd_prep(): without EVENT_REMAP moved memory is not registered; commit \
+    'mm: clear uffd-wp PTE/PMD state on mremap()' (6.13, later in stable series) takes the protection off";
+/// Pages that are dropped.
+const MARKERS: &str = "pte_install_uffd_wp_if_needed(): a marker stays where a protected page of a file \
+    is dropped; anonymous memory keeps none";
+/// The child.
+const FORKED: &str = "dup_userfaultfd(), copy_present_ptes(): the child keeps the protection only if \
+    EVENT_FORK keeps it registered";
+
+/// Whether moved pages keep a protection that nobody can lift any more.
+fn keeps_moved(kernel: KernelVersion) -> bool {
+    kernel < KernelVersion::new(6, 1, 171)
 }
 
 const PAGE: usize = 2;
@@ -238,9 +256,43 @@ impl Trial for After {
         Ok(())
     }
 
-    fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
-        let _ = (SHOWN, OBSERVED);
-        want(OBSERVED, &[("change", "0")])
+    fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {
+        let Self { backing, change, asks } = *self;
+        let last = if super::marks(backing, asks) { "n" } else { "-" };
+        let full = format!("wwwww{last}");
+        let mut facts = want(SHOWN, &[("before", &row(&full, kernel))]);
+        let cleared = kernel >= KernelVersion::new(6, 0, 0);
+        if change == Change::Rearm {
+            let entries = if cleared { "ppppp-" } else { &full };
+            facts.extend(want(UNREGISTERED, &[("unregistered", &row(entries, kernel))]));
+        }
+        let gone = if backing.is_anon() { format!("ww--w{last}") } else { "wwnnwn".to_owned() };
+        let (reg, entries, caught, says) = match change {
+            Change::DontNeed => ("wwwwww", gone, !backing.is_anon(), MARKERS),
+            // A private copy outlives its page of the file.
+            Change::Punch if backing == Backing::Private => ("wwwwww", full.clone(), true, SHOWN),
+            Change::Remove | Change::Punch => ("wwwwww", gone, true, MARKERS),
+            Change::Truncate => ("wwwwww", "wwnnnn".to_owned(), true, MARKERS),
+            Change::Over => ("ww..ww", format!("ww--w{last}"), false, "mmap(2)"),
+            Change::Move if keeps_moved(kernel) => ("......", full.clone(), false, MOVED),
+            Change::Move => ("......", "ppppp-".to_owned(), false, MOVED),
+            Change::Rearm if cleared => ("wwwwww", "ppppp-".to_owned(), false, UNREGISTERED),
+            Change::Rearm => ("wwwwww", full.clone(), true, UNREGISTERED),
+            _ => ("wwwwww", full.clone(), true, OBSERVED),
+        };
+        facts.extend(want(says, &[("change", "0"), ("reg", reg)]));
+        facts.extend(want(says, &[("entries", &row(&entries, kernel))]));
+        let child = match change {
+            Change::ForkEvent => Some(full.as_str()),
+            Change::Fork if backing.is_private() => Some("ppppp-"),
+            Change::Fork => Some("------"),
+            _ => None,
+        };
+        if let Some(child) = child {
+            facts.extend(want(FORKED, &[("child", &row(child, kernel))]));
+        }
+        facts.extend(want(says, &[("write", if caught { "parks" } else { "ran" })]));
+        facts
     }
 
     fn recipe(&self) -> Vec<String> {

@@ -204,16 +204,26 @@ impl Trial for Both {
             facts.extend(want(super::PROTECTS, &[("unmark", "0")]));
         }
         let call = if how.zeroes() { "zeropage" } else { "copy" };
+        let over = how == How::MarkThenZeropage && super::marks(backing, asks);
+        if over && backing.is_private() {
+            // Not woken; WRITEPROTECT(0) takes the marker away and wakes, to the next missing fault.
+            let says = "mfill_atomic_pte_zeropage(): EEXIST at anything but an empty entry, a marker \
+                        included";
+            facts.extend(want(says, &[(call, "EEXIST"), ("field", "-17")]));
+            facts.extend(want(says, &[("waiter", "asleep"), ("second", "EAGAIN")]));
+            facts.extend(want(says, &[("placed", "--n---")]));
+            facts.extend(want(LIFTS, &[("lift", "0"), ("freed", "again"), ("after", "------")]));
+            return facts;
+        }
         facts.extend(want(source::COPY, &[(call, "0"), ("field", &length(backing))]));
         let content = if how.zeroes() { "zero" } else { "copied" };
-        let asleep = how == How::MarkLiftCopy && false;
         let again = how.protects() && writes && asks != Asks::Async;
         if again {
             facts.extend(want(FAULTS, &[("waiter", "again"), ("second", "wp-write")]));
             facts.extend(want(super::SHOWN, &[("placed", &row("--w---", kernel))]));
             facts.extend(want(LIFTS, &[("lift", "0"), ("freed", "ran")]));
             facts.extend(want(super::SHOWN, &[("after", "--p---")]));
-        } else if !asleep {
+        } else {
             let placed = if how.protects() && !writes { "--w---" } else { "--p---" };
             facts.extend(want(FAULTS, &[("waiter", &who.ran(content))]));
             facts.extend(want(OBSERVED, &[("placed", &row(placed, kernel))]));

@@ -1,11 +1,11 @@
 //! PAGEMAP_SCAN (6.7) on write-protected memory.
 
-use super::{ASYNC, Asks, TRACKERS};
+use super::{Asks, TRACKERS};
 use crate::abi::scan::{
     CHECK_WPASYNC, IS_FILE, IS_PRESENT, IS_WPALLOWED, IS_WRITTEN, REGIONS, Scan, WP_MATCHING,
 };
 use crate::abi::{REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features};
-use crate::expect::{Expected, OBSERVED};
+use crate::expect::Expected;
 use crate::lab::{Lab, SMALL, axis, want};
 use crate::memory::{BLOCK, tag, unmap};
 use crate::outcome::{Seen, Stop};
@@ -36,6 +36,8 @@ axis! {
         Empty = "empty-then-written",
         /// Written pages of a registered block that was never protected.
         Unprotected = "never-protected",
+        /// Written pages of an empty block that was registered and never protected.
+        EmptyUnprotected = "empty-never-protected",
         /// Written pages, protecting them; then again; then after a further write.
         Rearm = "protect-matching",
         /// As before, into no region.
@@ -71,6 +73,9 @@ axis! {
     }
 }
 
+/// What is documented.
+const SCANS: &str = "Documentation/admin-guide/mm/pagemap.rst, PAGEMAP_SCAN (6.7)";
+
 /// The question.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
@@ -103,7 +108,7 @@ impl Asked {
     /// The pages that are written to behind the protection.
     const fn writes(self) -> &'static [usize] {
         match self.ask {
-            Ask::Clean | Ask::Sync | Ask::SyncChecked => &[],
+            Ask::Clean | Ask::Sync | Ask::SyncChecked | Ask::EmptyUnprotected => &[],
             Ask::OnePage | Ask::OneRegion => &[1, 3],
             _ => &[3],
         }
@@ -176,11 +181,11 @@ impl Trial for Asked {
         stage.must_offer(features::WP_ASYNC)?;
         let sync = matches!(self.ask, Ask::Sync | Ask::SyncChecked);
         let lab = Lab::new(stage, self.backing, if sync { 0 } else { Asks::Async.bits() })?;
-        if self.ask != Ask::Empty {
+        if !matches!(self.ask, Ask::Empty | Ask::EmptyUnprotected) {
             lab.fill(0..PAGES)?;
         }
         self.register(&lab)?;
-        if self.ask != Ask::Unprotected {
+        if !matches!(self.ask, Ask::Unprotected | Ask::EmptyUnprotected) {
             // What is not registered for it refuses.
             let _ = lab.uffd.writeprotect(lab.range(0..3), WRITEPROTECT_MODE_WP);
             let _ = lab.uffd.writeprotect(lab.range(3..PAGES), WRITEPROTECT_MODE_WP);
@@ -207,8 +212,39 @@ impl Trial for Asked {
     }
 
     fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
-        let _ = ASYNC;
-        want(OBSERVED, &[("scan", "0")])
+        let Self { backing, ask } = *self;
+        let file = if backing.is_private() { "" } else { "f" };
+        let all = format!("0..3:a{file}p,3..4:aw{file}p,4..6:a{file}p");
+        let (before, rc, regions, end) = match ask {
+            Ask::Written | Ask::Rearm => ("wwwpww", "0", "3..4:w", "6"),
+            Ask::Clean | Ask::Sync => ("wwwwww", "0", "none", "6"),
+            Ask::Empty => ("nnnpnn", "0", "3..4:w", "6"),
+            Ask::Unprotected => ("pppppp", "0", "0..6:w", "6"),
+            Ask::EmptyUnprotected => ("------", "0", "0..6:w", "6"),
+            Ask::RearmBlind => ("wwwpww", "0", "none", "6"),
+            Ask::Inverted => ("wwwpww", "0", "0..3:,4..6:", "6"),
+            Ask::OnePage | Ask::OneRegion => ("wpwpww", "0", "1..2:w", "3"),
+            Ask::Categories => ("wwwpww", "0", all.as_str(), "6"),
+            Ask::SyncChecked => ("wwwwww", "EPERM", "none", "6"),
+            Ask::Never => ("pppppp", "0", "none", "6"),
+            Ask::NeverChecked | Ask::MissingChecked => ("pppppp", "EPERM", "none", "6"),
+            Ask::Part => ("wwwppp", "0", "none", "6"),
+            Ask::PartChecked => ("wwwppp", "EPERM", "none", "6"),
+            Ask::HoleChecked => ("wwwp-w", "0", "3..4:w", "6"),
+            Ask::BadFlag | Ask::BadCategory => ("wwwpww", "EINVAL", "none", "unset"),
+        };
+        let after = match ask {
+            Ask::Rearm | Ask::RearmBlind => "wwwwww",
+            Ask::HoleChecked => "wwww-w",
+            _ => before,
+        };
+        let mut facts = want(SCANS, &[("before", before), ("scan", rc), ("regions", regions)]);
+        facts.extend(want(SCANS, &[("end", end), ("after", after)]));
+        if matches!(ask, Ask::Rearm | Ask::RearmBlind) {
+            facts.extend(want(SCANS, &[("scan-2", "0"), ("regions-2", "none")]));
+            facts.extend(want(SCANS, &[("scan-3", "0"), ("regions-3", "5..6:w")]));
+        }
+        facts
     }
 
     fn recipe(&self) -> Vec<String> {

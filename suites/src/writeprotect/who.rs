@@ -14,7 +14,8 @@ static WHO: Probe = Probe {
     suite: "writeprotect",
     name: "who",
     statement: "Whatever writes to a protected page parks and is freed by WRITEPROTECT(0), a write of \
-                the kernel for a system call like a store; reads go through and leave the protection.",
+                the kernel for a system call like a store, but a write to /proc/self/mem fails with \
+                EIO; reads go through and leave the protection.",
     consumers: &[super::BACKGROUND, super::E2B],
 };
 static ASYNC_WHO: Probe = Probe {
@@ -74,6 +75,10 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
+/// Access by way of /proc/self/mem.
+const FOREIGN: &str = "__access_remote_vm() takes pages without FAULT_FLAG_ALLOW_RETRY, with which \
+    handle_userfault() does not wait: EIO";
+
 const PAGE: usize = 2;
 
 impl Meets {
@@ -116,6 +121,10 @@ impl Trial for Meets {
         if !writes {
             facts.extend(want(FAULTS, &[("access", &who.ran("kept"))]));
             facts.extend(want(SHOWN, &[("met", &kept), ("pages", "kkkkkk")]));
+            return facts;
+        }
+        if who == Who::MemWrite && delivery != Delivery::Async {
+            facts.extend(want(FOREIGN, &[("access", "EIO"), ("met", &kept), ("pages", "kkkkkk")]));
             return facts;
         }
         match delivery {
