@@ -16,6 +16,7 @@ mod message;
 pub mod newer;
 mod reading;
 mod request;
+pub mod scan;
 
 pub use call::Api;
 pub use message::{Message, event_name};

@@ -255,6 +255,32 @@ pub fn pages(range: Range, page: usize, letter: &dyn Fn(u64) -> char) -> Result<
     Ok(out)
 }
 
+/// How the page table of `process` ("self" or a pid) holds each page, one letter a page: `p` present,
+/// `w` present and write-protected through userfaultfd (bit 57, shown since 5.14), `n` not present but marked
+/// as protected, `s` any other entry of what is not present (swapped out, poisoned), `-` nothing.
+pub fn entries(process: &str, range: Range, page: usize) -> Result<String, Stop> {
+    let fail = |e| Stop::Broken(format!("reading /proc/{process}/pagemap: {e}"));
+    let file = File::open(format!("/proc/{process}/pagemap")).map_err(fail)?;
+    let mut out = String::with_capacity(range.len / page);
+    for at in (range.start..range.end()).step_by(page) {
+        let mut entry = [0; 8];
+        file.read_exact_at(&mut entry, (at / crate::memory::PAGE * 8) as u64).map_err(fail)?;
+        out.push(entry_letter(u64::from_ne_bytes(entry)));
+    }
+    Ok(out)
+}
+
+fn entry_letter(entry: u64) -> char {
+    let bit = |n: u32| entry >> n & 1 == 1;
+    match (bit(63), bit(57), bit(62)) {
+        (true, true, _) => 'w',
+        (true, false, _) => 'p',
+        (false, true, _) => 'n',
+        (false, false, true) => 's',
+        (false, false, false) => '-',
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,6 +308,16 @@ mod tests {
     #[case(" rd wr", b'.')]
     fn reads_vm_flags(#[case] flags: &str, #[case] expected: u8) {
         assert_eq!(letter(flags.as_bytes()), expected);
+    }
+
+    #[rstest]
+    #[case(0, '-')]
+    #[case(1 << 63, 'p')]
+    #[case(1 << 63 | 1 << 57, 'w')]
+    #[case(1 << 62 | 1 << 57, 'n')]
+    #[case(1 << 62, 's')]
+    fn page_table_entries_have_letters(#[case] entry: u64, #[case] expected: char) {
+        assert_eq!(entry_letter(entry), expected);
     }
 
     #[test]

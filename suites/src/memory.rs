@@ -202,6 +202,23 @@ impl Block {
     }
 }
 
+impl Block {
+    /// Makes the file as long as `pages` pages, with ftruncate(2).
+    pub(crate) fn cut(&self, pages: usize) -> Result<Rc, Stop> {
+        let Some(file) = &self.file else {
+            return Err(Stop::Broken(format!("a {} block has no file to cut", self.backing)));
+        };
+        let to = i64::try_from(pages * self.page).unwrap_or(i64::MAX);
+        Ok(Rc(nix::unistd::ftruncate(file, to).err()))
+    }
+
+    /// Cuts the file off behind `pages` pages and makes it as long as it was.
+    pub(crate) fn truncate(&self, pages: usize) -> Result<Rc, Stop> {
+        let rc = self.cut(pages)?;
+        if rc.is_ok() { self.cut(2 * PAGES) } else { Ok(rc) }
+    }
+}
+
 /// A memfd for a block's place whose pages all begin with [`tag::NEW`].
 pub fn new_data(page: usize) -> Result<OwnedFd, Stop> {
     let file = memfd("new", MFdFlags::empty(), page)?;

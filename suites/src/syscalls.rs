@@ -10,13 +10,6 @@ pub const MADV_DONTNEED_LOCKED: i32 = 24;
 /// `MADV_GUARD_INSTALL` (6.13).
 pub const MADV_GUARD_INSTALL: i32 = 102;
 
-/// `mprotect(2)` in the arena.
-pub fn protect(at: Range, prot: i32) -> Rc {
-    guard(at);
-    // SAFETY: the range lies in the arena, where Rust keeps nothing.
-    Rc::of(unsafe { libc::mprotect(at.start as *mut _, at.len, prot) }.into())
-}
-
 /// `mlock(2)` in the arena.
 pub fn lock(at: Range) -> Rc {
     guard(at);

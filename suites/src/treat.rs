@@ -14,20 +14,6 @@ pub const GUARD_INSTALL: i32 = 102;
 /// `MADV_GUARD_REMOVE` (6.13).
 pub const GUARD_REMOVE: i32 = 103;
 
-/// `madvise(2)` with any advice.
-pub fn advise(at: Range, advice: i32) -> Rc {
-    guard(at);
-    // SAFETY: the range lies in the arena, where Rust keeps nothing.
-    Rc::of(unsafe { libc::madvise(at.start as *mut _, at.len, advice) }.into())
-}
-
-/// `mprotect(2)`.
-pub fn protect(at: Range, prot: i32) -> Rc {
-    guard(at);
-    // SAFETY: the range lies in the arena, which is only reached through `touch`.
-    Rc::of(unsafe { libc::mprotect(at.start as *mut _, at.len, prot) }.into())
-}
-
 /// `mlock2(2)`; with `MLOCK_ONFAULT` nothing is populated.
 pub fn lock(at: Range, flags: libc::c_uint) -> Rc {
     guard(at);

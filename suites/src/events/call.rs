@@ -214,7 +214,7 @@ impl Ready {
                 | Call::Advise(_, What::Split)
         );
         if is_split {
-            let rc = syscalls::protect(block.range(2..4), libc::PROT_READ);
+            let rc = memory::protect(block.range(2..4), libc::PROT_READ);
             if !rc.is_ok() {
                 return Err(Stop::Broken(format!("mprotect of the middle: {rc}")));
             }

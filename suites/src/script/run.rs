@@ -179,7 +179,7 @@ impl<'a> Act<'a> {
                     return Err(Stop::Broken(format!("PR_SET_THP_DISABLE: {allowed}")));
                 }
                 match map(at, RW, anon | fixed, None, 0) {
-                    Rc(None) => treat::advise(at, libc::MADV_HUGEPAGE),
+                    Rc(None) => crate::memory::advise(at, libc::MADV_HUGEPAGE),
                     rc => rc,
                 }
             }
@@ -227,7 +227,7 @@ impl<'a> Act<'a> {
         let at = span.range();
         let moving = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         Ok(match what {
-            Treat::Advise(advice, _) => treat::advise(at, advice),
+            Treat::Advise(advice, _) => crate::memory::advise(at, advice),
             Treat::Punch => {
                 self.area(span)?.discard(Discard::Punch, span.first..span.first + span.count)?
             }
@@ -253,7 +253,7 @@ impl<'a> Act<'a> {
             Treat::DontUnmapTo(place) => {
                 remap(at, at.len, moving | libc::MREMAP_DONTUNMAP, place.base())
             }
-            Treat::Protect(prot) => treat::protect(at, prot),
+            Treat::Protect(prot) => crate::memory::protect(at, prot),
             Treat::LockOnFault => treat::lock(at, libc::MLOCK_ONFAULT),
             Treat::Lock => treat::lock(at, 0),
             Treat::Unlock => treat::unlock(at),

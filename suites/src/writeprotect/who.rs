@@ -1,0 +1,169 @@
+//! Who meets write protection.
+
+use super::{ASYNC, Asks, FAULTS, LIFTS, SHOWN, TRACKERS, row};
+use crate::abi::{REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features};
+use crate::expect::Expected;
+use crate::lab::{Lab, SMALL, Who, axis, want};
+use crate::outcome::{Seen, Stop};
+use crate::point::{Backing, PAGES};
+use crate::probe::{Case, Probe, Trial};
+use crate::stage::Stage;
+use uffd_results::KernelVersion;
+
+static WHO: Probe = Probe {
+    suite: "writeprotect",
+    name: "who",
+    statement: "Whatever writes to a protected page parks and is freed by WRITEPROTECT(0), a write of \
+                the kernel for a system call like a store, but a write to /proc/self/mem fails with \
+                EIO; reads go through and leave the protection.",
+    consumers: &[super::BACKGROUND, super::E2B],
+};
+static ASYNC_WHO: Probe = Probe {
+    suite: "writeprotect",
+    name: "async",
+    statement: "With WP_ASYNC nobody parks at a protected page: writes go through and remove the \
+                protection of their page, reads leave it.",
+    consumers: &[TRACKERS],
+};
+static SIGBUS: Probe = Probe {
+    suite: "writeprotect",
+    name: "sigbus",
+    statement: "With the SIGBUS feature a write to a protected page fails instead of parking: SIGBUS for \
+                a store, EFAULT for the kernel's write.",
+    consumers: &["Android ART: mark_compact.cc"],
+};
+
+axis! {
+    /// Which way of delivery the context asks for.
+    Delivery {
+        /// Messages.
+        Message = "message",
+        /// None: WP_ASYNC.
+        Async = "async",
+        /// Signals: SIGBUS.
+        Signal = "sigbus",
+    }
+}
+
+/// The question.
+#[derive(Clone, Copy, Debug)]
+struct Meets {
+    backing: Backing,
+    who: Who,
+    delivery: Delivery,
+}
+
+/// The cases.
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for delivery in Delivery::ALL.iter().copied() {
+        let probe = match delivery {
+            Delivery::Message => &WHO,
+            Delivery::Async => &ASYNC_WHO,
+            Delivery::Signal => &SIGBUS,
+        };
+        for backing in Backing::ALL.iter().copied() {
+            for who in Who::ALL.iter().copied() {
+                let huge = backing == Backing::HugetlbShared
+                    && delivery == Delivery::Message
+                    && matches!(who, Who::UserWrite | Who::UserRead);
+                let by_default = SMALL.contains(&backing) || huge;
+                cases.push(Case::trial(probe, Meets { backing, who, delivery }, by_default));
+            }
+        }
+    }
+    cases
+}
+
+/// Access by way of /proc/self/mem.
+const FOREIGN: &str = "__access_remote_vm() takes pages without FAULT_FLAG_ALLOW_RETRY, with which \
+    handle_userfault() does not wait: EIO";
+
+const PAGE: usize = 2;
+
+impl Meets {
+    fn bits(self) -> u64 {
+        match self.delivery {
+            Delivery::Message => 0,
+            Delivery::Async => Asks::Async.bits(),
+            Delivery::Signal => features::SIGBUS,
+        }
+    }
+}
+
+impl Trial for Meets {
+    fn axes(&self) -> String {
+        format!("backing={},who={}", self.backing, self.who)
+    }
+
+    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        let lab = Lab::new(stage, self.backing, self.bits())?;
+        lab.fill(0..PAGES)?;
+        lab.register(0..PAGES, REGISTER_MODE_WP)?;
+        seen.fact("protect", lab.uffd.writeprotect(lab.all(), WRITEPROTECT_MODE_WP));
+        let waiter = lab.meet(("access", "fault"), self.who, PAGE, seen)?;
+        lab.entries("met", seen)?;
+        if let Some(mut waiter) = waiter {
+            seen.step("lift");
+            seen.fact("lift", lab.uffd.writeprotect(lab.page(PAGE), 0));
+            lab.look("waiter", &mut waiter, seen)?;
+            lab.entries("after", seen)?;
+        }
+        lab.contents("pages", seen)
+    }
+
+    fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {
+        let Self { backing, who, delivery } = *self;
+        let writes = who.write_faults(backing);
+        let mut facts = want(super::PROTECTS, &[("protect", "0")]);
+        let (kept, freed) = (row("wwwwww", kernel), row("wwpwww", kernel));
+        let content = |stores: bool| if stores { "kkwkkk" } else { "kkkkkk" };
+        if !writes {
+            facts.extend(want(FAULTS, &[("access", &who.ran("kept"))]));
+            facts.extend(want(SHOWN, &[("met", &kept), ("pages", "kkkkkk")]));
+            return facts;
+        }
+        if who == Who::MemWrite && delivery != Delivery::Async {
+            facts.extend(want(FOREIGN, &[("access", "EIO"), ("met", &kept), ("pages", "kkkkkk")]));
+            return facts;
+        }
+        match delivery {
+            Delivery::Message => {
+                facts.extend(want(FAULTS, &[("access", "parks"), ("fault", "wp-write@2")]));
+                facts.extend(want(SHOWN, &[("met", &kept)]));
+                facts.extend(want(LIFTS, &[("lift", "0"), ("waiter", "ran"), ("after", &freed)]));
+                facts.extend(want(LIFTS, &[("pages", content(who.stores()))]));
+            }
+            Delivery::Async => {
+                facts.extend(want(ASYNC, &[("access", "ran"), ("met", &freed)]));
+                facts.extend(want(ASYNC, &[("pages", content(who.stores()))]));
+            }
+            Delivery::Signal => {
+                let ends = match who {
+                    Who::UserWrite => "BUS_ADRERR",
+                    Who::Mlock => "ENOMEM",
+                    _ => "EFAULT",
+                };
+                let says = "ioctl_userfaultfd(2), UFFD_FEATURE_SIGBUS: no message, a SIGBUS \
+                            signal to the faulting process";
+                facts.extend(want(says, &[("access", ends), ("met", &kept), ("pages", "kkkkkk")]));
+            }
+        }
+        facts
+    }
+
+    fn recipe(&self) -> Vec<String> {
+        let Self { backing, who, delivery } = self;
+        vec![
+            format!("write to all 6 pages of a {backing} block"),
+            format!("register it for write protection, delivery by {delivery}, and protect it all"),
+            format!("a thread accesses page 2: {who}; does it park?"),
+            "if so, remove the protection of page 2 and look at the thread".into(),
+            "look at the page table and at the pages".into(),
+        ]
+    }
+
+    fn uses_huge_pages(&self) -> bool {
+        self.backing.is_huge()
+    }
+}
