@@ -1,0 +1,421 @@
+//! What stands at each page of the block while a change runs its steps: the documented rules as a
+//! pure simulation, from which expectations follow.
+
+use super::step::{Advice, Child, Over, Prot, Span, Step};
+use crate::point::{Backing, PAGES};
+use uffd_results::KernelVersion;
+
+/// What maps a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Map {
+    Hole,
+    /// The block's own memory.
+    Own,
+    /// Private anonymous memory in its place.
+    Fresh,
+}
+
+/// One page of the block's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) map: Map,
+    pub(super) registered: bool,
+    pub(super) prot: Prot,
+    /// What the page table shows: the letter of a present page.
+    pub(super) shown: Option<char>,
+    /// What the page cache of the file holds.
+    pub(super) cached: Option<char>,
+    /// A guard marker stands in the page table.
+    pub(super) guard: bool,
+    /// Behind the end of the file.
+    pub(super) beyond: bool,
+    sealed: bool,
+    wiped: bool,
+    absent_in_child: bool,
+}
+
+/// The block, and what the change has done to the waiter of page 2.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) backing: Backing,
+    pub(super) kernel: KernelVersion,
+    pub(super) pages: [Page; PAGES],
+    /// The change itself has woken the waiter.
+    pub(super) woken: bool,
+    file_sealed: i32,
+}
+
+/// Who says what a step returns.
+pub(super) type Returned = (&'static str, &'static str);
+
+const MADVISE: &str = "madvise(2)";
+const OK: Returned = ("0", "the system call's man page");
+
+impl State {
+    /// A registered block with page 3 present.
+    pub(super) fn new(backing: Backing, kernel: KernelVersion) -> Self {
+        let page = Page {
+            map: Map::Own,
+            registered: true,
+            prot: Prot::Rw,
+            shown: None,
+            cached: None,
+            guard: false,
+            beyond: false,
+            sealed: false,
+            wiped: false,
+            absent_in_child: false,
+        };
+        let mut pages = [page; PAGES];
+        pages[3].shown = Some('k');
+        if is_shared(backing) {
+            pages[3].cached = Some('k');
+        }
+        Self { backing, kernel, pages, woken: false, file_sealed: 0 }
+    }
+
+    pub(super) fn before(&self, major: u16, minor: u16) -> bool {
+        self.kernel < KernelVersion::new(major, minor, 0)
+    }
+
+    /// Whether the block is a mapping of its file that shows what the page cache holds.
+    pub(super) fn shared(&self) -> bool {
+        is_shared(self.backing)
+    }
+
+    fn each(&mut self, span: Span, change: impl Fn(&mut Page)) {
+        self.pages[span.pages()].iter_mut().for_each(change);
+    }
+
+    fn any(&self, span: Span, is: impl Fn(&Page) -> bool) -> bool {
+        self.pages[span.pages()].iter().any(is)
+    }
+
+    /// Performs a step; what it returns.
+    pub(super) fn step(&mut self, step: Step) -> Returned {
+        let private = !self.shared();
+        match step {
+            Step::Advise(span, advice) => self.advise(span, advice),
+            Step::ProcessAdvise(span, advice) => self.process_advise(span, advice),
+            Step::Protect(span, prot) | Step::PkeyProtect(span, prot) => self.protect(span, prot),
+            Step::Truncate(pages) => {
+                for (n, page) in self.pages.iter_mut().enumerate() {
+                    if n >= pages && page.map == Map::Own {
+                        // Also private copies of pages behind the new end go.
+                        page.shown = None;
+                        page.cached = None;
+                        // A page table that loses everything loses its markers as well.
+                        page.guard = false;
+                    }
+                    page.beyond = n >= pages && page.map == Map::Own;
+                }
+                OK
+            }
+            Step::Allocate(span) => {
+                // It allocates what is missing, and never touches what is there.
+                self.each(span, |page| {
+                    page.cached = page.cached.or(Some('0'));
+                });
+                OK
+            }
+            Step::Punch(span) => {
+                self.each(span, |page| {
+                    page.cached = None;
+                    if !private {
+                        page.shown = None;
+                    }
+                });
+                OK
+            }
+            Step::Write(page) => {
+                if self.backing.is_huge() {
+                    return ("EINVAL", "hugetlbfs has no write(2)");
+                }
+                if self.file_sealed & libc::F_SEAL_FUTURE_WRITE != 0 {
+                    return ("EPERM", "fcntl(2), F_SEAL_FUTURE_WRITE");
+                }
+                self.pages[page].cached = Some('n');
+                OK
+            }
+            Step::FileSeal(seals) => self.file_seal(seals),
+            Step::Seal(span) => {
+                self.each(span, |page| page.sealed = true);
+                OK
+            }
+            Step::Unmap(span) => {
+                if self.any(span, |page| page.sealed) {
+                    return ("EPERM", SEALED);
+                }
+                self.each(span, |page| page.leave(Map::Hole));
+                OK
+            }
+            Step::Map(span, over) => {
+                if self.any(span, |page| page.sealed) {
+                    return ("EPERM", SEALED);
+                }
+                self.each(span, |page| {
+                    page.leave(if over == Over::Same { Map::Own } else { Map::Fresh });
+                    if over == Over::NoAccess {
+                        page.prot = Prot::None;
+                    }
+                });
+                self.forget_private(span);
+                OK
+            }
+            Step::MapOnceMore(span) => {
+                self.each(span, |page| page.leave(Map::Own));
+                self.forget_private(span);
+                OK
+            }
+            Step::Register(span) => {
+                self.each(span, |page| page.registered = true);
+                OK
+            }
+            Step::Unregister(span) => {
+                self.each(span, |page| page.registered = false);
+                self.woken |= span.holds(2);
+                OK
+            }
+            Step::Fork(child) => self.fork(child),
+            Step::Move(span) => self.travel(span),
+            Step::MoveBack(span) => {
+                self.each(span, |page| page.leave(Map::Own));
+                if span.holds(3) {
+                    self.pages[3].shown = Some('k');
+                    if is_shared(self.backing) {
+                        self.pages[3].cached = Some('k');
+                    }
+                }
+                OK
+            }
+            Step::MoveOverlapping => ("EINVAL", "mremap(2), EINVAL: the ranges overlap"),
+            Step::GrowBeyondLimit => ("ENOMEM", "mremap(2), ENOMEM; RLIMIT_AS of getrlimit(2)"),
+            Step::Shrink(pages) => {
+                self.each(Span(pages, PAGES), |page| page.leave(Map::Hole));
+                OK
+            }
+            Step::LockOnFault(_) | Step::Unlock(_) | Step::Munlockall | Step::Bind(_) => OK,
+            Step::Name(_) => self.name(),
+            Step::Msync(_) => OK,
+            Step::RemapFilePages(span) => {
+                let cached: Vec<_> = self.pages.iter().map(|page| page.cached).collect();
+                for (n, page) in self.pages[span.pages()].iter_mut().enumerate() {
+                    page.leave(Map::Own);
+                    page.cached = cached[n];
+                }
+                OK
+            }
+        }
+    }
+
+    fn process_advise(&mut self, span: Span, advice: Advice) -> Returned {
+        match advice {
+            Advice::DontNeed if self.before(6, 13) => ("EINVAL", PROCESS_MADVISE),
+            // More than before: the count of bytes is what it returns.
+            _ => self.advise(span, advice),
+        }
+    }
+
+    fn protect(&mut self, span: Span, prot: Prot) -> Returned {
+        if self.any(span, |page| page.sealed) {
+            return ("EPERM", SEALED);
+        }
+        if self.any(span, |page| page.map == Map::Hole) {
+            return ("ENOMEM", "mprotect(2), ENOMEM: a part is not mapped");
+        }
+        self.each(span, |page| page.prot = prot);
+        OK
+    }
+
+    fn file_seal(&mut self, seals: i32) -> Returned {
+        if seals & libc::F_SEAL_WRITE != 0 && self.shared() {
+            return ("EBUSY", "fcntl(2), F_SEAL_WRITE: a writable shared mapping exists");
+        }
+        self.file_sealed |= seals;
+        OK
+    }
+
+    fn name(&self) -> Returned {
+        const SAYS: &str = "PR_SET_VMA_ANON_NAME(2const) (5.17, CONFIG_ANON_VMA_NAME); \
+            madvise_update_vma() in mm/madvise.c: only anonymous and shared anonymous memory";
+        if self.before(5, 17) { ("EINVAL", SAYS) } else { (self.named(), SAYS) }
+    }
+
+    fn named(&self) -> &'static str {
+        match self.backing {
+            Backing::Anon => "0",
+            Backing::SharedAnon if !self.before(6, 2) => "0",
+            Backing::Shmem if !self.before(6, 2) => "0",
+            _ => "EBADF",
+        }
+    }
+
+    fn fork(&mut self, child: Child) -> Returned {
+        const FORK: &str = "fork(2); dup_userfaultfd() in fs/userfaultfd.c: without EVENT_FORK the \
+            child's memory is not registered";
+        let page = |n: usize| self.pages[n];
+        let sees = |page: Page| match page {
+            Page { absent_in_child: true, .. } => "SEGV_MAPERR",
+            Page { wiped: true, .. } => "zero",
+            Page { shown: Some('k'), .. } => "kept",
+            _ => "zero",
+        };
+        match child {
+            Child::Load => {
+                let saw = sees(page(2));
+                if self.shared() && saw == "zero" {
+                    self.pages[2].cached = Some('0');
+                }
+                (saw, FORK)
+            }
+            Child::LoadBehind => (sees(page(3)), FORK),
+            Child::Discard if self.backing.is_huge() && self.before(5, 18) => {
+                ("failed", crate::model::source::DONTNEED_HUGE)
+            }
+            _ => ("0", FORK),
+        }
+    }
+
+    /// mremap of pages to another place.
+    fn travel(&mut self, span: Span) -> Returned {
+        if self.any(span, |page| page.sealed) {
+            return ("EPERM", SEALED);
+        }
+        let first = self.pages[span.0].prot;
+        if self.any(span, |page| page.prot != first || page.map != Map::Own) {
+            return ("EFAULT", MOVES_ONE);
+        }
+        self.each(span, |page| page.leave(Map::Hole));
+        OK
+    }
+
+    /// Fresh mappings of memory that no file holds begin empty.
+    fn forget_private(&mut self, span: Span) {
+        // A new anonymous shared mapping has a new file; the memfd of a private one holds nothing.
+        if self.backing == Backing::SharedAnon {
+            self.each(span, |page| page.cached = None);
+        }
+    }
+}
+
+/// What forbids changes of a sealed mapping.
+const SEALED: &str = "mseal(2) (6.10): EPERM for what would change or remove the mapping";
+const PROCESS_MADVISE: &str = "process_madvise(2): of the process itself any advice since 6.13, \
+    before only COLD, PAGEOUT, WILLNEED and COLLAPSE";
+const MOVES_ONE: &str = "mremap(2), EFAULT: more than one mapping; check_prep_vma() and \
+    remap_move() in mm/mremap.c: several may move since 6.17, but none that userfaultfd holds";
+
+fn is_shared(backing: Backing) -> bool {
+    matches!(backing, Backing::Shmem | Backing::SharedAnon | Backing::HugetlbShared)
+}
+
+impl Page {
+    /// A new mapping, or none, takes its place.
+    fn leave(&mut self, map: Map) {
+        self.map = map;
+        self.registered = false;
+        self.shown = None;
+        self.guard = false;
+        self.prot = Prot::Rw;
+        self.wiped = false;
+        self.absent_in_child = false;
+        if map != Map::Own {
+            self.beyond = false;
+        }
+    }
+
+    /// The private copy or the entry of the page table goes.
+    fn drop_shown(&mut self) {
+        self.shown = None;
+    }
+}
+
+impl State {
+    fn advise(&mut self, span: Span, advice: Advice) -> Returned {
+        let huge = self.backing.is_huge();
+        let anon = self.backing == Backing::Anon;
+        let refused = ("EINVAL", MADVISE);
+        match advice {
+            Advice::DontNeed if huge && self.before(5, 18) => {
+                ("EINVAL", crate::model::source::DONTNEED_HUGE)
+            }
+            Advice::DontNeedLocked if self.before(5, 18) => {
+                ("EINVAL", "madvise(2), MADV_DONTNEED_LOCKED (5.18)")
+            }
+            Advice::DontNeed | Advice::DontNeedLocked => {
+                self.each(span, Page::drop_shown);
+                OK
+            }
+            Advice::Free if !anon => ("EINVAL", "madvise(2), MADV_FREE: private anonymous memory"),
+            Advice::Remove => match self.backing {
+                Backing::Anon => ("EINVAL", "madvise(2), MADV_REMOVE: not backed by a file"),
+                Backing::Private | Backing::HugetlbPrivate => {
+                    ("EACCES", "madvise_remove() in mm/madvise.c: only shared writable mappings")
+                }
+                _ => {
+                    self.each(span, |page| {
+                        page.drop_shown();
+                        page.cached = None;
+                    });
+                    OK
+                }
+            },
+            Advice::Cold | Advice::PageOut if huge => {
+                ("EINVAL", "madvise(2), MADV_COLD, MADV_PAGEOUT: not on hugetlb pages")
+            }
+            Advice::PageOut if self.shared() => {
+                self.each(span, Page::drop_shown);
+                ("0", MADVISE)
+            }
+            Advice::HugePage | Advice::NoHugePage if huge => refused,
+            Advice::WipeOnFork if !anon => {
+                ("EINVAL", "madvise(2), MADV_WIPEONFORK: private anonymous memory")
+            }
+            Advice::WipeOnFork => {
+                self.each(span, |page| page.wiped = true);
+                OK
+            }
+            Advice::KeepOnFork => {
+                self.each(span, |page| page.wiped = false);
+                OK
+            }
+            Advice::DontFork => {
+                self.each(span, |page| page.absent_in_child = true);
+                OK
+            }
+            Advice::DoFork => {
+                self.each(span, |page| page.absent_in_child = false);
+                OK
+            }
+            Advice::PopulateRead | Advice::PopulateWrite if self.before(5, 14) => {
+                ("EINVAL", "madvise(2), MADV_POPULATE_READ (5.14)")
+            }
+            Advice::HwPoison | Advice::SoftOffline => self.offline(span, advice),
+            Advice::GuardInstall | Advice::GuardRemove => self.guard(span, advice),
+            _ => OK,
+        }
+    }
+
+    fn offline(&mut self, span: Span, advice: Advice) -> Returned {
+        if advice == Advice::HwPoison {
+            self.each(span, Page::drop_shown);
+        }
+        ("0", "madvise(2), MADV_HWPOISON, MADV_SOFT_OFFLINE (CONFIG_MEMORY_FAILURE)")
+    }
+
+    fn guard(&mut self, span: Span, advice: Advice) -> Returned {
+        const GUARD: &str = "madvise(2), MADV_GUARD_INSTALL (6.13; of files 6.15, not of hugetlb)";
+        let since = if self.backing == Backing::Anon { (6, 13) } else { (6, 15) };
+        if self.backing.is_huge() || self.before(since.0, since.1) {
+            return ("EINVAL", GUARD);
+        }
+        let install = advice == Advice::GuardInstall;
+        self.each(span, |page| {
+            if install {
+                page.drop_shown();
+            }
+            page.guard = install;
+        });
+        ("0", GUARD)
+    }
+}
