@@ -184,3 +184,32 @@ impl fmt::Display for VcpuAccess {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{BLOCK, RW, map};
+
+    #[test]
+    fn a_machine_without_a_working_kvm_says_so_and_does_not_hang() {
+        crate::testing::isolated(|stage| {
+            let block = Range { start: BLOCK, len: PAGE };
+            let anon = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            assert!(map(block, RW, anon, None, 0).is_ok());
+            assert_eq!(crate::touch::store(BLOCK, tag::COPIED), Ok(()));
+            for access in [VcpuAccess::Read, VcpuAccess::Fetch] {
+                match Vcpu::new(stage, BLOCK, access, block) {
+                    Ok(vcpu) => assert_eq!(vcpu.run(), VcpuEnd::Ran(Some(tag::COPIED))),
+                    Err(Stop::Precondition(_) | Stop::Denied(_)) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn the_fetch_ends_where_the_block_begins() {
+        let page = code();
+        assert_eq!((page.len(), page[FETCH]), (PAGE, 0xb8));
+    }
+}
