@@ -21,6 +21,10 @@ use uffd_results::{End, Outcome, Record};
 #[case(&["run", "--repeat", "0"], &["--repeat"])]
 #[case(&["run", "--jobs", "0"], &["--jobs"])]
 #[case(&["matrix", "--results", "/nowhere"], &["/nowhere", "sweep"])]
+#[case(&["run", "--coverage", "/tmp/new", "copy/present"], &["--kernel-image"])]
+#[case(&["exec", "-k", "6.12"], &["PROGRAM"])]
+#[case(&["exec", "--", "/bin/true"], &["no kernel is named"])]
+#[case(&["exec", "-k", "6.12", "--", "/nowhere/program"], &["/nowhere/program"])]
 #[case(&["frobnicate"], &["frobnicate"])]
 fn bad_input_is_refused_with_a_word(#[case] arguments: &[&str], #[case] words: &[&str]) {
     refused(&run(arguments), words);
@@ -158,6 +162,38 @@ fn a_kernel_that_goes_down_costs_one_case() {
     for (id, case) in others {
         assert!(case["verdict"] == "pass", "{id}: {case}");
     }
+}
+
+/// In a VM: only where a kernel is named.
+#[test]
+fn a_program_runs_in_a_vm_and_says_how_it_ended() {
+    let Some(kernel) = std::env::var_os("UFFD_TEST_KERNEL") else {
+        eprintln!("UFFD_TEST_KERNEL names no vmlinuz: no kernel is booted");
+        return;
+    };
+    let program = env!("CARGO_BIN_EXE_uffd-conform");
+    let exec = |options: &[&str], command: &[&str]| {
+        let mut exec = conform();
+        exec.arg("exec").arg("--kernel-image").arg(&kernel).args(options).arg("--").args(command);
+        exec.output().expect("the command starts")
+    };
+    let output = exec(&[], &[program, "list", "copy/present"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(output.stdout, run(&["list", "copy/present"]).stdout);
+
+    let output = exec(&[], &[program, "list", "nonsense"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("nonsense"), "what it said comes out");
+    assert!(text(&output.stderr).contains("exit=2"), "{}", text(&output.stderr));
+
+    let output = exec(&[], &["/bin/true"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("linked statically"), "{}", text(&output.stderr));
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let counters = folder.path().join("counters").display().to_string();
+    refused(&exec(&["--coverage", &counters], &[program, "list"]), &["CONFIG_GCOV_KERNEL"]);
+    refused(&exec(&["--coverage", &folder.path().display().to_string()], &[program]), &["empty"]);
 }
 
 /// As nobody: what needs no permission is answered, the rest says what it needs.

@@ -19,11 +19,12 @@ fn main() {
         guest::main(agent);
     }
     let kernel = std::env::var_os("UFFD_TEST_KERNEL").map(PathBuf::from);
-    let tests: [(&str, Test); 7] = [
+    let tests: [(&str, Test); 8] = [
         ("an_empty_plan_ends", an_empty_plan_ends),
         ("the_accelerator_is_the_proved_one", the_accelerator_is_the_proved_one),
         ("without_pci_the_serial_port_serves", without_pci_the_serial_port_serves),
         ("cases_run_in_order_on_ramfs", cases_run_in_order_on_ramfs),
+        ("files_leave_the_guest_whole", files_leave_the_guest_whole),
         ("a_thousand_cases_of_each_kind", a_thousand_cases_of_each_kind),
         ("a_kernel_that_goes_down_costs_one_case", a_kernel_that_goes_down_costs_one_case),
         ("a_guest_that_falls_silent_costs_one_case", a_guest_that_falls_silent_costs_one_case),
@@ -46,6 +47,10 @@ fn main() {
 /// A test of one kernel.
 type Test = fn(&Path) -> Result<(), Failed>;
 
+/// What the guest hands out at its end: more than fits in one frame.
+const FILE: &str = "folder/file";
+const FILE_SIZE: usize = 20_000;
+
 /// The guest's side.
 fn agent(plan: &Plan) -> Agent<'static> {
     let setting = plan.setting("greeting").unwrap_or("none").to_owned();
@@ -53,7 +58,7 @@ fn agent(plan: &Plan) -> Agent<'static> {
         suite: Suite { version: "0".into(), revision: "test".into() },
         environment: environment(None, plan.setting("accelerator").unwrap_or_default(), None),
         run: Box::new(move |index, id| case(index, id, &setting)),
-        files: Box::new(|| Ok(vec![("greeting".to_owned(), b"hello".to_vec())])),
+        files: Box::new(|| Ok(vec![(FILE.to_owned(), vec![0xff; FILE_SIZE])])),
     }
 }
 
@@ -133,7 +138,7 @@ fn options() -> Options {
 fn run(kernel: &Path, cases: &[&str], options: &Options) -> Result<SessionReport, Failed> {
     let plan: Vec<_> = cases.iter().map(|&c| c.to_owned()).collect();
     let report = run_vm(kernel, &plan, options, &mut |event| match event {
-        Event::Start { .. } | Event::Outcome { .. } | Event::Up { .. } => {}
+        Event::Start { .. } | Event::Outcome { .. } | Event::Up { .. } | Event::File { .. } => {}
         other => eprintln!("{other:?}"),
     })?;
     let SessionReport { boots, booted_in, took, .. } = &report;
@@ -183,6 +188,20 @@ fn cases_run_in_order_on_ramfs(kernel: &Path) -> Result<(), Failed> {
     // The orphan is gone; the kernel's own threads have another parent.
     let expected = [place(0), String::new(), "children=0".to_owned(), place(3)];
     expect(facts == expected && report.lost.is_empty(), &report)
+}
+
+fn files_leave_the_guest_whole(kernel: &Path) -> Result<(), Failed> {
+    for append in [vec![], vec!["pci=off".to_owned()]] {
+        let mut files = Vec::new();
+        let options = Options { append, ..options() };
+        let report = run_vm(kernel, &["nothing".to_owned()], &options, &mut |event| {
+            if let Event::File { name, bytes } = event {
+                files.push((name.to_owned(), bytes == vec![0xff; FILE_SIZE]));
+            }
+        })?;
+        expect(files == [(FILE.to_owned(), true)], &report)?;
+    }
+    Ok(())
 }
 
 fn after_boot(report: &SessionReport) -> Duration {
