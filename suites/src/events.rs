@@ -4,11 +4,21 @@
 mod call;
 mod ground;
 mod model;
+mod pairs;
 mod payload;
+mod raiser;
+mod release;
+mod unread;
+mod waiting;
 
 use crate::probe::Case;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    payload::cases()
+    let mut cases = payload::cases();
+    cases.extend(unread::cases());
+    cases.extend(pairs::cases());
+    cases.extend(waiting::cases());
+    cases.extend(release::cases());
+    cases
 }
