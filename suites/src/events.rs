@@ -1,14 +1,14 @@
 //! The suite `events`: fork, remap, remove and unmap events: payload, order, whom they block and
 //! until when.
 
-mod call;
-mod ground;
+pub(crate) mod call;
+pub(crate) mod ground;
 mod model;
 mod pairs;
 mod payload;
-mod raiser;
+pub(crate) mod raiser;
 mod release;
-mod unread;
+pub(crate) mod unread;
 mod waiting;
 
 use crate::probe::Case;
