@@ -1,14 +1,24 @@
 //! The suite `events`: fork, remap, remove and unmap events: payload, order, whom they block and
 //! until when.
 
-mod call;
-mod ground;
+pub(crate) mod call;
+pub(crate) mod ground;
 mod model;
+mod pairs;
 mod payload;
+pub(crate) mod raiser;
+mod release;
+pub(crate) mod unread;
+mod waiting;
 
 use crate::probe::Case;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    payload::cases()
+    let mut cases = payload::cases();
+    cases.extend(unread::cases());
+    cases.extend(pairs::cases());
+    cases.extend(waiting::cases());
+    cases.extend(release::cases());
+    cases
 }

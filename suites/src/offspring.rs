@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -122,4 +122,11 @@ fn clone(flags: i32, life: impl FnOnce() -> String, pen: &OwnedFd) -> Result<i32
         }
         child => Ok(i32::try_from(child).unwrap_or(0)),
     }
+}
+
+/// Takes over a descriptor that the kernel or a child with the same table has put there and that
+/// nobody else owns.
+pub fn adopt(fd: i32) -> OwnedFd {
+    // SAFETY: a new descriptor, which the one who made it has given up.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }

@@ -5,7 +5,6 @@ use crate::abi::{Range, Rc};
 use crate::memory::{self, BLOCK, Block, ELSEWHERE, OTHER, RW, map, new_data, remap, tag};
 use crate::outcome::Stop;
 use crate::point::{Backing, Discard, PAGES};
-use crate::stage::Stage;
 use crate::syscalls;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +16,7 @@ macro_rules! words {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum $name { $($(#[$doc])* $value,)+ }
 
+        #[allow(dead_code, reason = "not every axis is listed as a whole")]
         impl $name {
             /// Every value, in the order in which cases are listed.
             pub(crate) const ALL: &'static [Self] = &[$(Self::$value,)+];
@@ -306,16 +306,6 @@ fn filled(backing: Backing) -> Result<Block, Stop> {
         super::ground::write(&other, OTHER, page, tag::NEW)?;
     }
     Ok(other)
-}
-
-/// Starts a call that raises an event, whatever the context's features are.
-pub(crate) fn start(
-    stage: &Stage,
-    ground: &Ground<'_>,
-    call: Call,
-) -> Result<crate::mover::Mover, Stop> {
-    let ready = Ready::new(ground, call)?;
-    crate::mover::Mover::start(stage, ready.call(&ground.block, call))
 }
 
 impl fmt::Display for Call {

@@ -1,7 +1,7 @@
 //! What the suite's cases stand on: a registered block, calls that raise events, and the words for
 //! what is read.
 
-use crate::abi::{Message, REGISTER_MODE_MISSING, Range, Rc, Uffd, event_name, features};
+use crate::abi::{Message, REGISTER_MODE_MISSING, Range, Uffd, event_name, features};
 use crate::evidence::{self, QueueFile, Thread, ThreadFile};
 use crate::memory::{ARENA, BLOCK, Block, ELSEWHERE, OTHER, SPARE, tag};
 use crate::mover::Mover;
@@ -9,7 +9,6 @@ use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES};
 use crate::stage::Stage;
 use crate::touch;
-use nix::errno::Errno;
 use std::time::Instant;
 
 /// The page of a block that nobody has written to.
@@ -93,18 +92,6 @@ impl<'a> Ground<'a> {
     /// Reads one message and names it.
     pub(crate) fn read(&self) -> String {
         word(&self.uffd, self.block.page)
-    }
-
-    /// Starts `call` on a thread of its own and waits until its event is queued.
-    pub(crate) fn raise(
-        &self,
-        call: impl FnOnce() -> Rc + Send + 'static,
-    ) -> Result<Mover, Stop> {
-        let mover = Mover::start(self.stage, call)?;
-        if mover.blocks_on_event(&self.uffd)? {
-            return Ok(mover);
-        }
-        Err(Stop::Unsupported(format!("the call raised no event: {}", mover.join()?)))
     }
 
     /// Records registration and content of the block's place and of where mremap moves it.
@@ -233,9 +220,4 @@ pub(crate) fn queues_behind(stage: &Stage, mover: &Mover) -> Result<bool, Stop> 
         }
         std::thread::yield_now();
     }
-}
-
-/// `EAGAIN`, or whatever else a read gives when nothing should be left.
-pub(crate) fn errno_word(result: Result<(), Errno>) -> String {
-    result.map_or_else(|e| format!("{e:?}"), |()| "0".to_owned())
 }

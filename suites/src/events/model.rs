@@ -275,9 +275,10 @@ impl Done {
                 self.refused("EINVAL", "madvise_dontneed_free(): the event comes before \
                                         madvise_free_single_vma() refuses what is not anonymous");
             }
-            Advice::Remove if what == What::Split && !since(6, 7) => {
+            Advice::Remove if what == What::Split && asks_for_write(kernel) => {
                 mappings.truncate(1);
-                self.refused("EACCES", "madvise_remove(): write permission was asked for up to 6.6");
+                self.refused("EACCES", "commit e8e17ee90eaf (6.7, also in 6.1 as seen from 6.1.170 \
+                                        on): MADV_REMOVE of shared memory that is read-only now");
             }
             _ => {}
         }
@@ -301,3 +302,8 @@ impl Done {
     }
 }
 
+
+/// Whether MADV_REMOVE wants the mapping itself to be writable.
+fn asks_for_write(kernel: KernelVersion) -> bool {
+    kernel < KernelVersion::new(6, 7, 0) && kernel.series() != "6.1"
+}

@@ -1,0 +1,445 @@
+//! What lets the caller of a call go that has raised an event.
+
+use super::call::words;
+use super::ground::{ALL, Ground, MISSING, asleep, register};
+use super::raiser::Raiser;
+use crate::abi::{Rc, Uffd};
+use crate::evidence::QueueFile;
+use crate::expect::Expected;
+use crate::memory::{self, BLOCK, Block, ELSEWHERE, OTHER};
+use crate::mover::Mover;
+use crate::offspring::Offspring;
+use crate::outcome::{Seen, Stop};
+use crate::point::{Backing, PAGES};
+use crate::probe::{Case, Probe, Trial};
+use crate::stage::Stage;
+use crate::syscalls;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use uffd_results::KernelVersion;
+
+static CALLER: Probe = Probe {
+    suite: "events",
+    name: "caller",
+    statement: "A call that has raised an event waits, killable, until the event is read or the \
+                userfaultfd is closed; a signal does not release it, and is taken when it returns.",
+    consumers: &[
+        "libfabric: ofi_uffd_handler(), prov/util/src/util_mem_monitor.c",
+        "psm3: prov/psm3, mr cache",
+        "CRIU lazy-pages: handle_requests(), criu/uffd.c",
+    ],
+};
+static GONE: Probe = Probe {
+    suite: "events",
+    name: "process-gone",
+    statement: "SIGKILL ends a process whose call waits for its event to be read, and takes the event \
+                with it; a process that just ends raises no event.",
+    consumers: &["CRIU lazy-pages: handle_exit(), criu/uffd.c"],
+};
+static UNREGISTER: Probe = Probe {
+    suite: "events",
+    name: "unregister",
+    statement: "UNREGISTER works while an event is unread and does not take the event away; of a range \
+                that the call has unmapped or moved it fails with EINVAL.",
+    consumers: &[
+        "crosvm: vmm-swap (REMOVE read after UNREGISTER)",
+        "CRIU lazy-pages: handle_remove(), criu/uffd.c",
+        "Firecracker UFFD handlers: unregister_range()",
+        "libfabric: ofi_uffd_unsubscribe(), prov/util/src/util_mem_monitor.c",
+    ],
+};
+static LOST: Probe = Probe {
+    suite: "events",
+    name: "read-fault",
+    statement: "A read whose buffer is not writable fails with EFAULT and loses the event: its caller \
+                goes on, and no other read brings it.",
+    consumers: &["every handler that reads into memory that it may have unmapped"],
+};
+
+words! {
+    /// What lets the caller go.
+    By {
+        /// The event is read: the control.
+        Read = "read",
+        /// The userfaultfd is closed.
+        Close = "close",
+        /// A signal; then the event is read.
+        SignalRead = "signal-read",
+        /// A signal; then the userfaultfd is closed.
+        SignalClose = "signal-close",
+    }
+}
+
+#[derive(Debug)]
+struct Caller {
+    backing: Backing,
+    event: Raiser,
+    by: By,
+}
+
+impl Trial for Caller {
+    fn axes(&self) -> String {
+        let Self { backing, event, by } = self;
+        format!("backing={backing},event={event},by={by}")
+    }
+
+    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        seen.step("set-up");
+        let ground = Ground::set(stage, self.backing, self.event.feature())?;
+        let range = ground.block.range(0..1);
+        let event = self.event;
+        let call = move || {
+            let rc = syscalls::take_signals();
+            if !rc.is_ok() {
+                return rc;
+            }
+            match event {
+                Raiser::Remove => memory::dontneed(range),
+                Raiser::Unmap => memory::unmap(range),
+                _ => {
+                    let moving = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+                    memory::remap(range, range.len, moving, ELSEWHERE)
+                }
+            }
+        };
+        seen.step("call");
+        let mover = Mover::start(stage, call)?;
+        if !mover.blocks_on_event(&ground.uffd)? {
+            return Err(Stop::Broken(format!("the call raised no event: {}", mover.join()?)));
+        }
+        let (file, before) = asleep(stage, &mover)?;
+        seen.fact("caller", char::from(before.state));
+        if matches!(self.by, By::SignalRead | By::SignalClose) {
+            seen.step("signal");
+            seen.fact("signal", syscalls::signal_thread(mover.tid()));
+            let (_, after) = asleep(stage, &mover)?;
+            seen.fact("signalled", char::from(after.state));
+            let ran = file.read()?.switches != before.switches;
+            seen.fact("stirred", if ran { "yes" } else { "no" });
+            seen.fact("taken-before", syscalls::signals_taken());
+        }
+        seen.step("release");
+        let Ground { uffd, block, .. } = ground;
+        match self.by {
+            By::Read | By::SignalRead => seen.fact("event", super::ground::word(&uffd, block.page)),
+            By::Close | By::SignalClose => drop(uffd),
+        }
+        seen.fact("call", mover.join()?);
+        if matches!(self.by, By::SignalRead | By::SignalClose) {
+            // The handler runs on the way back to user space, before the thread says that it is done.
+            seen.fact("taken-after", syscalls::signals_taken());
+        }
+        Ok(())
+    }
+
+    fn expect(&self, _: KernelVersion) -> Vec<Expected> {
+        let says = "userfaultfd_event_wait_completion(): TASK_KILLABLE; ends with the event read, the \
+                    context released or a fatal signal";
+        let mut facts = vec![Expected::new("caller", "D", says)];
+        let signals = matches!(self.by, By::SignalRead | By::SignalClose);
+        if signals {
+            facts.extend([
+                Expected::new("signal", "0", says),
+                Expected::new("signalled", "D", says),
+                Expected::new("stirred", "no", says),
+                Expected::new("taken-before", "0", says),
+            ]);
+        }
+        if matches!(self.by, By::Read | By::SignalRead) {
+            facts.push(Expected::new("event", self.event.event(0), says));
+        }
+        facts.push(Expected::new("call", "0", says));
+        if signals {
+            facts.push(Expected::new("taken-after", "1", "signal(7)"));
+        }
+        facts
+    }
+
+    fn recipe(&self) -> Vec<String> {
+        let then = match self.by {
+            By::Read => "read the event",
+            By::Close => "close the userfaultfd",
+            By::SignalRead => "send the thread a signal that it handles; look; read the event",
+            By::SignalClose => "send the thread a signal that it handles; look; close the userfaultfd",
+        };
+        vec![
+            "map and register a block of 6 pages".to_owned(),
+            self.event.recipe(0),
+            "look at the thread's state".to_owned(),
+            then.to_owned(),
+            "wait until the call has returned".to_owned(),
+        ]
+    }
+}
+
+words! {
+    /// How the process goes.
+    Going {
+        /// By itself, with memory registered for every event.
+        Exit = "exit",
+        /// Killed while munmap waits.
+        KillUnmap = "kill-unmap",
+        /// Killed while madvise waits.
+        KillRemove = "kill-remove",
+        /// Killed while mremap waits.
+        KillRemap = "kill-remap",
+    }
+}
+
+#[derive(Debug)]
+struct Gone {
+    backing: Backing,
+    going: Going,
+}
+
+impl Going {
+    fn live(self, stage: &Stage, block: &Block, tell: &OwnedFd) -> Result<String, Stop> {
+        let uffd = stage.uffd(ALL.bits)?;
+        register(&uffd, block.range(0..PAGES))?;
+        let fd = uffd.as_fd().as_raw_fd();
+        // The table of descriptors is the parent's as well: the descriptor must outlive this process.
+        std::mem::forget(uffd);
+        let _ = nix::unistd::write(tell, &fd.to_ne_bytes());
+        let page = block.range(0..1);
+        let rc: Rc = match self {
+            Self::Exit => return Ok("ended".to_owned()),
+            Self::KillUnmap => memory::unmap(page),
+            Self::KillRemove => memory::dontneed(page),
+            Self::KillRemap => {
+                let moving = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+                memory::remap(page, page.len, moving, ELSEWHERE)
+            }
+        };
+        Ok(format!("returned:{rc}"))
+    }
+}
+
+impl Trial for Gone {
+    fn axes(&self) -> String {
+        let Self { backing, going } = self;
+        format!("backing={backing},how={going}")
+    }
+
+    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        seen.step("set-up");
+        let block = Block::map(self.backing, BLOCK)?;
+        super::ground::write(&block, BLOCK, 0, memory::tag::KEPT)?;
+        let (hear, tell) =
+            nix::unistd::pipe().map_err(|e| Stop::Broken(format!("a pipe: {e:?}")))?;
+        let going = self.going;
+        let child = Offspring::sharing_files(stage, || {
+            going.live(stage, &block, &tell).unwrap_or_else(|stop| stop.to_string())
+        })?;
+        let mut fd = [0; 4];
+        nix::unistd::read(&hear, &mut fd)
+            .map_err(|e| Stop::Broken(format!("hearing of the descriptor: {e:?}")))?;
+        let uffd = Uffd::from_fd(crate::offspring::adopt(i32::from_ne_bytes(fd)));
+        if going != Going::Exit {
+            seen.step("event");
+            let timeout = PollTimeout::try_from(stage.patience).unwrap_or(PollTimeout::MAX);
+            let ready = poll(&mut [PollFd::new(uffd.as_fd(), PollFlags::POLLIN)], timeout);
+            if ready != Ok(1) {
+                return Err(Stop::Hang("the child's call raised no event".into()));
+            }
+            seen.fact("kill", child.kill());
+        }
+        seen.step("end");
+        seen.fact("ended", child.end()?);
+        let queue = QueueFile::open(&uffd)?;
+        seen.fact("queue", queue.read()?);
+        seen.fact("read", super::ground::word(&uffd, block.page));
+        let target = block.range(MISSING..MISSING + 1);
+        let (rc, field) = uffd.copy(target, stage.source, 0);
+        seen.fact("copy", rc);
+        seen.fact("field", field);
+        seen.fact("wake", uffd.wake(target));
+        Ok(())
+    }
+
+    fn expect(&self, _: KernelVersion) -> Vec<Expected> {
+        let says = "userfaultfd_event_wait_completion(): a fatal signal takes the event off the queue";
+        let dead = "ioctl_userfaultfd(2), ESRCH: the process of the userfaultfd has ended";
+        let mut facts = Vec::new();
+        if self.going == Going::Exit {
+            facts.push(Expected::new("ended", "exit:0", "exit_mmap() raises no event"));
+        } else {
+            facts.push(Expected::new("kill", "0", says));
+            facts.push(Expected::new("ended", "SIGKILL", says));
+        }
+        facts.extend([
+            Expected::new("queue", "0/0", says),
+            Expected::new("read", "EAGAIN", says),
+            Expected::new("copy", "ESRCH", dead),
+            Expected::new("field", "untouched", dead),
+            Expected::new("wake", "0", crate::model::source::WAKE),
+        ]);
+        facts
+    }
+
+    fn recipe(&self) -> Vec<String> {
+        vec![
+            "map a block of 6 pages; make a child with clone(CLONE_FILES)".to_owned(),
+            "the child makes a userfaultfd with the events remap, remove and unmap and registers the \
+             block"
+                .to_owned(),
+            match self.going {
+                Going::Exit => "the child ends".to_owned(),
+                _ => "the child changes page 0 and waits for its event to be read; SIGKILL".to_owned(),
+            },
+            "wait for its end; read from its userfaultfd; UFFDIO_COPY and UFFDIO_WAKE through it"
+                .to_owned(),
+        ]
+    }
+}
+
+words! {
+    /// What is unregistered.
+    Range {
+        /// The block.
+        Block = "block",
+        /// The event's range.
+        Event = "event",
+    }
+}
+
+#[derive(Debug)]
+struct Unregistered {
+    backing: Backing,
+    event: Raiser,
+    range: Range,
+}
+
+impl Trial for Unregistered {
+    fn axes(&self) -> String {
+        let Self { backing, event, range } = self;
+        format!("backing={backing},event={event},range={range}")
+    }
+
+    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        seen.step("set-up");
+        let ground = Ground::set(stage, self.backing, self.event.feature())?;
+        let raised = self.event.raise(&ground)?;
+        seen.step("unregister");
+        let pages = if self.range == Range::Block { 0..PAGES } else { 0..1 };
+        seen.fact("unregister", ground.uffd.unregister(ground.block.range(pages)));
+        seen.fact("event", ground.read());
+        seen.fact("call", raised.join()?);
+        seen.fact("left", ground.read());
+        seen.fact("reg", ground.registration()?);
+        let (rc, field) = ground.uffd.copy(ground.target(), stage.source, 0);
+        seen.fact("copy", rc);
+        seen.fact("field", field);
+        Ok(())
+    }
+
+    fn expect(&self, _: KernelVersion) -> Vec<Expected> {
+        use crate::model::source;
+        let stays = "userfaultfd_unregister() wakes waiters of faults and touches no event";
+        let is_hole = matches!(self.event, Raiser::Unmap | Raiser::Remap);
+        let all = self.range == Range::Block;
+        let refused = is_hole && !all;
+        let reg = match (is_hole, all) {
+            (true, true) => "-.....",
+            (true, false) => "-mmmmm",
+            (false, true) => "......",
+            (false, false) => ".mmmmm",
+        };
+        let says = if refused { source::UNREGISTER_EINVAL } else { source::UNREGISTER };
+        vec![
+            Expected::new("unregister", if refused { "EINVAL" } else { "0" }, says),
+            Expected::new("event", self.event.event(0), stays),
+            Expected::new("call", "0", stays),
+            Expected::new("left", "EAGAIN", stays),
+            Expected::new("reg", reg, says),
+            Expected::new("copy", if all { "ENOENT" } else { "0" }, source::COPY_ENOENT),
+            Expected::new("field", if all { "-2" } else { "4096" }, source::COPY_ENOENT),
+        ]
+    }
+
+    fn recipe(&self) -> Vec<String> {
+        vec![
+            "map and register a block of 6 pages, page 2 missing".to_owned(),
+            self.event.recipe(0),
+            format!("UFFDIO_UNREGISTER of the {}", match self.range {
+                Range::Block => "block",
+                Range::Event => "page of the call",
+            }),
+            "read twice, between them wait until the call has returned".to_owned(),
+            "look at the registration; UFFDIO_COPY to page 2".to_owned(),
+        ]
+    }
+}
+
+#[derive(Debug)]
+struct Lost {
+    backing: Backing,
+    event: Raiser,
+}
+
+impl Trial for Lost {
+    fn axes(&self) -> String {
+        format!("backing={},event={}", self.backing, self.event)
+    }
+
+    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        seen.step("set-up");
+        let ground = Ground::set(stage, self.backing, self.event.feature())?;
+        let raised = self.event.raise(&ground)?;
+        seen.step("read");
+        seen.fact("read", ground.uffd.read_to(OTHER));
+        seen.fact("call", raised.join()?);
+        seen.fact("left", ground.read());
+        let (rc, field) = ground.uffd.copy(ground.target(), stage.source, 0);
+        seen.fact("copy", rc);
+        seen.fact("field", field);
+        Ok(())
+    }
+
+    fn expect(&self, _: KernelVersion) -> Vec<Expected> {
+        let says = "userfaultfd_read_iter(): the event is complete before its message is copied out";
+        vec![
+            Expected::new("read", "EFAULT", says),
+            Expected::new("call", "0", says),
+            Expected::new("left", "EAGAIN", says),
+            Expected::new("copy", "0", says),
+            Expected::new("field", "4096", says),
+        ]
+    }
+
+    fn recipe(&self) -> Vec<String> {
+        vec![
+            "map and register a block of 6 pages, page 2 missing".to_owned(),
+            self.event.recipe(0),
+            "read(2) into addresses where nothing is mapped".to_owned(),
+            "wait until the call has returned; read again; UFFDIO_COPY to page 2".to_owned(),
+        ]
+    }
+}
+
+/// The cases.
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for backing in [Backing::Anon, Backing::Shmem, Backing::Private] {
+        let by_default = backing != Backing::Private;
+        for event in Raiser::ALL {
+            let event = *event;
+            if event != Raiser::Fork {
+                for by in By::ALL {
+                    let trial = Caller { backing, event, by: *by };
+                    cases.push(Case::trial(&CALLER, trial, by_default));
+                }
+            }
+            for range in Range::ALL {
+                if event != Raiser::Fork || *range == Range::Block {
+                    let trial = Unregistered { backing, event, range: *range };
+                    cases.push(Case::trial(&UNREGISTER, trial, by_default));
+                }
+            }
+            cases.push(Case::trial(&LOST, Lost { backing, event }, by_default));
+        }
+        for going in Going::ALL {
+            cases.push(Case::trial(&GONE, Gone { backing, going: *going }, by_default));
+        }
+    }
+    cases
+}
