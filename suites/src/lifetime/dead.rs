@@ -20,7 +20,8 @@ const ESRCH: &str = "ioctl_userfaultfd(2), ESRCH (4.13): the process that made t
     exited; mmget_not_zero() fails";
 const ENOMEM: &str = "userfaultfd_register() and userfaultfd_unregister() in fs/userfaultfd.c: ENOMEM \
     if mmget_not_zero() fails";
-const NOTHING: &str = "fs/userfaultfd.c tells nobody that an owner has ended, and WAKE looks at the queue only";
+const NOTHING: &str =
+    "fs/userfaultfd.c tells nobody that an owner has ended, and WAKE looks at the queue only";
 
 static DEAD: Probe = Probe {
     suite: "lifetime",
@@ -221,14 +222,15 @@ impl Trial for Dead {
             How::Killed => facts.push(Expected::new("ended", "killed:SIGKILL", "wait(2)")),
             _ => {}
         }
+        let registers = matches!(self.call, "register" | "unregister");
         let (rc, field, source) = match (self.call, self.how.is_dead()) {
-            ("wake", _) | ("register" | "unregister", false) if self.how != How::Unmaps => {
-                ("0", None, NOTHING)
+            (_, false) if registers && self.how != How::Unmaps => ("0", None, OBSERVED),
+            ("move", _) => ("EINVAL", Some("untouched"), super::fork::OWN_MEMORY),
+            ("api", _) => {
+                ("EINVAL", None, "ioctl_userfaultfd(2), UFFDIO_API, EINVAL: a second time")
             }
-            ("wake", _) => ("0", None, NOTHING),
-            ("api", _) => ("EINVAL", None, "ioctl_userfaultfd(2), UFFDIO_API, EINVAL: a second time"),
             ("read", _) => ("EAGAIN", None, NOTHING),
-            ("poll", _) => ("0", None, NOTHING),
+            ("poll" | "wake", _) => ("0", None, NOTHING),
             ("fdinfo", _) => ("0/0", None, NOTHING),
             ("register" | "unregister", true) => ("ENOMEM", None, ENOMEM),
             ("register" | "unregister", false) => ("EINVAL", None, "no mapping in the range"),
@@ -244,7 +246,10 @@ impl Trial for Dead {
     fn recipe(&self) -> Vec<String> {
         vec![
             "another process maps and registers a block and passes its userfaultfd on".into(),
-            format!("that process: {}; where it is gone, wait until its memory is", self.how.word()),
+            format!(
+                "that process: {}; where it is gone, wait until its memory is",
+                self.how.word()
+            ),
             format!("{} through the passed descriptor", self.call),
         ]
     }
@@ -254,15 +259,12 @@ impl Dead {
     fn expect_alive(&self, call: &str, mut facts: Vec<Expected>) -> Vec<Expected> {
         let gone = self.how == How::Unmaps;
         let (rc, field) = match call {
-            _ if gone && matches!(call, "writeprotect" | "unprotect" | "rwprotect") => ("ENOENT", ""),
-            _ if gone && call == "move" => ("ENOENT", "-2"),
+            _ if gone && matches!(call, "writeprotect" | "unprotect" | "rwprotect") => {
+                ("ENOENT", "")
+            }
             _ if gone => ("ENOENT", "-2"),
-            "copy-bad-source" => ("EFAULT", "-14"),
             "continue" if self.backing == Backing::Anon => ("EINVAL", "-22"),
-            "continue" => ("EFAULT", "-14"),
-            "move" if self.backing != Backing::Anon => ("EINVAL", "-22"),
-            // The source is in the owner's memory, where nothing is mapped.
-            "move" => ("ENOENT", "-2"),
+            "copy-bad-source" | "continue" => ("EFAULT", "-14"),
             "writeprotect" | "unprotect" if self.backing == Backing::Anon => ("0", ""),
             "writeprotect" | "unprotect" | "rwprotect" => ("ENOENT", ""),
             _ => ("0", "4096"),

@@ -108,7 +108,8 @@ impl Trial for Waiting {
                 .map_err(|e| Stop::Broken(format!("REGISTER: {e:?}")))?;
             let queue = QueueFile::open(&uffd)?;
             for page in 0..self.waiters {
-                Waiter::park(stage, self.kind, block.range(page..page + 1), &uffd, &queue)?;
+                let page = block.range(page..page + 1);
+                Waiter::park_beside(stage, self.kind, page, &queue)?;
             }
             link.pass(uffd.as_fd())?;
             obey(self.how, link, &program)
@@ -239,7 +240,11 @@ pub(super) fn cases() -> Vec<Case> {
             for waiters in [1, 3] {
                 for msg in [Msg::Read, Msg::Unread] {
                     let trial = Waiting { how: *how, kind, msg, waiters };
-                    cases.push(Case::trial(&WAITING, trial, waiters == 1 || kind == Kind::UserRead));
+                    cases.push(Case::trial(
+                        &WAITING,
+                        trial,
+                        waiters == 1 || kind == Kind::UserRead,
+                    ));
                 }
             }
         }

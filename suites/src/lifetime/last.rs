@@ -106,7 +106,8 @@ impl Trial for Last {
         let cloexec = if self.how == How::ExecKeeps { 0 } else { libc::O_CLOEXEC };
         let block = Block::map(self.backing, BLOCK)?;
         let broken = |e| Stop::Broken(format!("a userfaultfd: {e:?}"));
-        let uffd = Uffd::open_with(stage.way.clone()?, cloexec | libc::O_NONBLOCK).map_err(broken)?;
+        let uffd =
+            Uffd::open_with(stage.way.clone()?, cloexec | libc::O_NONBLOCK).map_err(broken)?;
         uffd.api(0).map_err(broken)?;
         uffd.register(block.range(0..PAGES), REGISTER_MODE_MISSING).map_err(broken)?;
         let queue = QueueFile::open(&uffd)?;
@@ -170,7 +171,8 @@ impl Trial for Last {
             facts.push(Expected::new("closed", "asleep", source::CLOSE));
             facts.push(Expected::new("queue", unread, source::CLOSE));
         }
-        let in_child = if self.how == How::ExecKeeps { "anon_inode:[userfaultfd]" } else { "closed" };
+        let in_child =
+            if self.how == How::ExecKeeps { "anon_inode:[userfaultfd]" } else { "closed" };
         if self.owner_keeps || self.how == How::ExecKeeps {
             facts.push(Expected::new("after", "asleep", source::CLOSE));
             facts.push(Expected::new("in-child", in_child, "execve(2): close-on-exec"));

@@ -195,7 +195,11 @@ impl Trial for Open {
 
     fn recipe(&self) -> Vec<String> {
         vec![
-            format!("vm.unprivileged_userfaultfd={}; a process as {}", self.sysctl, self.who.word()),
+            format!(
+                "vm.unprivileged_userfaultfd={}; a process as {}",
+                self.sysctl,
+                self.who.word()
+            ),
             format!("a userfaultfd by {}; UFFDIO_API; REGISTER", self.how.word()),
             "a load from page 1; a read(2) into page 2".into(),
         ]

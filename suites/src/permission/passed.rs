@@ -17,7 +17,8 @@ use uffd_results::KernelVersion;
 
 const ONCE: &str = "fs/userfaultfd.c asks for a privilege in userfaultfd(2) and for EVENT_FORK only: no other \
     ioctl does";
-const FORK: &str = "userfaultfd_api() in fs/userfaultfd.c: capable(CAP_SYS_PTRACE) of who makes the call";
+const FORK: &str =
+    "userfaultfd_api() in fs/userfaultfd.c: capable(CAP_SYS_PTRACE) of who makes the call";
 
 static HELPER: Probe = Probe {
     suite: "permission",
@@ -123,7 +124,10 @@ impl Trial for Helper {
 
     fn recipe(&self) -> Vec<String> {
         vec![
-            format!("a process as {} opens a userfaultfd; UFFDIO_API with an unknown feature", self.who.word()),
+            format!(
+                "a process as {} opens a userfaultfd; UFFDIO_API with an unknown feature",
+                self.who.word()
+            ),
             "its parent, with privileges, issues UFFDIO_API on the passed descriptor".into(),
             "the process registers; a load from page 1; a read(2) into page 2".into(),
         ]
@@ -190,7 +194,8 @@ impl Trial for Dropped {
         let order = if self.api_first { "UFFDIO_API, then" } else { "then UFFDIO_API as" };
         vec![
             format!("a process opens a userfaultfd as root; {order} {}", self.who.word()),
-            "REGISTER; a load from page 1; a read(2) into page 2; ZEROPAGE, WAKE, UNREGISTER".into(),
+            "REGISTER; a load from page 1; a read(2) into page 2; ZEROPAGE, WAKE, UNREGISTER"
+                .into(),
         ]
     }
 }
@@ -250,7 +255,10 @@ impl Trial for Switch {
 
     fn recipe(&self) -> Vec<String> {
         vec![
-            format!("vm.unprivileged_userfaultfd=1; a process as {} opens a userfaultfd", self.who.word()),
+            format!(
+                "vm.unprivileged_userfaultfd=1; a process as {} opens a userfaultfd",
+                self.who.word()
+            ),
             "vm.unprivileged_userfaultfd=0; it opens another; REGISTER; a load; a read(2)".into(),
         ]
     }
@@ -273,10 +281,11 @@ impl Trial for Value {
         let before = Setting::sysctl(stage, "0")?;
         let mut child = Child::fork(stage, |link| {
             self.who.enter()?;
-            let written = std::fs::OpenOptions::new().write(true).open(SYSCTL).and_then(|mut file| {
-                use std::io::Write;
-                file.write_all(self.value.as_bytes())
-            });
+            let written =
+                std::fs::OpenOptions::new().write(true).open(SYSCTL).and_then(|mut file| {
+                    use std::io::Write;
+                    file.write_all(self.value.as_bytes())
+                });
             link.say(match written {
                 Ok(()) => "0".to_owned(),
                 Err(e) => format!("{:?}", Errno::from_raw(e.raw_os_error().unwrap_or(0))),
@@ -284,8 +293,8 @@ impl Trial for Value {
         })?;
         seen.fact("write", child.link().hear()?);
         child.finish()?;
-        let now = std::fs::read_to_string(SYSCTL)
-            .map_err(|e| Stop::Broken(format!("{SYSCTL}: {e}")))?;
+        let now =
+            std::fs::read_to_string(SYSCTL).map_err(|e| Stop::Broken(format!("{SYSCTL}: {e}")))?;
         seen.fact("value", now.trim());
         std::fs::write(SYSCTL, "0").map_err(|e| Stop::Broken(format!("{SYSCTL}: {e}")))?;
         drop(before);

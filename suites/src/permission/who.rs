@@ -84,7 +84,8 @@ fn limit(to: &CapsHashSet) -> Result<(), Stop> {
     for (set, to) in
         [(CapSet::Effective, to), (CapSet::Inheritable, &none), (CapSet::Permitted, to)]
     {
-        caps::set(None, set, to).map_err(|e| Stop::Broken(format!("changing capabilities: {e}")))?;
+        caps::set(None, set, to)
+            .map_err(|e| Stop::Broken(format!("changing capabilities: {e}")))?;
     }
     Ok(())
 }
