@@ -1,8 +1,14 @@
 //! The suite `lifetime`: fork, exec and exit of the process, and ioctls on its memory afterwards.
 
+mod dead;
+mod fork;
+mod killed;
+mod last;
+
 use crate::probe::Case;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    Vec::new()
+    let groups: [fn() -> Vec<Case>; 4] = [fork::cases, last::cases, killed::cases, dead::cases];
+    groups.iter().flat_map(|cases| cases()).collect()
 }

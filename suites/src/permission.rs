@@ -1,8 +1,14 @@
 //! The suite `permission`: who may make a userfaultfd, and of which kind.
 
+mod open;
+mod passed;
+mod who;
+
 use crate::probe::Case;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    Vec::new()
+    let mut cases = open::cases();
+    cases.extend(passed::cases());
+    cases
 }

@@ -125,11 +125,7 @@ impl Link {
         let mut header = control.message(&mut iov);
         // SAFETY: the buffers outlive the call; a control message is looked at only if there is one.
         let (n, fd) = unsafe {
-            let n = libc::recvmsg(
-                self.fd.as_raw_fd(),
-                &raw mut header,
-                libc::MSG_CMSG_CLOEXEC,
-            );
+            let n = libc::recvmsg(self.fd.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC);
             let head = libc::CMSG_FIRSTHDR(&raw const header);
             let is_fd = n == 1 && !head.is_null() && (*head).cmsg_type == libc::SCM_RIGHTS;
             (n, is_fd.then(|| libc::CMSG_DATA(head).cast::<RawFd>().read_unaligned()))
@@ -169,10 +165,7 @@ pub struct Child {
 
 impl Child {
     /// Forks a process that runs `job` and exits. It inherits every descriptor.
-    pub fn fork(
-        stage: &Stage,
-        job: impl FnOnce(&Link) -> Result<(), Stop>,
-    ) -> Result<Self, Stop> {
+    pub fn fork(stage: &Stage, job: impl FnOnce(&Link) -> Result<(), Stop>) -> Result<Self, Stop> {
         let (ours, theirs) = Link::pair(stage.patience)?;
         // SAFETY: the heap and everything else that the child uses takes no lock that a thread of
         // this process could hold.
@@ -242,6 +235,95 @@ impl Drop for Child {
     }
 }
 
+/// A process that shares this one's memory (CLONE_VM) and nothing else, on a stack of the stage's.
+#[derive(Debug)]
+pub struct Twin(Pid, bool);
+
+/// What a twin does: true makes exit code 0.
+type Job = Box<dyn FnOnce() -> bool + Send>;
+
+extern "C" fn be_twin(job: *mut libc::c_void) -> i32 {
+    die_with_parent();
+    // SAFETY: `Twin::start` passes a box of this type that it has given up.
+    let job = unsafe { Box::from_raw(job.cast::<Job>()) };
+    i32::from(!job())
+}
+
+impl Twin {
+    /// Starts one that runs `job`, which may only touch memory: it shares everything that the C
+    /// library keeps for the calling thread.
+    pub fn start(stage: &Stage, job: impl FnOnce() -> bool + Send + 'static) -> Result<Self, Stop> {
+        let stack = stage.take_stack()?;
+        let job: Box<Job> = Box::new(Box::new(job));
+        // SAFETY: nobody else uses the stack, which is never unmapped; `be_twin` gets the only pointer
+        // to the job and ends with the process.
+        let ret = unsafe {
+            let top = stack.end() as *mut libc::c_void;
+            let flags = libc::CLONE_VM | libc::SIGCHLD;
+            libc::clone(be_twin, top, flags, Box::into_raw(job).cast())
+        };
+        Errno::result(ret)
+            .map(|pid| Self(Pid::from_raw(pid), false))
+            .map_err(|e| broken("clone", e))
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.0.as_raw()
+    }
+
+    /// Waits until something holds.
+    pub fn wait_until(
+        &self,
+        stage: &Stage,
+        holds: impl Fn() -> Result<bool, Stop>,
+    ) -> Result<(), Stop> {
+        let deadline = std::time::Instant::now() + stage.patience;
+        while !holds()? {
+            if std::time::Instant::now() > deadline {
+                return Err(Stop::Hang("the other process did not come so far".into()));
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// Kills it.
+    pub fn kill(&self) -> Result<(), Stop> {
+        nix::sys::signal::kill(self.0, Signal::SIGKILL).map_err(|e| broken("kill", e))
+    }
+
+    /// Waits until it has ended: `exit:0` or `killed:SIGKILL`.
+    pub fn wait(&mut self, stage: &Stage) -> Result<String, Stop> {
+        let deadline = std::time::Instant::now() + stage.patience;
+        loop {
+            match waitpid(self.0, Some(nix::sys::wait::WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) if std::time::Instant::now() > deadline => {
+                    return Err(Stop::Hang("the other process did not end".into()));
+                }
+                Ok(WaitStatus::StillAlive) => std::thread::yield_now(),
+                Ok(WaitStatus::Exited(_, code)) => {
+                    self.1 = true;
+                    return Ok(format!("exit:{code}"));
+                }
+                Ok(WaitStatus::Signaled(_, signal, _)) => {
+                    self.1 = true;
+                    return Ok(format!("killed:{signal}"));
+                }
+                other => return Err(Stop::Broken(format!("waitpid: {other:?}"))),
+            }
+        }
+    }
+}
+
+impl Drop for Twin {
+    fn drop(&mut self) {
+        if !self.1 {
+            let _ = self.kill();
+        }
+    }
+}
+
 /// Has the kernel kill this process when the thread that forked it ends. To be said again after
 /// every change of credentials, which forgets it.
 pub fn die_with_parent() {
@@ -264,9 +346,7 @@ fn pidfd_of(pid: Pid) -> Result<OwnedFd, Stop> {
 pub fn get_fd(pid: i32, fd: BorrowedFd<'_>) -> Result<OwnedFd, Stop> {
     let pidfd = pidfd_of(Pid::from_raw(pid))?;
     // SAFETY: takes plain numbers and returns a new descriptor.
-    let ret = unsafe {
-        libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd.as_raw_fd(), 0)
-    };
+    let ret = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd.as_raw_fd(), 0) };
     owned(ret).map_err(|e| broken("pidfd_getfd", e))
 }
 
@@ -290,9 +370,7 @@ pub fn catch(restart: bool) -> Result<(), Stop> {
     let flags = if restart { SaFlags::SA_RESTART } else { SaFlags::empty() };
     let action = SigAction::new(SigHandler::Handler(on_signal), flags, SigSet::empty());
     // SAFETY: the handler only adds to a number.
-    unsafe { sigaction(Signal::SIGUSR1, &action) }
-        .map(drop)
-        .map_err(|e| broken("sigaction", e))
+    unsafe { sigaction(Signal::SIGUSR1, &action) }.map(drop).map_err(|e| broken("sigaction", e))
 }
 
 /// How often the handler ran.
@@ -303,8 +381,7 @@ pub fn caught() -> u32 {
 /// Sends SIGUSR1 to a thread of this process.
 pub fn signal_thread(tid: i32) -> Result<(), Stop> {
     // SAFETY: tgkill takes plain numbers; the signal is handled.
-    let ret =
-        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, libc::SIGUSR1) };
+    let ret = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, libc::SIGUSR1) };
     Errno::result(ret).map(drop).map_err(|e| broken("tgkill", e))
 }
 
@@ -340,8 +417,13 @@ pub fn program() -> Result<OwnedFd, Stop> {
 /// Runs [`program`] in place of this one. Comes back only if that fails.
 pub fn exec(program: BorrowedFd<'_>) -> Stop {
     let none: [&std::ffi::CStr; 0] = [];
-    match nix::unistd::fexecve(program, &[c"program"], &none) {
-        Err(e) => broken("fexecve", e),
+    // By its path: TOMOYO looks up what execveat(2) calls it, which need not be there.
+    let path = format!("/proc/self/fd/{}\0", program.as_raw_fd());
+    let Ok(path) = std::ffi::CStr::from_bytes_with_nul(path.as_bytes()) else {
+        return Stop::Broken("a path with a zero byte".into());
+    };
+    match nix::unistd::execve(path, &[c"program"], &none) {
+        Err(e) => broken("execve", e),
         Ok(never) => match never {},
     }
 }
@@ -382,8 +464,7 @@ mod tests {
     fn the_program_waits_until_it_is_killed() {
         isolated(|stage| {
             let file = program().expect("a program");
-            let mut child =
-                Child::fork(stage, |_| Err(exec(file.as_fd()))).expect("a child");
+            let mut child = Child::fork(stage, |_| Err(exec(file.as_fd()))).expect("a child");
             // The child's end of the link is closed by the successful call.
             assert_eq!(child.link().hear(), Ok("end".into()));
             child.kill().expect("kill");

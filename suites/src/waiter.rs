@@ -124,18 +124,39 @@ impl Waiter {
         let mut waiter = Self::start(stage, kind, page)?;
         match waiter.settle(uffd, queue)? {
             Fate::Again => Ok(waiter),
-            Fate::Ended(Access::Failed(Errno::EINVAL))
-                if matches!(kind, Kind::PopulateRead | Kind::PopulateWrite) =>
-            {
-                Err(Stop::Unsupported("madvise(MADV_POPULATE_*): EINVAL (5.14 brought it)".into()))
-            }
-            Fate::Ended(Access::Failed(Errno::EFAULT)) if kind.in_kernel() => Err(Stop::Denied(
-                "kernel-mode faults fail with EFAULT on a user-mode-only userfaultfd: needs \
-                 CAP_SYS_PTRACE, vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd"
-                    .into(),
-            )),
-            other => Err(Stop::Broken(format!("the {kind} waiter did not park: {other}"))),
+            other => Err(unparked(kind, other)),
         }
+    }
+
+    /// Starts a thread that must park beside others, whose messages may be unread, and proves that it
+    /// has: it is the one more that the queue then counts.
+    pub fn park_beside(
+        stage: &Stage,
+        kind: Kind,
+        page: Range,
+        queue: &QueueFile,
+    ) -> Result<Self, Stop> {
+        let before = queue.read()?.total;
+        let mut waiter = Self::start(stage, kind, page)?;
+        let deadline = Instant::now() + waiter.patience;
+        while queue.read()?.total <= before {
+            if let Some(access) = waiter.shared.access.get() {
+                return Err(unparked(kind, Fate::Ended(*access)));
+            }
+            if Instant::now() > deadline {
+                return Err(Stop::Hang("the waiter neither parked nor ended".into()));
+            }
+            std::thread::yield_now();
+        }
+        let thread = ThreadFile::open(waiter.tid())?;
+        off_cpu(&thread, deadline)?;
+        let now = thread.read()?;
+        if !now.sleeps() {
+            return Err(Stop::Broken(format!("parked waiter: thread {now:?}")));
+        }
+        waiter.parked = Some(now);
+        waiter.thread = Some(thread);
+        Ok(waiter)
     }
 
     /// The thread's id; 0 if it has not run yet, which a parked one has.
@@ -264,6 +285,23 @@ impl Waiter {
                 .ok_or_else(|| Stop::Broken("the waiter ended without a result".into())),
             Err(e) => Err(Stop::Broken(format!("poll: {e:?}"))),
         }
+    }
+}
+
+/// Why a waiter that should have parked has not.
+fn unparked(kind: Kind, fate: Fate) -> Stop {
+    match fate {
+        Fate::Ended(Access::Failed(Errno::EINVAL))
+            if matches!(kind, Kind::PopulateRead | Kind::PopulateWrite) =>
+        {
+            Stop::Unsupported("madvise(MADV_POPULATE_*): EINVAL (5.14 brought it)".into())
+        }
+        Fate::Ended(Access::Failed(Errno::EFAULT)) if kind.in_kernel() => Stop::Denied(
+            "kernel-mode faults fail with EFAULT on a user-mode-only userfaultfd: needs \
+             CAP_SYS_PTRACE, vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd"
+                .into(),
+        ),
+        other => Stop::Broken(format!("the {kind} waiter did not park: {other}")),
     }
 }
 

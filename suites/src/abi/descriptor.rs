@@ -6,7 +6,7 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use std::os::fd::AsRawFd;
 
 /// Memory for a read: address and length in bytes. Not memory that Rust owns.
-pub type Piece = (usize, usize);
+pub(crate) type Piece = (usize, usize);
 
 fn count(ret: isize) -> Result<usize, Errno> {
     usize::try_from(ret).map_err(|_| Errno::last())

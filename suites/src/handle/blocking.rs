@@ -180,7 +180,9 @@ impl Trial for Blocked {
                 }
                 fault(Kind::SysRead)?;
             }
-            Then::Event => drop(Mover::discard(stage, page)?),
+            Then::Event => {
+                Mover::discard(stage, page)?;
+            }
             Then::Signal { .. } => {
                 process::signal_thread(mover.tid())?;
                 handled(stage)?;
@@ -266,12 +268,10 @@ impl Trial for OwnFault {
         let reader = setting.uffd.duplicate().map_err(|e| Stop::Broken(format!("dup: {e:?}")))?;
         let place = setting.block.range(4..5);
         seen.step("read into the block");
-        let mover = Mover::start(stage, move || {
-            match reader.read_into((place.start, MESSAGE)) {
-                Ok(MESSAGE) => Rc::OK,
-                Ok(_) => Rc(Some(Errno::EIO)),
-                Err(e) => Rc(Some(e)),
-            }
+        let mover = Mover::start(stage, move || match reader.read_into((place.start, MESSAGE)) {
+            Ok(MESSAGE) => Rc::OK,
+            Ok(_) => Rc(Some(Errno::EIO)),
+            Err(e) => Rc(Some(e)),
         })?;
         // The first message is being read, so what becomes unread is the reader's own.
         let thread = ThreadFile::open(tid_of(stage, &mover)?)?;
@@ -283,12 +283,15 @@ impl Trial for OwnFault {
             std::thread::yield_now();
         }
         seen.fact("queue", setting.queue.read()?);
-        seen.fact("second", match setting.uffd.read() {
-            Ok(crate::abi::Message::Pagefault { address, .. }) => {
-                format!("page-{}", (address - crate::memory::BLOCK) / crate::memory::PAGE)
-            }
-            other => format!("{other:?}"),
-        });
+        seen.fact(
+            "second",
+            match setting.uffd.read() {
+                Ok(crate::abi::Message::Pagefault { address, .. }) => {
+                    format!("page-{}", (address - crate::memory::BLOCK) / crate::memory::PAGE)
+                }
+                other => format!("{other:?}"),
+            },
+        );
         if self.0 == "copy" {
             seen.fact("serve", setting.uffd.copy(place, stage.source, 0).0);
         } else {

@@ -12,8 +12,11 @@ use nix::unistd::Whence;
 use std::os::fd::AsFd;
 use uffd_results::KernelVersion;
 
-/// Since when a userfaultfd can only be read.
-pub(super) const READ_ONLY: &str = "commit abec3d015fdf (5.17): userfaultfds are opened read-only";
+/// A userfaultfd can only be read.
+pub(super) const READ_ONLY: &str = "new_userfaultfd() in fs/userfaultfd.c opens with O_RDONLY, in every stable series \
+    that was asked";
+const SEEK: &str = "userfaultfd_fops has noop_llseek, which lseek(2) asks only with FMODE_LSEEK; that follows from \
+    it since 6.0 (fs: clear or set FMODE_LSEEK based on llseek function)";
 const FOPS: &str = "userfaultfd_fops in fs/userfaultfd.c has poll, read, ioctl, llseek, release, and \
     nothing else";
 
@@ -62,30 +65,47 @@ fn seek(uffd: &Uffd, offset: i64, whence: Whence) -> String {
 
 /// Name, call, answer, source; the answer is one for every kernel.
 const CALLS: &[(&str, Ask, &str, &str)] = &[
-    ("lseek-set", |u| Ok(seek(u, 0, Whence::SeekSet)), "0", FOPS),
-    ("lseek-far", |u| Ok(seek(u, 4096, Whence::SeekSet)), "0", FOPS),
-    ("lseek-cur", |u| Ok(seek(u, 0, Whence::SeekCur)), "0", FOPS),
-    ("lseek-end", |u| Ok(seek(u, 0, Whence::SeekEnd)), "0", FOPS),
+    ("write", |u| Ok(counted(u.write_from((SPARE, 32)))), "EBADF", READ_ONLY),
     ("mmap-shared", |u| Ok(mmap(u, libc::PROT_READ, libc::MAP_SHARED)), "ENODEV", FOPS),
     ("mmap-private", |u| Ok(mmap(u, RW, libc::MAP_PRIVATE)), "ENODEV", FOPS),
     ("ftruncate", |u| Ok(rc(nix::unistd::ftruncate(u.as_fd(), 0))), "EINVAL", OBSERVED),
     ("fsync", |u| Ok(rc(nix::unistd::fsync(u.as_fd()))), "EINVAL", FOPS),
     ("fchdir", |u| Ok(rc(nix::unistd::fchdir(u.as_fd()))), "ENOTDIR", "fchdir(2)"),
-    ("fstat", |u| {
-        let stat = nix::sys::stat::fstat(u.as_fd());
-        stat.map(|s| format!("{:o}:{}", s.st_mode, s.st_size))
-            .map_err(|e| Stop::Broken(format!("fstat: {e:?}")))
-    }, "600:0", "anonymous inodes have mode 0600, no type and no size"),
-    ("fallocate", |u| {
-        use nix::fcntl::{FallocateFlags, fallocate};
-        Ok(rc(fallocate(u.as_fd(), FallocateFlags::empty(), 0, 4096)))
-    }, "EBADF", READ_ONLY),
-    ("pwrite", |u| {
-        Ok(nix::sys::uio::pwrite(u.as_fd(), b"x", 0)
-            .map_or_else(|e| format!("{e:?}"), |n| n.to_string()))
-    }, "ESPIPE", OBSERVED),
+    (
+        "fstat",
+        |u| {
+            let stat = nix::sys::stat::fstat(u.as_fd());
+            stat.map(|s| format!("{:o}:{}", s.st_mode, s.st_size))
+                .map_err(|e| Stop::Broken(format!("fstat: {e:?}")))
+        },
+        "600:0",
+        "anonymous inodes have mode 0600, no type and no size",
+    ),
+    (
+        "fallocate",
+        |u| {
+            use nix::fcntl::{FallocateFlags, fallocate};
+            Ok(rc(fallocate(u.as_fd(), FallocateFlags::empty(), 0, 4096)))
+        },
+        "EBADF",
+        READ_ONLY,
+    ),
+    (
+        "pwrite",
+        |u| {
+            Ok(nix::sys::uio::pwrite(u.as_fd(), b"x", 0)
+                .map_or_else(|e| format!("{e:?}"), |n| n.to_string()))
+        },
+        "ESPIPE",
+        OBSERVED,
+    ),
     ("FIONREAD", |u| Ok(u.raw(0x541b, SPARE).to_string()), "EINVAL", FOPS),
-    ("FIOCLEX", |u| Ok(u.raw(0x5451, SPARE).to_string()), "0", "ioctl(2), FIOCLEX: every descriptor"),
+    (
+        "FIOCLEX",
+        |u| Ok(u.raw(0x5451, SPARE).to_string()),
+        "0",
+        "ioctl(2), FIOCLEX: every descriptor",
+    ),
     ("FIOASYNC", |u| Ok(u.raw(0x5452, SPARE).to_string()), "0", OBSERVED),
     ("TCGETS", |u| Ok(u.raw(0x5401, SPARE).to_string()), "EINVAL", FOPS),
     ("FIFREEZE", |u| Ok(u.raw(0xc004_5877, SPARE).to_string()), "EOPNOTSUPP", OBSERVED),
@@ -187,16 +207,16 @@ pub(super) fn cases() -> Vec<Case> {
         let trial = Call { name, ask: *ask, old, new, since: (0, 0), source };
         cases.push(Case::trial(&CALL, trial, true));
     }
-    let write: Ask = |u| Ok(counted(u.write_from((SPARE, 32))));
-    let trial = Call {
-        name: "write",
-        ask: write,
-        old: "EINVAL",
-        new: "EBADF",
-        since: (5, 17),
-        source: READ_ONLY,
-    };
-    cases.push(Case::trial(&CALL, trial, true));
+    let seeks: [(&str, Ask); 4] = [
+        ("lseek-set", |u| Ok(seek(u, 0, Whence::SeekSet))),
+        ("lseek-far", |u| Ok(seek(u, 4096, Whence::SeekSet))),
+        ("lseek-cur", |u| Ok(seek(u, 0, Whence::SeekCur))),
+        ("lseek-end", |u| Ok(seek(u, 0, Whence::SeekEnd))),
+    ];
+    for (name, ask) in seeks {
+        let trial = Call { name, ask, old: "ESPIPE", new: "0", since: (6, 0), source: SEEK };
+        cases.push(Case::trial(&CALL, trial, true));
+    }
     for (name, number) in [
         ("wake", WAKE),
         ("wake-direction-write", 0x4010_aa02),

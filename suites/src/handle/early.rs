@@ -10,7 +10,8 @@ use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
 
-const EARLY: &str = "userfaultfd_ioctl() in fs/userfaultfd.c: EINVAL for every ioctl but UFFDIO_API before it";
+const EARLY: &str =
+    "userfaultfd_ioctl() in fs/userfaultfd.c: EINVAL for every ioctl but UFFDIO_API before it";
 
 static EARLY_PROBE: Probe = Probe {
     suite: "handle",
@@ -45,9 +46,8 @@ struct Early {
 /// Makes a call on the block; its return value and its result field.
 fn call(stage: &Stage, uffd: &Uffd, ioctl: &str, block: Range) -> (String, String) {
     let page = Range { start: block.start, len: crate::memory::PAGE };
-    let with_field = |(rc, field): (crate::abi::Rc, crate::abi::Field)| {
-        (rc.to_string(), field.to_string())
-    };
+    let with_field =
+        |(rc, field): (crate::abi::Rc, crate::abi::Field)| (rc.to_string(), field.to_string());
     let without = |rc: crate::abi::Rc| (rc.to_string(), "none".to_owned());
     match ioctl {
         "register" => {

@@ -28,7 +28,10 @@ static DEVICE: Probe = Probe {
     suite: "handle",
     name: "device-ioctl",
     statement: "/dev/userfaultfd knows USERFAULTFD_IOC_NEW and refuses every other ioctl.",
-    consumers: &["QEMU: uffd_open(), util/userfaultfd.c", "userfaultfd-rs: UffdBuilder::open_file_descriptor()"],
+    consumers: &[
+        "QEMU: uffd_open(), util/userfaultfd.c",
+        "userfaultfd-rs: UffdBuilder::open_file_descriptor()",
+    ],
 };
 
 /// Opens a userfaultfd in one way, or says why this machine can't.
@@ -99,7 +102,7 @@ impl Trial for Flags {
             Expected::new("open", "0", MAN),
             Expected::new("cloexec", yes(flags & libc::O_CLOEXEC != 0), MAN),
             Expected::new("nonblock", yes(flags & libc::O_NONBLOCK != 0), MAN),
-            Expected::new("access", access_mode(kernel), super::calls::READ_ONLY),
+            Expected::new("access", "read", super::calls::READ_ONLY),
             Expected::new("link", "anon_inode:[userfaultfd]", "anon_inode_getfile(): the name"),
             Expected::new("api", "0", MAN),
         ]
@@ -108,7 +111,8 @@ impl Trial for Flags {
     fn recipe(&self) -> Vec<String> {
         vec![
             format!("open a userfaultfd by {} with flags {:#x}", self.way.word(), self.flags.1),
-            "fcntl(F_GETFD), fcntl(F_GETFL), readlink of its /proc/self/fd entry; UFFDIO_API".into(),
+            "fcntl(F_GETFD), fcntl(F_GETFL), readlink of its /proc/self/fd entry; UFFDIO_API"
+                .into(),
         ]
     }
 }
@@ -120,11 +124,6 @@ fn access(status: OFlag) -> &'static str {
         libc::O_WRONLY => "write",
         _ => "read-write",
     }
-}
-
-/// How the kernel opens a userfaultfd.
-pub(super) fn access_mode(kernel: KernelVersion) -> &'static str {
-    if (kernel.major, kernel.minor) < (5, 17) { "read-write" } else { "read" }
 }
 
 /// What /proc/self/fd says that a descriptor is.
@@ -187,10 +186,13 @@ impl Trial for Reopen {
         let uffd = stage.uffd(0)?;
         let path = format!("/proc/self/fd/{}", uffd.as_fd().as_raw_fd());
         let opened = std::fs::File::open(path);
-        seen.fact("open", match opened {
-            Ok(_) => "0".into(),
-            Err(e) => format!("{:?}", Errno::from_raw(e.raw_os_error().unwrap_or(0))),
-        });
+        seen.fact(
+            "open",
+            match opened {
+                Ok(_) => "0".into(),
+                Err(e) => format!("{:?}", Errno::from_raw(e.raw_os_error().unwrap_or(0))),
+            },
+        );
         Ok(())
     }
 
@@ -231,9 +233,13 @@ pub(super) fn cases() -> Vec<Case> {
             cases.push(Case::trial(&FLAGS, Flags { way, flags }, true));
         }
     }
-    for (name, number) in
-        [("zero", 0), ("api", 0xc018_aa3f), ("register", 0xc020_aa00), ("new-read", 0x8000_aa00), ("next", 0xaa01)]
-    {
+    for (name, number) in [
+        ("zero", 0),
+        ("api", 0xc018_aa3f),
+        ("register", 0xc020_aa00),
+        ("new-read", 0x8000_aa00),
+        ("next", 0xaa01),
+    ] {
         cases.push(Case::trial(&DEVICE, Device(name, number), true));
     }
     cases.push(Case::trial(&REOPEN, Reopen, true));

@@ -75,10 +75,10 @@ words! {
     }
 }
 
-/// The word for what is ready.
-fn word(ready_in: bool, out: bool, err: bool, hup: bool) -> String {
-    let all = [(ready_in, "in"), (out, "out"), (err, "err"), (hup, "hup")];
-    let words: Vec<_> = all.iter().filter(|(is, _)| *is).map(|(_, word)| *word).collect();
+/// The word for what is ready: in, out, in error, hung up.
+fn word(ready: [bool; 4]) -> String {
+    let all = ready.into_iter().zip(["in", "out", "err", "hup"]);
+    let words: Vec<_> = all.filter(|(is, _)| *is).map(|(_, word)| word).collect();
     if words.is_empty() { "none".into() } else { words.join("+") }
 }
 
@@ -91,12 +91,8 @@ fn poll_for(uffd: &Uffd, events: PollFlags) -> Result<String, Stop> {
     let mut fds = [PollFd::new(uffd.as_fd(), events)];
     nix::poll::poll(&mut fds, PollTimeout::ZERO).map_err(broken)?;
     let got = fds[0].revents().unwrap_or(PollFlags::empty());
-    Ok(word(
-        got.contains(PollFlags::POLLIN),
-        got.contains(PollFlags::POLLOUT),
-        got.contains(PollFlags::POLLERR),
-        got.contains(PollFlags::POLLHUP),
-    ))
+    let all = [PollFlags::POLLIN, PollFlags::POLLOUT, PollFlags::POLLERR, PollFlags::POLLHUP];
+    Ok(word(all.map(|flag| got.contains(flag))))
 }
 
 /// One poll(2) for reading, without waiting.
@@ -131,25 +127,27 @@ impl Asker {
         match self {
             Self::Poll => poll(uffd),
             Self::Select => {
-                let [mut reads, mut writes, mut excepts] = [const { () }; 3].map(|()| FdSet::new());
+                let [mut reads, mut writes, mut excepts] =
+                    [FdSet::new(), FdSet::new(), FdSet::new()];
                 for set in [&mut reads, &mut writes, &mut excepts] {
                     set.insert(uffd.as_fd());
                 }
                 let mut none = TimeVal::zero();
                 select(None, &mut reads, &mut writes, &mut excepts, &mut none).map_err(broken)?;
                 let has = |set: &FdSet<'_>| set.contains(uffd.as_fd());
-                Ok(word(has(&reads), has(&writes), has(&excepts), false))
+                Ok(word([has(&reads), has(&writes), has(&excepts), false]))
             }
             Self::Epoll(epoll) => {
                 let mut events = [EpollEvent::empty(); 2];
                 let n = epoll.wait(&mut events, EpollTimeout::ZERO).map_err(broken)?;
                 let got = events[..n].first().map_or(EpollFlags::empty(), EpollEvent::events);
-                Ok(word(
-                    got.contains(EpollFlags::EPOLLIN),
-                    got.contains(EpollFlags::EPOLLOUT),
-                    got.contains(EpollFlags::EPOLLERR),
-                    got.contains(EpollFlags::EPOLLHUP),
-                ))
+                let all = [
+                    EpollFlags::EPOLLIN,
+                    EpollFlags::EPOLLOUT,
+                    EpollFlags::EPOLLERR,
+                    EpollFlags::EPOLLHUP,
+                ];
+                Ok(word(all.map(|flag| got.contains(flag))))
             }
         }
     }

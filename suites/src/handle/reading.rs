@@ -16,8 +16,11 @@ const READ: &str = "userfaultfd_read() in fs/userfaultfd.c: EINVAL for less than
 const FIFO: &str = "find_userfault() in fs/userfaultfd.c: the oldest of the queue first";
 const LOST: &str = "userfaultfd_ctx_read() takes the message off the unread ones before \
     userfaultfd_read() copies it: a message that can't be copied is lost";
+const KERNEL: &str =
+    "vfs_read() in fs/read_write.c refuses a kernel address before it asks the userfaultfd";
 /// readv(2) became one call.
-const ITER: &str = "userfaultfd_read_iter() (6.10): one call for all pieces; before, one call a piece";
+const ITER: &str =
+    "userfaultfd_read_iter() (6.10): one call for all pieces; before, one call a piece";
 
 static SIZE: Probe = Probe {
     suite: "handle",
@@ -137,7 +140,9 @@ impl Trial for Pieces {
         let read = match self.how {
             "readv-one" => uffd.read_vector(&[(at, MESSAGE)]),
             "readv-two" => uffd.read_vector(&[(at, MESSAGE), (at + MESSAGE, MESSAGE)]),
-            "readv-halves" => uffd.read_vector(&[(at, MESSAGE / 2), (at + MESSAGE / 2, MESSAGE / 2)]),
+            "readv-halves" => {
+                uffd.read_vector(&[(at, MESSAGE / 2), (at + MESSAGE / 2, MESSAGE / 2)])
+            }
             "readv-small-rest" => uffd.read_vector(&[(at, MESSAGE), (at + MESSAGE, 8)]),
             "readv-none" => uffd.read_vector(&[]),
             "pread" => uffd.read_at((at, MESSAGE), 0),
@@ -182,10 +187,7 @@ impl Trial for Pieces {
     }
 
     fn recipe(&self) -> Vec<String> {
-        vec![
-            format!("{} threads park", self.unread),
-            format!("{} on the userfaultfd", self.how),
-        ]
+        vec![format!("{} threads park", self.unread), format!("{} on the userfaultfd", self.how)]
     }
 }
 
@@ -248,16 +250,18 @@ impl Trial for Unwritable {
         let (read, lost) = match self.place {
             "good" => ((self.unread * MESSAGE).to_string(), self.unread),
             "second-outside" => (MESSAGE.to_string(), self.unread.min(2)),
+            "kernel" => ("EFAULT".to_owned(), 0),
             _ => ("EFAULT".to_owned(), 1),
         };
-        let read = if self.unread == 0 { "EAGAIN".to_owned() } else { read };
+        let kernel = self.place == "kernel";
+        let read = if self.unread == 0 && !kernel { "EAGAIN".to_owned() } else { read };
         let lost = lost.min(self.unread);
         let left = self.unread - lost;
         let again = if left == 0 { "EAGAIN".to_owned() } else { (left * MESSAGE).to_string() };
         let pages: Vec<_> = (lost..self.unread).map(|page| page.to_string()).collect();
         let pages = if pages.is_empty() { "none".to_owned() } else { pages.join(",") };
         let mut facts = vec![
-            Expected::new("read", read, LOST),
+            Expected::new("read", read, if kernel { KERNEL } else { LOST }),
             Expected::new("queue", format!("{}/{left}", self.unread), LOST),
             Expected::new("again", again, LOST),
             Expected::new("pages", pages, LOST),

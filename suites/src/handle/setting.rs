@@ -39,10 +39,10 @@ impl<'a> Setting<'a> {
         pages.map(|page| self.park_one(Kind::UserRead, page)).collect()
     }
 
-    /// A thread that parks on a page. The context must be non-blocking: it is proved with poll(2).
+    /// A thread that parks on a page.
     pub(super) fn park_one(&self, kind: Kind, page: usize) -> Result<Waiter, Stop> {
         let page = self.block.range(page..page + 1);
-        Waiter::park(self.stage, kind, page, &self.uffd, &self.queue)
+        Waiter::park_beside(self.stage, kind, page, &self.queue)
     }
 
     /// Lets everybody go: the last close.

@@ -210,8 +210,7 @@ impl Trial for Close {
             facts.push(Expected::new("queue", format!("1/{unread}"), source::CLOSE));
         }
         let (last, page) = match self.waiter {
-            Kind::UserRead | Kind::VmRead => ("ran:zero", "0"),
-            Kind::SysWrite => ("ran:zero", "0"),
+            Kind::UserRead | Kind::VmRead | Kind::SysWrite => ("ran:zero", "0"),
             _ => ("ran", "w"),
         };
         facts.push(Expected::new("last", last, source::CLOSE));
@@ -248,7 +247,8 @@ impl Trial for Alone {
         seen.step("close");
         drop(setting.uffd);
         seen.fact("last", stage.word(waiter.end()?));
-        let reg = crate::evidence::registration(&[(setting.block.range(0..6), setting.block.page)])?;
+        let reg =
+            crate::evidence::registration(&[(setting.block.range(0..6), setting.block.page)])?;
         seen.fact("reg", &reg[0]);
         Ok(())
     }

@@ -175,17 +175,23 @@ impl Trial for UserMode {
         if populates && fate == Fate::Ended(Access::Failed(nix::errno::Errno::EINVAL)) {
             return Err(Stop::Unsupported("no MADV_POPULATE_* (5.14 brought it)".into()));
         }
-        seen.fact("access", match fate {
-            Fate::Again => "parks".into(),
-            fate => stage.word(fate),
-        });
+        seen.fact(
+            "access",
+            match fate {
+                Fate::Again => "parks".into(),
+                fate => stage.word(fate),
+            },
+        );
         seen.fact("queue", setting.queue.read()?);
         let message = setting.uffd.read();
-        seen.fact("message", match message {
-            Ok(Message::Pagefault { flags, .. }) => fault_word(flags),
-            Ok(_) => "other".into(),
-            Err(e) => format!("{e:?}"),
-        });
+        seen.fact(
+            "message",
+            match message {
+                Ok(Message::Pagefault { flags, .. }) => fault_word(flags),
+                Ok(_) => "other".into(),
+                Err(e) => format!("{e:?}"),
+            },
+        );
         setting.release(&[waiter])
     }
 
