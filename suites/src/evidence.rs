@@ -191,6 +191,24 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// What smaps says of userfaultfd in the flags of the mapping at `at`: `um+uw`, or `none`.
+pub fn flags(at: usize) -> Result<String, Stop> {
+    let text = std::fs::read_to_string("/proc/self/smaps")
+        .map_err(|e| Stop::Broken(format!("reading /proc/self/smaps: {e}")))?;
+    let mut here = false;
+    for line in text.lines() {
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            if here {
+                let ours: Vec<_> = flags.split(' ').filter(|flag| flag.starts_with('u')).collect();
+                return Ok(if ours.is_empty() { "none".to_owned() } else { ours.join("+") });
+            }
+        } else if line.starts_with(|c: char| c.is_ascii_digit() || ('a'..='f').contains(&c)) {
+            here = parse_head(line).is_some_and(|(start, end)| start <= at && at < end);
+        }
+    }
+    Err(Stop::Broken(format!("no mapping at {at:#x}")))
+}
+
 /// How many mappings of this process overlap `range`.
 pub fn mappings_in(range: Range) -> Result<usize, Stop> {
     let text = std::fs::read_to_string("/proc/self/maps")

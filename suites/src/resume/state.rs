@@ -15,7 +15,8 @@ static STATE: Probe = Probe {
     suite: "continue",
     name: "state",
     statement: "CONTINUE maps a page that the page cache has; it fails with EEXIST if one is mapped, with \
-                EFAULT if the page cache has none, and with EINVAL beyond the end of the file.",
+                EFAULT if the page cache has none; beyond the end of the file with EINVAL, on hugetlb too \
+                with EFAULT.",
     consumers: &[CLONES],
 };
 
@@ -134,7 +135,7 @@ impl Trial for State {
             ("0", length.as_str(), source::CONTINUE)
         } else if page.is_mapped() {
             ("EEXIST", "-17", REFUSES)
-        } else if page == Page::Beyond {
+        } else if page == Page::Beyond && !backing.is_huge() {
             ("EINVAL", "-22", REFUSES)
         } else {
             ("EFAULT", "-14", REFUSES)
