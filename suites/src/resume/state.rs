@@ -123,7 +123,9 @@ impl Trial for State {
         facts.extend(want(source::CONTINUE, &[("before", before)]));
         let unknown = with.protects() && kernel < KernelVersion::new(6, 4, 0);
         let length = length(backing);
-        let (rc, field, says) = if unknown {
+        let (rc, field, says) = if kernel < KernelVersion::new(5, 13, 0) {
+            ("EINVAL", "untouched", "ioctl_userfaultfd(2): UFFDIO_CONTINUE came with 5.13")
+        } else if unknown {
             ("EINVAL", "untouched", "ioctl_userfaultfd(2): MODE_WP of CONTINUE came with 6.4")
         } else if modes == Modes::None {
             ("ENOENT", "-2", source::CONTINUE_ENOENT)

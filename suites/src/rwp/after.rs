@@ -16,7 +16,9 @@ use uffd_results::KernelVersion;
 static AFTER: Probe = Probe {
     suite: "rwp",
     name: "after",
-    statement: "Protection against all access stays with its page through mprotect; UNREGISTER ends it.",
+    statement: "Protection against all access stays with its page through mprotect, and is lost with a page \
+                that is dropped, of a file too; UNREGISTER, a move without EVENT_REMAP and fork without \
+                EVENT_FORK end it.",
     consumers: &[TRACKERS],
 };
 
@@ -71,7 +73,32 @@ impl Trial for After {
     }
 
     fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
-        want(OBSERVED, &[("change", "0")])
+        let Self { backing, change } = *self;
+        let dropped = if backing.is_private() { "ran:zero" } else { "ran:kept" };
+        let mut facts = want(OBSERVED, &[("before", "wwwwww"), ("change", "0")]);
+        let (reg, entries, read) = match change {
+            Change::Rearm => ("rrrrrr", "pppppp", "ran:kept"),
+            Change::DontNeed => ("rrrrrr", "ww--ww", dropped),
+            // A private copy outlives its page of the file.
+            Change::Punch if backing == Backing::Private => ("rrrrrr", "wwwwww", "parks"),
+            Change::Remove | Change::Punch => ("rrrrrr", "ww--ww", "ran:zero"),
+            Change::Truncate => ("rrrrrr", "ww----", "ran:zero"),
+            Change::Over => ("rr..rr", "ww--ww", dropped),
+            Change::Move => ("......", "pppppp", "ran:kept"),
+            _ => ("rrrrrr", "wwwwww", "parks"),
+        };
+        if change == Change::Rearm {
+            facts.extend(want(OBSERVED, &[("unregistered", "pppppp")]));
+        }
+        facts.extend(want(OBSERVED, &[("reg", reg), ("entries", entries), ("read", read)]));
+        let child = match change {
+            Change::ForkEvent => Some("wwwwww"),
+            Change::Fork if backing.is_private() => Some("pppppp"),
+            Change::Fork => Some("------"),
+            _ => None,
+        };
+        facts.extend(child.into_iter().flat_map(|row| want(OBSERVED, &[("child", row)])));
+        facts
     }
 
     fn recipe(&self) -> Vec<String> {

@@ -4,11 +4,10 @@ use super::{Delivery, HEADER, TRACKERS, protected};
 use crate::abi::newer::{REGISTER_MODE_RWP, RWPROTECT_MODE_DONTWAKE, RWPROTECT_MODE_RWP};
 use crate::abi::{Rc, features};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::axis;
-use crate::lab::{Lab, SMALL, Who, want};
+use crate::lab::{Lab, SMALL, Who, axis, want};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::Backing;
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
@@ -17,8 +16,8 @@ static LIFT: Probe = Probe {
     suite: "rwp",
     name: "lift",
     statement: "A thread parked at a page that RWPROTECT has protected is woken when the protection of its \
-                page is removed, unless MODE_DONTWAKE says otherwise; nothing else but WAKE and \
-                close wakes it.",
+                page is removed, unless MODE_DONTWAKE says otherwise, and when SET_MODE enables RWP_ASYNC; \
+                nothing else but WAKE and close wakes it, UNREGISTER neither.",
     consumers: &[TRACKERS],
 };
 
@@ -150,8 +149,46 @@ impl Trial for Lift {
     }
 
     fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
-        let _ = (HEADER, source::WAKE, PAGES);
-        want(OBSERVED, &[("access", "parks")])
+        let Self { backing, deed, who } = *self;
+        let kind = if who.write_faults(backing) { "rwp-write@2" } else { "rwp-read@2" };
+        let mut facts = want(HEADER, &[("access", "parks"), ("fault", kind)]);
+        let ends = who.ran("kept");
+        if deed == Deed::Close {
+            facts.extend(want(source::CLOSE, &[("closed", &ends), ("left", "pppppp")]));
+            return facts;
+        }
+        let act = match deed {
+            Deed::Both | Deed::Unknown => "EINVAL",
+            Deed::Writeprotect => "ENOENT",
+            Deed::Copy => "EEXIST",
+            _ => "0",
+        };
+        let (fate, queue) = match deed {
+            Deed::Page | Deed::Whole | Deed::SetAsync => (ends.as_str(), "0/0"),
+            Deed::Wake => ("again", "1/1"),
+            _ => ("asleep", "1/0"),
+        };
+        let after = match deed {
+            Deed::Page | Deed::Quiet | Deed::Foreign | Deed::SetAsync => "wwpwww",
+            Deed::Next => "wwwpww",
+            Deed::Whole | Deed::Unregister | Deed::Rearm => "pppppp",
+            _ => "wwwwww",
+        };
+        let says = if deed == Deed::Wake { source::WAKE } else { OBSERVED };
+        facts.extend(want(says, &[("act", act), ("waiter", fate), ("queue", queue)]));
+        facts.extend(want(says, &[("after", after)]));
+        if deed == Deed::Copy {
+            facts.extend(want(source::COPY, &[("field", "-17")]));
+        }
+        let freed = matches!(deed, Deed::Quiet | Deed::Foreign | Deed::Unregister | Deed::Rearm);
+        if fate == "asleep" {
+            let rescued = if freed { ends.as_str() } else { "again" };
+            facts.extend(want(source::RERUN, &[("rescue", "0"), ("rescued", rescued)]));
+        }
+        if fate == "again" || fate == "asleep" && !freed {
+            facts.extend(want(source::CLOSE, &[("closed", &ends), ("left", "pppppp")]));
+        }
+        facts
     }
 
     fn recipe(&self) -> Vec<String> {

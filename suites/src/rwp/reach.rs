@@ -15,7 +15,8 @@ static REACH: Probe = Probe {
     suite: "rwp",
     name: "reach",
     statement: "RWPROTECT of the whole block returns 0 whatever its pages are; who accesses a page that was \
-                present parks, and is freed by RWPROTECT without MODE_RWP.",
+                present parks, and is freed by RWPROTECT without MODE_RWP; a page that was not is not \
+                protected.",
     consumers: &[TRACKERS],
 };
 
@@ -70,8 +71,26 @@ impl Trial for Reach {
     }
 
     fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
-        let _ = OBSERVED;
-        want(HEADER, &[("protect", "0")])
+        let Self { backing, state, who } = *self;
+        let mapped = state.is_mapped();
+        let before = if mapped { "--pp--" } else { "---p--" };
+        let after = if mapped { "--ww--" } else { "---w--" };
+        let mut facts = want(HEADER, &[("before", before), ("protect", "0"), ("protected", after)]);
+        let there = match state {
+            State::Present | State::Freed | State::Forked | State::Cached => "kept",
+            State::Dropped if !backing.is_private() => "kept",
+            _ => "zero",
+        };
+        let ends = who.ran(there);
+        if mapped {
+            let kind = if who.write_faults(backing) { "rwp-write@2" } else { "rwp-read@2" };
+            facts.extend(want(HEADER, &[("access", "parks"), ("fault", kind)]));
+            facts.extend(want(HEADER, &[("lift", "0"), ("waiter", &ends)]));
+        } else {
+            facts.extend(want(OBSERVED, &[("access", &ends)]));
+        }
+        facts.extend(want(OBSERVED, &[("after", "--pw--")]));
+        facts
     }
 
     fn recipe(&self) -> Vec<String> {

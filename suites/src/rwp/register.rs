@@ -16,7 +16,7 @@ static REGISTER: Probe = Probe {
     suite: "rwp",
     name: "register",
     statement: "Memory is registered for RWP alone or with missing or minor faults, if the context has \
-                asked for the feature.",
+                asked for the feature, and never together with write protection.",
     consumers: &[TRACKERS],
 };
 
@@ -110,8 +110,33 @@ impl Trial for Register {
     }
 
     fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
-        let _ = (HEADER, OBSERVED);
-        want(HEADER, &[("api", "0")])
+        let Self { backing, modes, asks } = *self;
+        if asks == Asks::OnlyAsync {
+            return want(OBSERVED, &[("api", "EINVAL")]);
+        }
+        let no_minor = matches!(backing, Backing::Anon | Backing::HugetlbPrivate);
+        let taken = match modes {
+            _ if asks == Asks::None => None,
+            Modes::Rwp => Some(("ur", "rrrrrr")),
+            Modes::Missing => Some(("um+ur", "RRRRRR")),
+            Modes::Minor if !no_minor => Some(("ui+ur", "XXXXXX")),
+            Modes::Minor | Modes::Wp | Modes::All => None,
+        };
+        let mut facts = want(HEADER, &[("api", "0")]);
+        let Some((flags, reg)) = taken else {
+            facts.extend(want(OBSERVED, &[("register", "EINVAL"), ("ioctls", "0x0")]));
+            facts.extend(want(OBSERVED, &[("flags", "none"), ("reg", "......")]));
+            return facts;
+        };
+        let ioctls = match (backing.is_huge(), modes) {
+            (true, Modes::Minor) => "0x38c",
+            (true, _) => "0x30c",
+            (false, Modes::Minor) => "0x3bc",
+            (false, _) => "0x33c",
+        };
+        facts.extend(want(OBSERVED, &[("register", "0"), ("ioctls", ioctls)]));
+        facts.extend(want(OBSERVED, &[("flags", flags), ("reg", reg)]));
+        facts
     }
 
     fn recipe(&self) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! PAGEMAP_SCAN on memory protected against all access.
 
-use super::{Delivery, TRACKERS, protected};
+use super::{ASYNC, Delivery, TRACKERS, protected};
 use crate::abi::scan::{IS_ACCESSED, IS_PRESENT, IS_WRITTEN, REGIONS, Scan};
 use crate::expect::{Expected, OBSERVED};
 use crate::lab::{SMALL, axis, want};
@@ -116,7 +116,20 @@ impl Trial for Asked {
     }
 
     fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
-        want(OBSERVED, &[("scan", "0")])
+        let idle = self.done == Done::Nothing;
+        let regions = match self.ask {
+            Ask::Accessed if idle => "none",
+            Ask::Accessed => "3..4:a",
+            Ask::Inverted if idle => "0..6:",
+            Ask::Inverted => "0..3:,4..6:",
+            Ask::Written => "none",
+            Ask::Categories if idle => "0..6:p",
+            Ask::Categories => "0..3:p,3..4:ap,4..6:p",
+        };
+        let entries = if idle { "wwwwww" } else { "wwwpww" };
+        let mut facts = want(ASYNC, &[("scan", "0"), ("regions", regions)]);
+        facts.extend(want(OBSERVED, &[("entries", entries)]));
+        facts
     }
 
     fn recipe(&self) -> Vec<String> {

@@ -1,12 +1,12 @@
 //! UFFDIO_SET_MODE: switching RWP_ASYNC while the context is in use.
 
 use super::{Delivery, SET_MODE, TRACKERS, protected};
-use crate::abi::newer::{REGISTER_MODE_RWP, RWPROTECT_MODE_RWP};
+use crate::abi::newer::RWPROTECT_MODE_RWP;
 use crate::abi::{Uffd, features};
 use crate::expect::{Expected, OBSERVED};
 use crate::lab::{Lab, Who, axis, want};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::Backing;
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
@@ -20,8 +20,8 @@ static ANSWER: Probe = Probe {
 static EFFECT: Probe = Probe {
     suite: "rwp",
     name: "set-mode-effect",
-    statement: "Once SET_MODE has enabled RWP_ASYNC nobody parks at a protected page, and once it has \
-                disabled it everybody does again.",
+    statement: "Once SET_MODE has enabled RWP_ASYNC nobody parks at a protected page, and who waits at one is \
+                woken; once it has disabled it everybody parks again.",
     consumers: &[TRACKERS],
 };
 
@@ -133,8 +133,13 @@ impl Trial for Answer {
     }
 
     fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
-        let _ = SET_MODE;
-        want(OBSERVED, &[("set-mode", "0")])
+        let taken = match self.ask {
+            _ if self.of == Of::Before => false,
+            Ask::Enable => self.of != Of::Plain,
+            Ask::Disable | Ask::Nothing => true,
+            _ => false,
+        };
+        want(SET_MODE, &[("set-mode", if taken { "0" } else { "EINVAL" })])
     }
 
     fn recipe(&self) -> Vec<String> {
@@ -159,14 +164,23 @@ impl Trial for Effect {
         if let Some(mut waiter) = waiter {
             lab.look("waiter", &mut waiter, seen)?;
             seen.fact("wake", lab.uffd.wake(lab.page(3)));
-            lab.look("woken", &mut waiter, seen)?;
         }
         again(&lab, seen)?;
         lab.entries("after", seen)
     }
 
     fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
-        want(OBSERVED, &[("enable", "0")])
+        let Self { backing, who } = *self;
+        let kind = if who.write_faults(backing) { "rwp-write@3" } else { "rwp-read@3" };
+        let ends = who.ran("kept");
+        let mut facts = want(SET_MODE, &[("enable", "0"), ("async", &ends), ("met", "wwpwww")]);
+        facts.extend(want(SET_MODE, &[("disable", "0"), ("sync", "parks"), ("fault", kind)]));
+        facts.extend(want(OBSERVED, &[("enable-2", "0"), ("waiter", &ends), ("wake", "0")]));
+        facts.extend(want(
+            OBSERVED,
+            &[("protect", "0"), ("again", "ran:kept"), ("after", "wwpppw")],
+        ));
+        facts
     }
 
     fn recipe(&self) -> Vec<String> {
@@ -187,7 +201,6 @@ impl Trial for Effect {
 
 /// Protects page 4 again while RWP_ASYNC is on, and loads from it.
 fn again(lab: &Lab<'_>, seen: &mut Seen<'_>) -> Result<(), Stop> {
-    let _ = (REGISTER_MODE_RWP, PAGES);
     seen.fact("protect", lab.uffd.rwprotect(lab.page(4), RWPROTECT_MODE_RWP));
     lab.meet(("again", "again-fault"), Who::UserRead, 4, seen)?;
     Ok(())

@@ -13,7 +13,7 @@ static WHO: Probe = Probe {
     suite: "rwp",
     name: "who",
     statement: "Whatever accesses a page that RWPROTECT has protected parks, reads as well as writes, and is \
-                freed when the protection is removed.",
+                freed when the protection is removed; only /proc/self/mem fails with EIO.",
     consumers: &[TRACKERS],
 };
 static ASYNC_WHO: Probe = Probe {
@@ -80,8 +80,34 @@ impl Trial for Meets {
     }
 
     fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
-        let _ = (ASYNC, HEADER);
-        want(OBSERVED, &[("lift-all", "0")])
+        let Self { backing, who, delivery } = *self;
+        let mut facts = want(HEADER, &[("before", "wwwwww")]);
+        let foreign = matches!(who, Who::MemRead | Who::MemWrite);
+        let mut stored = who.stores();
+        match delivery {
+            Delivery::Async => {
+                facts.extend(want(ASYNC, &[("access", &who.ran("kept")), ("met", "wwpwww")]));
+            }
+            Delivery::Message if !foreign => {
+                let kind = if who.write_faults(backing) { "rwp-write@2" } else { "rwp-read@2" };
+                facts.extend(want(HEADER, &[("access", "parks"), ("fault", kind)]));
+                facts.extend(want(HEADER, &[("met", "wwwwww"), ("lift", "0")]));
+                facts.extend(want(HEADER, &[("waiter", &who.ran("kept")), ("after", "wwpwww")]));
+            }
+            _ => {
+                stored = false;
+                let ends = match who {
+                    _ if foreign => "EIO",
+                    Who::UserRead | Who::UserWrite => "BUS_ADRERR",
+                    Who::Mlock => "ENOMEM",
+                    _ => "EFAULT",
+                };
+                facts.extend(want(OBSERVED, &[("access", ends), ("met", "wwwwww")]));
+            }
+        }
+        let pages = if stored { "kkwkkk" } else { "kkkkkk" };
+        facts.extend(want(HEADER, &[("lift-all", "0"), ("lifted", "pppppp"), ("pages", pages)]));
+        facts
     }
 
     fn recipe(&self) -> Vec<String> {
