@@ -152,8 +152,9 @@ fn parse_thread(text: &str) -> Option<Thread> {
 }
 
 /// How the mapping of each page looks to userfaultfd, one letter a page: `m` registered for missing
-/// pages, `w` for write protection, `i` for minor faults (a capital letter for two modes and more:
-/// `W` m+w, `I` m+i, `X` any other), `.` mapped without, `-` a hole.
+/// pages, `w` for write protection, `i` for minor faults, `r` for protection against all access (a
+/// capital letter for two modes and more: `W` m+w, `I` m+i, `R` m+r, `X` any other), `.` mapped
+/// without, `-` a hole.
 pub fn registration(windows: &[(Range, usize)]) -> Result<Vec<String>, Stop> {
     let fail = |e| Stop::Broken(format!("reading /proc/self/smaps: {e}"));
     let end = windows.iter().map(|(range, _)| range.end()).max().unwrap_or(0);
@@ -212,6 +213,24 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// What smaps says of userfaultfd in the flags of the mapping at `at`: `um+uw`, or `none`.
+pub fn flags(at: usize) -> Result<String, Stop> {
+    let text = std::fs::read_to_string("/proc/self/smaps")
+        .map_err(|e| Stop::Broken(format!("reading /proc/self/smaps: {e}")))?;
+    let mut here = false;
+    for line in text.lines() {
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            if here {
+                let ours: Vec<_> = flags.split(' ').filter(|flag| flag.starts_with('u')).collect();
+                return Ok(if ours.is_empty() { "none".to_owned() } else { ours.join("+") });
+            }
+        } else if line.starts_with(|c: char| c.is_ascii_digit() || ('a'..='f').contains(&c)) {
+            here = parse_head(line).is_some_and(|(start, end)| start <= at && at < end);
+        }
+    }
+    Err(Stop::Broken(format!("no mapping at {at:#x}")))
+}
+
 /// How many mappings of this process overlap `range`.
 pub fn mappings_in(range: Range) -> Result<usize, Stop> {
     let text = std::fs::read_to_string("/proc/self/maps")
@@ -228,13 +247,15 @@ pub(crate) fn parse_head(line: &str) -> Option<(usize, usize)> {
 
 fn letter(flags: &[u8]) -> u8 {
     let has = |flag: &[u8]| flags.split(|b| *b == b' ').any(|f| f == flag);
-    match (has(b"um"), has(b"uw"), has(b"ui")) {
-        (false, false, false) => b'.',
-        (true, false, false) => b'm',
-        (false, true, false) => b'w',
-        (false, false, true) => b'i',
-        (true, true, false) => b'W',
-        (true, false, true) => b'I',
+    match (has(b"um"), has(b"uw"), has(b"ui"), has(b"ur")) {
+        (false, false, false, false) => b'.',
+        (true, false, false, false) => b'm',
+        (false, true, false, false) => b'w',
+        (false, false, true, false) => b'i',
+        (false, false, false, true) => b'r',
+        (true, true, false, false) => b'W',
+        (true, false, true, false) => b'I',
+        (true, false, false, true) => b'R',
         _ => b'X',
     }
 }
@@ -305,6 +326,8 @@ mod tests {
     #[case(" rd wr mr mw me ac um sd", b'm')]
     #[case(" rd wr um uw", b'W')]
     #[case(" rd wr ui", b'i')]
+    #[case(" rd wr ur", b'r')]
+    #[case(" rd wr um ur", b'R')]
     #[case(" rd wr", b'.')]
     fn reads_vm_flags(#[case] flags: &str, #[case] expected: u8) {
         assert_eq!(letter(flags.as_bytes()), expected);

@@ -6,11 +6,11 @@
 //! registration, [`ranges`] of several mappings, [`lift`] whom the removal wakes, [`after`] what is
 //! left of the protection after a change, [`scan`] PAGEMAP_SCAN, [`sequence`] what consumers do step by step.
 
-mod after;
+pub(crate) mod after;
 mod both;
 mod lift;
 mod ranges;
-mod reach;
+pub(crate) mod reach;
 mod scan;
 mod sequence;
 mod who;

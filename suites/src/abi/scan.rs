@@ -23,7 +23,7 @@ pub const IS_PRESENT: u64 = 1 << 3;
 /// The page is the zero page.
 pub const IS_PFNZERO: u64 = 1 << 5;
 /// The page was accessed since it was protected against all access (7.3).
-pub const IS_ACCESSED: u64 = 1 << 8;
+pub const IS_ACCESSED: u64 = 1 << 9;
 
 /// Regions that one call can return here.
 pub const REGIONS: usize = 8;

@@ -155,7 +155,7 @@ impl Source {
             }
             Upset::Filled => uffd.copy(target, ground.stage.source, 0).0,
             Upset::Discard => memory::dontneed(target),
-            Upset::ProtNone => crate::syscalls::protect(target, libc::PROT_NONE),
+            Upset::ProtNone => crate::memory::protect(target, libc::PROT_NONE),
         })
     }
 }

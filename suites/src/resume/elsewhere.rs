@@ -2,6 +2,7 @@
 //! as the back ends of vhost-user do it.
 
 use super::{CROSVM, MISSING, Modes, VHOST};
+use crate::abi::features;
 use crate::expect::{Expected, OBSERVED};
 use crate::lab::{Lab, Who, axis, length, outcome, want};
 use crate::memory::{RW, SPARE, map, tag};
@@ -79,6 +80,9 @@ impl Trial for Elsewhere {
     }
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        if self.deed == Deed::Continue {
+            stage.must_offer(features::MINOR_SHMEM)?;
+        }
         let lab = Lab::new(stage, self.backing, 0)?;
         let at = crate::abi::Range { start: SPARE, len: lab.block.page };
         let file = lab.block.file.as_ref().map(AsFd::as_fd);

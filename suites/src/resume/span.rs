@@ -133,11 +133,12 @@ impl Trial for Span {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         let lab = Lab::new(stage, self.backing, 0)?;
-        for page in 1..4 {
-            match self.odd.page() {
-                Some((odd, state)) if odd == page => state.make(&lab, page)?,
-                _ => Page::Cached.make(&lab, page)?,
-            }
+        // First, since a load also maps the neighbours that the page cache has.
+        if let Some((page, state)) = self.odd.page() {
+            state.make(&lab, page)?;
+        }
+        for page in (1..4).filter(|page| self.odd.page().is_none_or(|(odd, _)| odd != *page)) {
+            Page::Cached.make(&lab, page)?;
         }
         lab.register(0..PAGES, Modes::Minor.bits())?;
         let rc = match self.odd {

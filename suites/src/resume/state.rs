@@ -15,7 +15,8 @@ static STATE: Probe = Probe {
     suite: "continue",
     name: "state",
     statement: "CONTINUE maps a page that the page cache has; it fails with EEXIST if one is mapped, with \
-                EFAULT if the page cache has none, and with EINVAL beyond the end of the file.",
+                EFAULT if the page cache has none; beyond the end of the file with EINVAL, on hugetlb too \
+                with EFAULT.",
     consumers: &[CLONES],
 };
 
@@ -122,7 +123,9 @@ impl Trial for State {
         facts.extend(want(source::CONTINUE, &[("before", before)]));
         let unknown = with.protects() && kernel < KernelVersion::new(6, 4, 0);
         let length = length(backing);
-        let (rc, field, says) = if unknown {
+        let (rc, field, says) = if kernel < KernelVersion::new(5, 13, 0) {
+            ("EINVAL", "untouched", "ioctl_userfaultfd(2): UFFDIO_CONTINUE came with 5.13")
+        } else if unknown {
             ("EINVAL", "untouched", "ioctl_userfaultfd(2): MODE_WP of CONTINUE came with 6.4")
         } else if modes == Modes::None {
             ("ENOENT", "-2", source::CONTINUE_ENOENT)
@@ -134,7 +137,7 @@ impl Trial for State {
             ("0", length.as_str(), source::CONTINUE)
         } else if page.is_mapped() {
             ("EEXIST", "-17", REFUSES)
-        } else if page == Page::Beyond {
+        } else if page == Page::Beyond && !backing.is_huge() {
             ("EINVAL", "-22", REFUSES)
         } else {
             ("EFAULT", "-14", REFUSES)

@@ -61,15 +61,18 @@ axis! {
 }
 
 impl Deed {
-    const fn wakes(self) -> bool {
-        matches!(
-            self,
-            Self::Continue
-                | Self::WriteContinue
-                | Self::Protected
-                | Self::ProtectedWake
-                | Self::Wake
-        )
+    fn wakes(self, backing: Backing) -> bool {
+        // What is placed into a private mapping need not be in the file.
+        let placed = matches!(self, Self::Copy | Self::Zeropage) && backing == Backing::Private;
+        placed
+            || matches!(
+                self,
+                Self::Continue
+                    | Self::WriteContinue
+                    | Self::Protected
+                    | Self::ProtectedWake
+                    | Self::Wake
+            )
     }
 
     const fn protects(self) -> bool {
@@ -101,7 +104,7 @@ pub(super) fn cases() -> Vec<Case> {
                     if deed.protects() != (modes == Modes::MinorWp) {
                         continue;
                     }
-                    let probe = if deed.wakes() { &WAKES } else { &LEAVES };
+                    let probe = if deed.wakes(backing) { &WAKES } else { &LEAVES };
                     let brief = !matches!(who, Who::SysWrite | Who::VmRead);
                     let by_default = FILES.contains(&backing) && brief && modes != Modes::Both;
                     let trial = Wakes { backing, deed, who, modes };
@@ -157,6 +160,8 @@ impl Wakes {
     fn returns(self) -> (&'static str, &'static str, Option<String>, &'static str) {
         let done = Some(length(self.backing));
         match self.deed {
+            Deed::Copy if self.backing == Backing::Private => ("copy", "0", done, OBSERVED),
+            Deed::Zeropage if self.backing == Backing::Private => ("zeropage", "0", done, OBSERVED),
             Deed::Copy => ("copy", "EEXIST", Some("-17".into()), OBSERVED),
             Deed::Zeropage => ("zeropage", "EEXIST", Some("-17".into()), OBSERVED),
             Deed::Punch => ("continue", "EFAULT", Some("-14".into()), REFUSES),
@@ -242,7 +247,9 @@ impl Trial for Wakes {
             Deed::Wake => ("again".to_owned(), "1/1"),
             _ if stuck => ("again".to_owned(), "1/1"),
             Deed::WriteContinue => (who.ran("new"), "0/0"),
-            _ if deed.wakes() => (who.ran("kept"), "0/0"),
+            Deed::Copy if deed.wakes(backing) => (who.ran("copied"), "0/0"),
+            Deed::Zeropage if deed.wakes(backing) => (who.ran("zero"), "0/0"),
+            _ if deed.wakes(backing) => (who.ran("kept"), "0/0"),
             _ => ("asleep".to_owned(), "1/0"),
         };
         facts.extend(want(says, &[("waiter", &fate), ("queue", queue)]));
@@ -250,13 +257,14 @@ impl Trial for Wakes {
             _ if deed.protects() => "--w---",
             Deed::Next => "---p--",
             Deed::Continue | Deed::WriteContinue | Deed::Quiet | Deed::Foreign => "--p---",
+            Deed::Copy | Deed::Zeropage if deed.wakes(backing) => "--p---",
             _ => "------",
         };
         facts.extend(want(says, &[("after", after)]));
         if stuck {
             facts.extend(want(source::WRITEPROTECT, &[("second", "wp-write@2"), ("lift", "0")]));
             facts.extend(want(source::WRITEPROTECT, &[("freed", "ran")]));
-        } else if !deed.wakes() {
+        } else if !deed.wakes(backing) {
             let rescued = match deed {
                 Deed::Next | Deed::Copy | Deed::Zeropage => "again".to_owned(),
                 Deed::Punch if modes == Modes::Both => "again".to_owned(),

@@ -65,7 +65,8 @@ axis! {
 }
 
 impl Change {
-    fn fits(self, backing: Backing) -> bool {
+    /// Whether a block of this backing can change so.
+    pub(crate) fn fits(self, backing: Backing) -> bool {
         let file = matches!(backing, Backing::Shmem | Backing::Private | Backing::HugetlbShared);
         match self {
             Self::Free => backing.is_anon(),
@@ -80,7 +81,8 @@ impl Change {
         }
     }
 
-    const fn features(self) -> u64 {
+    /// Features that the change needs.
+    pub(crate) const fn features(self) -> u64 {
         match self {
             Self::MoveEvent | Self::MoveBack => features::EVENT_REMAP,
             Self::ForkEvent => features::EVENT_FORK,
@@ -137,7 +139,7 @@ const PAGE: usize = 2;
 const CHANGED: std::ops::Range<usize> = 2..4;
 
 /// Where the block stands after the change.
-fn place(lab: &Lab<'_>, change: Change) -> Range {
+pub(crate) fn place(lab: &Lab<'_>, change: Change) -> Range {
     if change.moves() { lab.block.at(ELSEWHERE, 0..PAGES) } else { lab.all() }
 }
 
@@ -155,11 +157,17 @@ fn follow(lab: &Lab<'_>, to: usize, from: Range, seen: &mut Seen<'_>) -> Result<
     mover.join()
 }
 
-impl After {
-    fn apply(self, lab: &Lab<'_>, seen: &mut Seen<'_>) -> Result<(Rc, Option<Sharer>), Stop> {
+impl Change {
+    /// Makes the change to a block that is registered for `mode`; the child, if it has made one.
+    pub(crate) fn apply(
+        self,
+        lab: &Lab<'_>,
+        mode: u64,
+        seen: &mut Seen<'_>,
+    ) -> Result<(Rc, Option<Sharer>), Stop> {
         let changed = lab.range(CHANGED);
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-        let rc = match self.change {
+        let rc = match self {
             Change::None => Rc::OK,
             Change::Rearm => {
                 let rc = lab.uffd.unregister(lab.all());
@@ -167,17 +175,16 @@ impl After {
                     return Ok((rc, None));
                 }
                 lab.entries("unregistered", seen)?;
-                Rc(lab.uffd.register(lab.all(), REGISTER_MODE_WP).err())
+                Rc(lab.uffd.register(lab.all(), mode).err())
             }
-            Change::Register => Rc(lab.uffd.register(lab.all(), REGISTER_MODE_WP).err()),
+            Change::Register => Rc(lab.uffd.register(lab.all(), mode).err()),
             Change::DontNeed => dontneed(changed),
             Change::Free => advise(changed, libc::MADV_FREE),
             Change::Remove => lab.block.discard(Discard::Remove, CHANGED)?,
             Change::Punch => lab.block.discard(Discard::Punch, CHANGED)?,
             Change::Truncate => lab.block.truncate(CHANGED.start)?,
             Change::ReadOnly | Change::NoAccess => {
-                let to =
-                    if self.change == Change::ReadOnly { libc::PROT_READ } else { libc::PROT_NONE };
+                let to = if self == Change::ReadOnly { libc::PROT_READ } else { libc::PROT_NONE };
                 let rc = protect(lab.all(), to);
                 if rc.is_ok() { protect(lab.all(), RW) } else { rc }
             }
@@ -236,7 +243,7 @@ impl Trial for After {
         }
         lab.entries("before", seen)?;
         seen.step("change");
-        let (rc, child) = self.apply(&lab, seen)?;
+        let (rc, child) = self.change.apply(&lab, REGISTER_MODE_WP, seen)?;
         seen.fact("change", rc);
         if !rc.is_ok() {
             return Ok(());

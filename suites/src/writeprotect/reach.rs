@@ -48,7 +48,7 @@ axis! {
 
 impl State {
     /// Whether a block of this backing can have such a page.
-    fn fits(self, backing: Backing) -> bool {
+    pub(crate) fn fits(self, backing: Backing) -> bool {
         let file = matches!(backing, Backing::Shmem | Backing::Private | Backing::HugetlbShared);
         match self {
             Self::Cached => file,
@@ -61,12 +61,12 @@ impl State {
     }
 
     /// Whether the page is mapped.
-    const fn is_mapped(self) -> bool {
+    pub(crate) const fn is_mapped(self) -> bool {
         matches!(self, Self::Present | Self::Loaded | Self::Freed | Self::Forked)
     }
 
     /// Brings `page` there; the child, if that takes one.
-    pub(super) fn make(self, lab: &Lab<'_>, page: usize) -> Result<Option<Sharer>, Stop> {
+    pub(crate) fn make(self, lab: &Lab<'_>, page: usize) -> Result<Option<Sharer>, Stop> {
         let pages = page..page + 1;
         if !matches!(self, Self::Loaded | Self::Missing | Self::Cached) {
             lab.fill(pages.clone())?;

@@ -1,0 +1,117 @@
+//! What is left of the protection against all access after a change.
+
+use super::{Delivery, TRACKERS, protected};
+use crate::abi::Range;
+use crate::abi::newer::REGISTER_MODE_RWP;
+use crate::evidence;
+use crate::expect::{Expected, OBSERVED};
+use crate::lab::{SMALL, Who, want};
+use crate::outcome::{Seen, Stop};
+use crate::point::Backing;
+use crate::probe::{Case, Probe, Trial};
+use crate::stage::Stage;
+use crate::writeprotect::after::{Change, place};
+use uffd_results::KernelVersion;
+
+static AFTER: Probe = Probe {
+    suite: "rwp",
+    name: "after",
+    statement: "Protection against all access stays with its page through mprotect, and is lost with a page \
+                that is dropped, of a file too; UNREGISTER, a move without EVENT_REMAP and fork without \
+                EVENT_FORK end it.",
+    consumers: &[TRACKERS],
+};
+
+#[derive(Clone, Copy, Debug)]
+struct After {
+    backing: Backing,
+    change: Change,
+}
+
+/// The cases.
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for backing in Backing::ALL.iter().copied() {
+        for change in Change::ALL.iter().copied().filter(|change| change.fits(backing)) {
+            let by_default = SMALL.contains(&backing);
+            cases.push(Case::trial(&AFTER, After { backing, change }, by_default));
+        }
+    }
+    cases
+}
+
+const PAGE: usize = 2;
+
+impl Trial for After {
+    fn axes(&self) -> String {
+        format!("backing={},change={}", self.backing, self.change)
+    }
+
+    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        let features = Delivery::Message.bits() | self.change.features();
+        let lab = protected(stage, self.backing, features)?;
+        lab.entries("before", seen)?;
+        seen.step("change");
+        let (rc, child) = self.change.apply(&lab, REGISTER_MODE_RWP, seen)?;
+        seen.fact("change", rc);
+        if !rc.is_ok() {
+            return Ok(());
+        }
+        let place = place(&lab, self.change);
+        let page = lab.block.page;
+        seen.fact("reg", evidence::registration(&[(place, page)])?.concat());
+        seen.fact("entries", evidence::entries("self", place, page)?);
+        if let Some(child) = &child {
+            seen.fact("child", evidence::entries(&child.process(), place, page)?);
+        }
+        seen.step("read");
+        let start = place.start + PAGE * page;
+        let mut waiter = lab.begin(Who::UserRead, Range { start, len: page })?;
+        let fate = waiter.settle(&lab.uffd, &lab.queue)?;
+        seen.fact("read", if fate.waits() { "parks".to_owned() } else { stage.word(fate) });
+        Ok(())
+    }
+
+    fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
+        let Self { backing, change } = *self;
+        let dropped = if backing.is_private() { "ran:zero" } else { "ran:kept" };
+        let mut facts = want(OBSERVED, &[("before", "wwwwww"), ("change", "0")]);
+        let (reg, entries, read) = match change {
+            Change::Rearm => ("rrrrrr", "pppppp", "ran:kept"),
+            Change::DontNeed => ("rrrrrr", "ww--ww", dropped),
+            // A private copy outlives its page of the file.
+            Change::Punch if backing == Backing::Private => ("rrrrrr", "wwwwww", "parks"),
+            Change::Remove | Change::Punch => ("rrrrrr", "ww--ww", "ran:zero"),
+            Change::Truncate => ("rrrrrr", "ww----", "ran:zero"),
+            Change::Over => ("rr..rr", "ww--ww", dropped),
+            Change::Move => ("......", "pppppp", "ran:kept"),
+            _ => ("rrrrrr", "wwwwww", "parks"),
+        };
+        if change == Change::Rearm {
+            facts.extend(want(OBSERVED, &[("unregistered", "pppppp")]));
+        }
+        facts.extend(want(OBSERVED, &[("reg", reg), ("entries", entries), ("read", read)]));
+        let child = match change {
+            Change::ForkEvent => Some("wwwwww"),
+            Change::Fork if backing.is_private() => Some("pppppp"),
+            Change::Fork => Some("------"),
+            _ => None,
+        };
+        facts.extend(child.into_iter().flat_map(|row| want(OBSERVED, &[("child", row)])));
+        facts
+    }
+
+    fn recipe(&self) -> Vec<String> {
+        let Self { backing, change } = self;
+        vec![
+            format!("write to all pages of a {backing} block, register it for RWP and protect it"),
+            format!("then: {change}"),
+            "look at registration and page table where the block stands now".into(),
+            "a thread loads from page 2: does it park?".into(),
+        ]
+    }
+
+    fn uses_huge_pages(&self) -> bool {
+        self.backing.is_huge()
+    }
+}

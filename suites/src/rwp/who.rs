@@ -1,0 +1,129 @@
+//! Who meets protection against all access.
+
+use super::{ASYNC, Delivery, HEADER, TRACKERS, protected};
+use crate::expect::{Expected, OBSERVED};
+use crate::lab::{SMALL, Who, want};
+use crate::outcome::{Seen, Stop};
+use crate::point::Backing;
+use crate::probe::{Case, Probe, Trial};
+use crate::stage::Stage;
+use uffd_results::KernelVersion;
+
+static WHO: Probe = Probe {
+    suite: "rwp",
+    name: "who",
+    statement: "Whatever accesses a page that RWPROTECT has protected parks, reads as well as writes, and is \
+                freed when the protection is removed; only /proc/self/mem fails with EIO.",
+    consumers: &[TRACKERS],
+};
+static ASYNC_WHO: Probe = Probe {
+    suite: "rwp",
+    name: "async",
+    statement: "With RWP_ASYNC nobody parks: every access goes through.",
+    consumers: &[TRACKERS],
+};
+static SIGBUS: Probe = Probe {
+    suite: "rwp",
+    name: "sigbus",
+    statement: "With the SIGBUS feature an access to a protected page fails instead of parking.",
+    consumers: &[TRACKERS],
+};
+
+#[derive(Clone, Copy, Debug)]
+struct Meets {
+    backing: Backing,
+    who: Who,
+    delivery: Delivery,
+}
+
+/// The cases.
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for delivery in Delivery::ALL.iter().copied() {
+        let probe = match delivery {
+            Delivery::Message => &WHO,
+            Delivery::Async => &ASYNC_WHO,
+            Delivery::Signal => &SIGBUS,
+        };
+        for backing in Backing::ALL.iter().copied() {
+            for who in Who::ALL.iter().copied() {
+                let by_default = SMALL.contains(&backing);
+                cases.push(Case::trial(probe, Meets { backing, who, delivery }, by_default));
+            }
+        }
+    }
+    cases
+}
+
+const PAGE: usize = 2;
+
+impl Trial for Meets {
+    fn axes(&self) -> String {
+        format!("backing={},who={}", self.backing, self.who)
+    }
+
+    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        let lab = protected(stage, self.backing, self.delivery.bits())?;
+        lab.entries("before", seen)?;
+        let waiter = lab.meet(("access", "fault"), self.who, PAGE, seen)?;
+        lab.entries("met", seen)?;
+        if let Some(mut waiter) = waiter {
+            seen.step("lift");
+            seen.fact("lift", lab.uffd.rwprotect(lab.page(PAGE), 0));
+            lab.look("waiter", &mut waiter, seen)?;
+            lab.entries("after", seen)?;
+        }
+        seen.step("lift-all");
+        seen.fact("lift-all", lab.uffd.rwprotect(lab.all(), 0));
+        lab.entries("lifted", seen)?;
+        lab.contents("pages", seen)
+    }
+
+    fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
+        let Self { backing, who, delivery } = *self;
+        let mut facts = want(HEADER, &[("before", "wwwwww")]);
+        let foreign = matches!(who, Who::MemRead | Who::MemWrite);
+        let mut stored = who.stores();
+        match delivery {
+            Delivery::Async => {
+                facts.extend(want(ASYNC, &[("access", &who.ran("kept")), ("met", "wwpwww")]));
+            }
+            Delivery::Message if !foreign => {
+                let kind = if who.write_faults(backing) { "rwp-write@2" } else { "rwp-read@2" };
+                facts.extend(want(HEADER, &[("access", "parks"), ("fault", kind)]));
+                facts.extend(want(HEADER, &[("met", "wwwwww"), ("lift", "0")]));
+                facts.extend(want(HEADER, &[("waiter", &who.ran("kept")), ("after", "wwpwww")]));
+            }
+            _ => {
+                stored = false;
+                let ends = match who {
+                    _ if foreign => "EIO",
+                    Who::UserRead | Who::UserWrite => "BUS_ADRERR",
+                    Who::Mlock => "ENOMEM",
+                    _ => "EFAULT",
+                };
+                facts.extend(want(OBSERVED, &[("access", ends), ("met", "wwwwww")]));
+            }
+        }
+        let pages = if stored { "kkwkkk" } else { "kkkkkk" };
+        facts.extend(want(HEADER, &[("lift-all", "0"), ("lifted", "pppppp"), ("pages", pages)]));
+        facts
+    }
+
+    fn recipe(&self) -> Vec<String> {
+        let Self { backing, who, delivery } = self;
+        vec![
+            format!(
+                "write to all 6 pages of a {backing} block, register it for RWP, by {delivery}"
+            ),
+            "UFFDIO_RWPROTECT of the whole block".into(),
+            format!("a thread accesses page 2: {who}; does it park?"),
+            "if so, remove the protection of page 2 and look at the thread".into(),
+            "remove all protection and look at the pages".into(),
+        ]
+    }
+
+    fn uses_huge_pages(&self) -> bool {
+        self.backing.is_huge()
+    }
+}
