@@ -1,8 +1,17 @@
 //! The suite `kinds`: kinds of memory beside the grid's: which faults, ioctls and wake-ups work on them.
 
+mod file;
+mod guard;
+mod thp;
+mod treated;
+
 use crate::probe::Case;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    Vec::new()
+    let mut cases = treated::cases();
+    cases.extend(guard::cases());
+    cases.extend(thp::cases());
+    cases.extend(file::cases());
+    cases
 }

@@ -234,7 +234,7 @@ pub fn fault_word(flags: u64) -> String {
 }
 
 /// Features that a kernel must offer for the point's operation.
-const fn needs(op: Op) -> u64 {
+pub(crate) const fn needs(op: Op) -> u64 {
     match op {
         Op::Poison => features::POISON,
         Op::Move => features::MOVE,

@@ -129,12 +129,6 @@ pub(crate) enum Treat {
     Protect(i32),
     /// `mlock2(MLOCK_ONFAULT)`.
     LockOnFault,
-    /// `mlock(2)`.
-    Lock,
-    /// `munlock(2)`.
-    Unlock,
-    /// `mseal(2)`.
-    Seal,
     /// A child that shares it, and stays.
     Fork,
     /// A child that shared it, and is gone.
@@ -143,8 +137,6 @@ pub(crate) enum Treat {
     Pin,
     /// A reference by vmsplice(2).
     Splice,
-    /// `ftruncate(2)` of the file behind it, to where the range begins.
-    Truncate,
     /// `ftruncate(2)` of the file behind it to its start and then to its whole length again.
     TruncateAndGrow,
 }
@@ -226,15 +218,6 @@ pub(crate) enum Step {
     ChildLoads(Span, &'static str),
 }
 
-/// What a script may need beside the kernel's features.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Only {
-    /// Nothing: it leaves a host as it found it.
-    Anywhere,
-    /// A kernel of ours; with the reason.
-    Disposable(&'static str),
-}
-
 /// The facts that a script should show on a kernel.
 type Expect = Box<dyn Fn(KernelVersion) -> Vec<Expected> + Send + Sync>;
 
@@ -242,7 +225,6 @@ type Expect = Box<dyn Fn(KernelVersion) -> Vec<Expected> + Send + Sync>;
 pub(crate) struct Script {
     axes: String,
     needs: u64,
-    only: Only,
     steps: Vec<Step>,
     expect: Expect,
 }
@@ -255,12 +237,7 @@ impl Script {
         steps: Vec<Step>,
         expect: impl Fn(KernelVersion) -> Vec<Expected> + Send + Sync + 'static,
     ) -> Self {
-        Self { axes, needs, only: Only::Anywhere, steps, expect: Box::new(expect) }
-    }
-
-    /// Only where nothing can be harmed.
-    pub(crate) fn only(self, only: Only) -> Self {
-        Self { only, ..self }
+        Self { axes, needs, steps, expect: Box::new(expect) }
     }
 }
 
@@ -277,11 +254,6 @@ impl Trial for Script {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
-        if let Only::Disposable(why) = self.only
-            && !stage.disposable
-        {
-            return Err(Stop::Precondition(format!("{why}: only asked in a VM")));
-        }
         stage.must_offer(self.needs)?;
         let mut act = run::Act::new(stage);
         self.steps.iter().try_for_each(|step| act.step(*step, seen))

@@ -5,7 +5,7 @@ use crate::abi::{Range, Rc};
 use crate::memory::guard;
 use crate::outcome::Stop;
 use nix::errno::Errno;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
 /// `MADV_COLLAPSE` (6.1), which libc does not name everywhere.
 pub const COLLAPSE: i32 = 25;
@@ -19,13 +19,6 @@ pub fn lock(at: Range, flags: libc::c_uint) -> Rc {
     guard(at);
     // SAFETY: locks memory of the arena; changes no content.
     Rc::of(unsafe { libc::syscall(libc::SYS_mlock2, at.start, at.len, flags) })
-}
-
-/// `munlock(2)`.
-pub fn unlock(at: Range) -> Rc {
-    guard(at);
-    // SAFETY: unlocks memory of the arena; changes no content.
-    Rc::of(unsafe { libc::munlock(at.start as *mut _, at.len) }.into())
 }
 
 /// `mseal(2)` (6.10): its number is one on all architectures.
@@ -151,17 +144,6 @@ pub fn splice(at: Range) -> Result<Rc, Stop> {
     let rc = if ret < 0 { Rc(Some(Errno::last())) } else { Rc::OK };
     std::mem::forget(pipe);
     Ok(rc)
-}
-
-/// `memfd_secret(2)` (5.14; off unless `secretmem.enable` before 6.5).
-pub fn secret() -> Result<OwnedFd, Errno> {
-    // SAFETY: takes flags by value and returns a new descriptor.
-    let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
-    match i32::try_from(fd) {
-        // SAFETY: the descriptor is new and nobody else's.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-        _ => Err(Errno::last()),
-    }
 }
 
 /// What pagemap says of each page of `at`, one letter a page: `-` nothing, `p` present, `P` present

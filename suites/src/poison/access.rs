@@ -36,6 +36,10 @@ static CONTROL: Probe = Probe {
     consumers: &[QEMU],
 };
 
+/// What pagemap shows.
+const BITS: &str = "pte_to_pagemap_entry() in fs/proc/task_mmu.c shows a marker as swapped out; \
+    pagemap_hugetlb_range() shows nothing";
+
 /// Whether a case is asked by default: all but most on huge pages, which are slow.
 fn by_default(backing: Backing, waiter: Waiter) -> bool {
     !backing.is_huge() || matches!(waiter, Waiter::UserRead | Waiter::SysWrite)
@@ -73,15 +77,12 @@ fn access(backing: Backing, waiter: Waiter) -> Script {
     Script::new(axes, NEEDS, steps, move |_| {
         let (word, says) = meets(waiter);
         let mut facts = returned("0", length(backing), source::POISON);
-        facts.push(Expected::new(
-            "bits",
-            "s",
-            "pte_to_pagemap_entry() in fs/proc/task_mmu.c: a marker is shown as swapped out",
-        ));
+        let shown = if backing.is_huge() { "-" } else { "s" };
+        facts.push(Expected::new("bits", shown, BITS));
         facts.push(Expected::new("touch", word, says));
         facts.push(Expected::new("touch-again", word, says));
         facts.push(Expected::new("pages", "-----k", source::POISON));
-        facts.push(Expected::new("end-bits", "s", source::POISON));
+        facts.push(Expected::new("end-bits", shown, BITS));
         facts
     })
 }
@@ -128,7 +129,9 @@ fn child(backing: Backing) -> Script {
         let says =
             "copy_page_range() in mm/memory.c: a mapping that faults can fill anew is not copied";
         let child = match backing {
-            Backing::Shmem | Backing::SharedAnon => Expected::new("child", "zero", says),
+            Backing::Shmem | Backing::SharedAnon | Backing::HugetlbShared => {
+                Expected::new("child", "zero", says)
+            }
             _ => Expected::new("child", SIGBUS, OBSERVED),
         };
         vec![child, Expected::new("touch", SIGBUS, CODE)]

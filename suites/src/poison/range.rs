@@ -83,7 +83,7 @@ fn span(backing: Backing, count: usize, taken: usize, waits: usize) -> Script {
             facts.extend(asleep(says));
         }
         let bits = (0..5).map(|n| match n {
-            n if n < taken.min(count) => 's',
+            n if n < taken.min(count) && !backing.is_huge() => 's',
             n if n == taken && taken < count => 'p',
             _ => '-',
         });

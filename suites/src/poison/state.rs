@@ -14,7 +14,6 @@ use crate::probe::{Case, Probe};
 use crate::script::{
     Call, Ctx, DONTNEED, FREE, GUARD, Memory, Place, REMOVE, Script, Span, Step, Treat,
 };
-use uffd_results::KernelVersion;
 
 static STATE: Probe = Probe {
     suite: "poison",
@@ -26,15 +25,15 @@ static STATE: Probe = Probe {
 static THEN: Probe = Probe {
     suite: "poison",
     name: "then",
-    statement: "A poisoned page takes no other page: COPY, ZEROPAGE, CONTINUE and POISON give \
-                EEXIST; WAKE, WRITEPROTECT and UNREGISTER leave the poison where it is.",
+    statement: "COPY and CONTINUE, and ZEROPAGE of shared memory, put a page in the place of the \
+                poison; other ZEROPAGE and POISON give EEXIST; WAKE, WRITEPROTECT and UNREGISTER leave the poison where it is.",
     consumers: &[QEMU],
 };
 static CLEARS: Probe = Probe {
     suite: "poison",
     name: "clears",
-    statement: "A discard of the page, or a new mapping over it, takes the poison away; a change of \
-                protection or of place does not.",
+    statement: "MADV_DONTNEED, truncation, or a new mapping over the page take the poison away; a hole \
+                punched into a shared memory file does not, nor a change of protection or of place.",
     consumers: &[QEMU],
 };
 
@@ -88,6 +87,7 @@ enum State {
     Present,
     Zero,
     Cached,
+    CachedAround,
     Marker,
     Poisoned,
     Guard,
@@ -96,11 +96,12 @@ enum State {
     ReadOnly,
 }
 
-const STATES: [(State, &str); 10] = [
+const STATES: [(State, &str); 11] = [
     (State::Missing, "missing"),
     (State::Present, "present"),
     (State::Zero, "read-before"),
     (State::Cached, "cached"),
+    (State::CachedAround, "cached-and-read-beside"),
     (State::Marker, "protection-marker"),
     (State::Poisoned, "poisoned"),
     (State::Guard, "guard"),
@@ -112,6 +113,8 @@ const STATES: [(State, &str); 10] = [
 fn can_be(state: State, backing: Backing) -> bool {
     match state {
         State::Cached => backing.has_file(),
+        // A read fault maps small pages around it.
+        State::CachedAround => backing.has_file() && !backing.is_huge(),
         // Guard regions of huge pages there are none; of files from 6.15 on.
         State::Guard | State::Locked => !backing.is_huge(),
         _ => true,
@@ -127,7 +130,7 @@ fn about(state: State, word: &str, backing: Backing) -> Script {
             steps.extend([Step::Fill(page, tag::KEPT), Step::Prepare(DONTNEED, page)]);
         }
         State::Zero => steps.push(Step::Load(page)),
-        State::Cached => steps.push(Step::Cache(page)),
+        State::Cached | State::CachedAround => steps.push(Step::Cache(page)),
         State::Guard => steps.push(Step::Prepare(GUARD, page)),
         State::Locked => steps.push(Step::Prepare(Treat::LockOnFault, all)),
         _ => {}
@@ -144,9 +147,14 @@ fn about(state: State, word: &str, backing: Backing) -> Script {
         State::ReadOnly => steps.push(Step::Prepare(Treat::Protect(libc::PROT_READ), all)),
         _ => {}
     }
-    // The waiter waits for the page before: none can wait for one that is there.
+    // The waiter waits for the page before: none can wait for one that is there. A read fault on a
+    // file maps what the page cache has around it; a write fault does not.
+    let waiter = match state {
+        State::Cached | State::Discarded => Waiter::UserWrite,
+        _ => Waiter::UserRead,
+    };
     steps.extend([
-        Step::Park(Ctx::First, Waiter::UserRead, block(backing, 1, 1)),
+        Step::Park(Ctx::First, waiter, block(backing, 1, 1)),
         poison(page, 0),
         Step::Look(Ctx::First),
         Step::Survey(all, "reg", "pages"),
@@ -157,8 +165,12 @@ fn about(state: State, word: &str, backing: Backing) -> Script {
     let needs = NEEDS | if marker { features::WP_UNPOPULATED } else { 0 };
     Script::new(axes, needs, steps, move |_| {
         let takes = match state {
-            State::Present | State::Zero | State::Marker | State::Poisoned | State::Guard => false,
-            State::Discarded => true,
+            State::Present
+            | State::Zero
+            | State::CachedAround
+            | State::Marker
+            | State::Poisoned
+            | State::Guard => false,
             _ => true,
         };
         let says = source::POISON;
@@ -174,13 +186,13 @@ fn about(state: State, word: &str, backing: Backing) -> Script {
         };
         facts.extend(asleep(says));
         let letter = match state {
-            State::Present => 'k',
+            State::Present | State::CachedAround => 'k',
             State::Zero => '0',
             _ => '-',
         };
         facts.push(Expected::new("pages", format!("--{letter}--k"), says));
         let touch = match state {
-            State::Present => "ran:kept",
+            State::Present | State::CachedAround => "ran:kept",
             State::Zero => "ran:zero",
             State::Marker => "parks:read",
             State::Guard => "SEGV_MAPERR",
@@ -190,6 +202,9 @@ fn about(state: State, word: &str, backing: Backing) -> Script {
         facts
     })
 }
+
+const REPLACES: &str = "mfill_atomic_install_pte() in mm/userfaultfd.c: an entry that holds only a \
+    marker counts as empty, so the page replaces the poison";
 
 /// What is done to the poisoned page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,17 +268,28 @@ fn then(next: Next, word: &str, backing: Backing) -> Script {
     ]);
     let axes = format!("backing={backing},then={word}");
     Script::new(axes, NEEDS, steps, move |_| {
+        // COPY takes any marker for an empty entry, POISON takes none. Shared memory is zeroed by a
+        // COPY of zeros, the rest by mapping the zero page.
+        let shared = matches!(backing, Backing::Shmem | Backing::SharedAnon);
+        let (content, read) = match next {
+            Next::Copy => ('c', "ran:copied"),
+            Next::Zeropage if shared => ('0', "ran:zero"),
+            Next::Continue => ('k', "ran:kept"),
+            _ => ('-', SIGBUS),
+        };
+        let replaces = content != '-';
         let (rc, field) = match next {
-            Next::Zeropage if backing.is_huge() => ("EINVAL", Some("-22")),
-            Next::Copy | Next::Zeropage | Next::Continue | Next::Poison => ("EEXIST", Some("-17")),
+            Next::Zeropage if backing.is_huge() => ("EINVAL", Some("-22".to_owned())),
+            _ if replaces => ("0", Some(length(backing).to_string())),
+            Next::Zeropage | Next::Poison => ("EEXIST", Some("-17".to_owned())),
             _ => ("0", None),
         };
-        let says = source::POISON;
+        let says = if replaces { REPLACES } else { source::POISON };
         let mut facts = vec![Expected::new("then", rc, says)];
         facts.extend(field.map(|field| Expected::new("then-field", field, says)));
-        facts.push(Expected::new("pages", "-----k", says));
-        facts.push(Expected::new("touch", SIGBUS, CODE));
-        facts.push(Expected::new("touch-write", SIGBUS, CODE));
+        facts.push(Expected::new("pages", format!("--{content}--k"), says));
+        facts.push(Expected::new("touch", read, says));
+        facts.push(Expected::new("touch-write", if replaces { "ran" } else { SIGBUS }, says));
         facts
     })
 }
@@ -344,13 +370,18 @@ fn clears(how: How, word: &str, backing: Backing) -> Script {
         steps.push(Step::Touch(Ctx::First, Waiter::UserRead, new, "new-touch"));
     }
     let axes = format!("backing={backing},how={word}");
-    Script::new(axes, NEEDS, steps, move |kernel| expect_clears(how, backing, kernel))
+    Script::new(axes, NEEDS, steps, move |_| expect_clears(how, backing))
 }
 
-fn expect_clears(how: How, backing: Backing, _: KernelVersion) -> Vec<Expected> {
+fn expect_clears(how: How, backing: Backing) -> Vec<Expected> {
     let mut facts = vec![Expected::new("change", "0", source::MREMAP)];
     let clears = "zap_pte_range() in mm/memory.c: a discard or unmapping removes the marker";
     let (touch, says) = match how {
+        How::Remove | How::Punch if !backing.is_huge() => (
+            SIGBUS,
+            "shmem_fallocate() unmaps without even_cows, and zap_drop_markers() in mm/memory.c \
+             then keeps markers",
+        ),
         How::DontNeed | How::Free | How::Remove | How::Punch | How::Truncate => {
             ("parks:read", clears)
         }
@@ -361,7 +392,6 @@ fn expect_clears(how: How, backing: Backing, _: KernelVersion) -> Vec<Expected> 
     };
     facts.push(Expected::new("touch", touch, says));
     if matches!(how, How::Move | How::DontUnmap) {
-        let _ = backing;
         facts.push(Expected::new("new-touch", SIGBUS, OBSERVED));
     }
     facts

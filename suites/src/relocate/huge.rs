@@ -47,13 +47,11 @@ enum How {
     SharedPart,
     /// A whole one that is pinned.
     Pinned,
-    /// A part of one that is pinned.
-    PinnedPart,
     /// A hole of a huge page's length, with holes allowed.
     Hole,
 }
 
-const HOWS: [(How, &str); 14] = [
+const HOWS: [(How, &str); 13] = [
     (How::Whole, "whole"),
     (How::Two, "two"),
     (How::Head, "first-page"),
@@ -66,7 +64,6 @@ const HOWS: [(How, &str); 14] = [
     (How::Shared, "shared-by-fork"),
     (How::SharedPart, "part-shared-by-fork"),
     (How::Pinned, "pinned"),
-    (How::PinnedPart, "part-pinned"),
     (How::Hole, "hole-allowed"),
 ];
 
@@ -105,7 +102,7 @@ fn script(how: How, word: &str, waiter: Waiter) -> Script {
     let one = Span::new(Place::Spare, 0, 1).huge();
     match how {
         How::Shared | How::SharedPart => steps.push(Step::Prepare(Treat::Fork, one)),
-        How::Pinned | How::PinnedPart => steps.push(Step::Prepare(Treat::Pin, from(7, 1))),
+        How::Pinned => steps.push(Step::Prepare(Treat::Pin, from(7, 1))),
         How::Table => steps.extend([
             Step::Prepare(
                 Treat::Advise(libc::MADV_NOHUGEPAGE, "MADV_NOHUGEPAGE"),
@@ -131,7 +128,7 @@ fn script(how: How, word: &str, waiter: Waiter) -> Script {
     let (target, source) = match how {
         How::Two => (Span::new(Place::Block, 0, 2).huge(), Span::new(Place::Spare, 0, 2).huge()),
         How::Head | How::SharedPart => (to(0, 1), from(0, 1)),
-        How::Middle | How::PinnedPart => (to(4, 1), from(100, 1)),
+        How::Middle => (to(4, 1), from(100, 1)),
         How::Shifted => (to(0, SMALL), from(1, SMALL)),
         How::Misplaced => (to(1, SMALL), from(0, SMALL)),
         _ => (Span::new(Place::Block, 0, 1).huge(), one),
@@ -156,7 +153,7 @@ fn script(how: How, word: &str, waiter: Waiter) -> Script {
 /// huge page, which no move reaches.
 fn waits(how: How) -> Span {
     match how {
-        How::Middle | How::PinnedPart => to(4, 1),
+        How::Middle => to(4, 1),
         How::Misplaced => to(1, 1),
         How::TakenByHuge => to(2 * SMALL, 1),
         _ => to(0, 1),
@@ -171,7 +168,7 @@ fn expect(how: How, waiter: Waiter) -> Vec<Expected> {
         How::Whole | How::Shifted | How::Misplaced | How::Table => moved(HUGE),
         How::Taken => (returned("EAGAIN", 3 * PAGE, says::PARTLY), "ran:new", says::PARTLY),
         How::TakenByHuge => (returned("EEXIST", -17, says::EEXIST), "asleep", says::EEXIST),
-        How::Shared | How::SharedPart | How::Pinned | How::PinnedPart => {
+        How::Shared | How::SharedPart | How::Pinned => {
             (returned("EBUSY", -16, says::EBUSY), "asleep", says::EBUSY)
         }
         How::Hole => (returned("0", HUGE, says::HOLES), "again", says::HOLES),

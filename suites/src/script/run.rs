@@ -255,14 +255,10 @@ impl<'a> Act<'a> {
             }
             Treat::Protect(prot) => crate::memory::protect(at, prot),
             Treat::LockOnFault => treat::lock(at, libc::MLOCK_ONFAULT),
-            Treat::Lock => treat::lock(at, 0),
-            Treat::Unlock => treat::unlock(at),
-            Treat::Seal => treat::seal(at),
             Treat::Fork => treat::fork(true).map(|()| Rc::OK)?,
             Treat::ForkGone => treat::fork(false).map(|()| Rc::OK)?,
             Treat::Pin => treat::pin(at)?,
             Treat::Splice => treat::splice(at)?,
-            Treat::Truncate => self.truncate(span, span.first * span.unit)?,
             Treat::TruncateAndGrow => {
                 let whole = 2 * crate::point::PAGES * span.unit;
                 match self.truncate(span, span.first * span.unit)? {

@@ -61,14 +61,10 @@ impl Treat {
             Self::Protect(libc::PROT_READ) => "mprotect(PROT_READ)".into(),
             Self::Protect(_) => "mprotect(PROT_READ|PROT_WRITE)".into(),
             Self::LockOnFault => "mlock2(MLOCK_ONFAULT)".into(),
-            Self::Lock => "mlock".into(),
-            Self::Unlock => "munlock".into(),
-            Self::Seal => "mseal".into(),
             Self::Fork => "fork of a child that stays and so shares".into(),
             Self::ForkGone => "fork of a child that ends at once, having shared".into(),
             Self::Pin => "io_uring_register(IORING_REGISTER_BUFFERS)".into(),
             Self::Splice => "vmsplice into a pipe".into(),
-            Self::Truncate => "ftruncate of the file to the start".into(),
             Self::TruncateAndGrow => "ftruncate, and back to the full length,".into(),
         }
     }
