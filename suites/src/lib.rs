@@ -26,6 +26,7 @@ mod arguments;
 mod changes;
 mod claims;
 mod copy;
+mod crowd;
 mod events;
 mod grid;
 mod growth;

@@ -10,7 +10,6 @@ use crate::touch;
 use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
-use std::os::fd::AsRawFd;
 
 /// Names of the facts of the steps of a change.
 const NAMES: [&str; 6] = ["change", "change-2", "change-3", "change-4", "change-5", "change-6"];
@@ -61,7 +60,6 @@ fn call(scene: &Scene<'_>, step: Step) -> Result<Rc, Stop> {
             let data = tag::NEW.to_ne_bytes();
             Rc(nix::sys::uio::pwrite(file()?, &data, bytes(page)).err())
         }
-        Step::FileSeal(seals) => file_seal(file()?.as_raw_fd(), seals),
         Step::Seal(span) => seal(range(span))?,
         Step::Unmap(span) => unmap(range(span)),
         Step::Map(span, Over::Same) => block.map_pages(span.pages(), BLOCK, 0),
@@ -133,11 +131,6 @@ fn pkey_protect(at: Range, prot: i32) -> Rc {
     guard(at);
     // SAFETY: as above.
     Rc::of(unsafe { libc::syscall(libc::SYS_pkey_mprotect, at.start, at.len, prot, -1) })
-}
-
-fn file_seal(fd: i32, seals: i32) -> Rc {
-    // SAFETY: takes plain numbers; the descriptor is the block's own.
-    Rc::of(unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seals) }.into())
 }
 
 fn seal(at: Range) -> Result<Rc, Stop> {

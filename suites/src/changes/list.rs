@@ -42,7 +42,7 @@ static TRUNCATE: Probe = Probe {
 static FILE: Probe = Probe {
     suite: "changes",
     name: "file",
-    statement: "What is written, allocated, punched or sealed through the file changes no \
+    statement: "What is written, allocated or punched through the file changes no \
                 registration and wakes no waiter; a page that has come into the page cache so makes \
                 COPY fail with EEXIST.",
     consumers: &[
@@ -116,7 +116,7 @@ static SEQUENCE: Probe = Probe {
 };
 
 use Step::{
-    Advise, Allocate, Bind, FileSeal, Fork, GrowBeyondLimit, LockOnFault, Map, MapOnceMore, Move,
+    Advise, Allocate, Bind, Fork, GrowBeyondLimit, LockOnFault, Map, MapOnceMore, Move,
     MoveBack, MoveOverlapping, Msync, Munlockall, Name, PkeyProtect, ProcessAdvise, Protect, Punch,
     Register, RemapFilePages, Seal, Shrink, Truncate, Unlock, Unmap, Unregister, Write,
 };
@@ -208,9 +208,6 @@ pub(super) static CHANGES: &[Change] = &[
     plain(&FILE, "write-other", &[Write(4)]),
     plain(&FILE, "write-then-punch", &[Write(2), Punch(PAGE)]),
     plain(&FILE, "write-then-truncate-and-back", &[Write(2), Truncate(0), Truncate(12)]),
-    plain(&FILE, "seal-grow", &[FileSeal(libc::F_SEAL_GROW)]),
-    plain(&FILE, "seal-write", &[FileSeal(libc::F_SEAL_WRITE)]),
-    plain(&FILE, "seal-future-write", &[FileSeal(libc::F_SEAL_FUTURE_WRITE), Write(2)]),
     plain(&FILE, "msync", &[Msync(WHOLE)]),
     plain(&FILE, "remap-file-pages", &[RemapFilePages(MIDDLE)]),
     plain(&MPROTECT, "none-whole", &[Protect(WHOLE, Prot::None)]),

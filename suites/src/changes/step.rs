@@ -170,8 +170,6 @@ pub(super) enum Step {
     Punch(Span),
     /// pwrite(2) of new data to a page of the file.
     Write(usize),
-    /// fcntl(F_ADD_SEALS) with these seals.
-    FileSeal(i32),
     /// mseal(2).
     Seal(Span),
     Unmap(Span),
@@ -212,8 +210,7 @@ impl Step {
             Self::Truncate(_)
             | Self::Allocate(_)
             | Self::Punch(_)
-            | Self::Write(_)
-            | Self::FileSeal(_) => has_file,
+            | Self::Write(_) => has_file,
             Self::RemapFilePages(_) => matches!(backing, Backing::Shmem | Backing::SharedAnon),
             // The pool of huge pages is to be left as it was.
             Self::Advise(_, advice) => !(advice.harms() && backing.is_huge()),
@@ -246,7 +243,6 @@ impl Step {
                 format!("fallocate(FALLOC_FL_PUNCH_HOLE) of {} of the memfd", span.words())
             }
             Self::Write(page) => format!("pwrite of data to page {page} of the memfd"),
-            Self::FileSeal(seals) => format!("fcntl(F_ADD_SEALS, {seals:#x}) of the memfd"),
             Self::Seal(span) => format!("mseal of {}", span.words()),
             Self::Unmap(span) => format!("munmap of {}", span.words()),
             Self::Map(span, over) => {
