@@ -55,6 +55,8 @@ const CACHED: &str = "shmem_get_folio_gfp() in mm/shmem.c: what the page cache h
     page";
 const FILL_BEYOND: &str = "mfill_file_over_size() in mm/userfaultfd.c: EFAULT behind the end of the \
     file; nobody is woken";
+const ALLOC_BEYOND: &str = "shmem_mfill_folio_alloc() in mm/shmem.c (7.1): no page behind the end of \
+    the file, which COPY reports as ENOMEM; nobody is woken";
 const FILL_PRESENT: &str = "ioctl_userfaultfd(2), UFFDIO_COPY, EEXIST; mfill_atomic_install_pte(): \
     something stands in the page table or in the page cache; nobody is woken";
 const SPLIT: &str = "a waiter hangs on the context; a change of flags only splits the mapping, whose \
@@ -71,6 +73,9 @@ fn fill(state: &State, op: Op) -> (&'static str, String, &'static str) {
     }
     if huge && op == Op::Zeropage {
         return failed("EINVAL", libc::EINVAL, source::ZEROPAGE_HUGE);
+    }
+    if page.beyond && op == Op::Copy && state.shared() && !huge && !state.before(7, 1) {
+        return failed("ENOMEM", libc::ENOMEM, ALLOC_BEYOND);
     }
     if page.beyond {
         return failed("EFAULT", libc::EFAULT, FILL_BEYOND);

@@ -202,15 +202,15 @@ impl State {
                 self.each(Span(0, PAGES), |page| page.locked = false);
                 OK
             }
-            Step::Name(_) => self.name(),
             Step::Bind(_) | Step::Msync(_) => OK,
             Step::RemapFilePages(span) => {
-                let cached: Vec<_> = self.pages.iter().map(|page| page.cached).collect();
-                for (n, page) in self.pages[span.pages()].iter_mut().enumerate() {
+                // The new mapping is populated with the file's first pages, which are empty.
+                self.each(span, |page| {
                     page.leave(Map::Own);
-                    page.cached = cached[n];
-                }
-                OK
+                    page.shown = Some('0');
+                    page.cached = Some('0');
+                });
+                ("0", "remap_file_pages(2) (emulated since 4.0)")
             }
         }
     }
@@ -232,21 +232,6 @@ impl State {
         }
         self.each(span, |page| page.prot = prot);
         OK
-    }
-
-    fn name(&self) -> Returned {
-        const SAYS: &str = "PR_SET_VMA_ANON_NAME(2const) (5.17, CONFIG_ANON_VMA_NAME); \
-            madvise_update_vma() in mm/madvise.c: only anonymous and shared anonymous memory";
-        if self.before(5, 17) { ("EINVAL", SAYS) } else { (self.named(), SAYS) }
-    }
-
-    fn named(&self) -> &'static str {
-        match self.backing {
-            Backing::Anon => "0",
-            Backing::SharedAnon if !self.before(6, 2) => "0",
-            Backing::Shmem if !self.before(6, 2) => "0",
-            _ => "EBADF",
-        }
     }
 
     fn fork(&mut self, child: Child) -> Returned {

@@ -32,7 +32,6 @@ pub(super) enum Call {
     IovecArray,
     // get_user_pages() and its kin.
     Vmsplice,
-    FutexWakeOp,
     FutexRequeue,
     CopySource,
     // Those that never wait.
@@ -45,6 +44,8 @@ pub(super) enum Call {
     LockOnFault,
     MovePages,
     FutexWake,
+    FutexWakeOp,
+    FutexLockPi,
     Prefetch,
     ProcMemRead,
     ProcMemWrite,
@@ -55,9 +56,10 @@ pub(super) enum Call {
 
 use Call::{
     ClearRefs, ClockGetTime, Cold, CopySource, EpollWait, ExitWithClearTid, ExitWithRobustList,
-    FutexRequeue, FutexWake, FutexWakeOp, GetCwd, GetRandom, IovecArray, LockOnFault, Mincore,
-    MincoreVector, MovePages, Msync, Nanosleep, Pagemap, Pipe, Prefetch, PreadFile, ProcMemRead,
-    ProcMemWrite, PwriteFile, Send, SendfileOffset, SigMask, Smaps, Stat, Uname, Vmsplice, WillNeed,
+    FutexLockPi, FutexRequeue, FutexWake, FutexWakeOp, GetCwd, GetRandom, IovecArray, LockOnFault,
+    Mincore, MincoreVector, MovePages, Msync, Nanosleep, Pagemap, Pipe, PreadFile, Prefetch,
+    ProcMemRead, ProcMemWrite, PwriteFile, Send, SendfileOffset, SigMask, Smaps, Stat, Uname,
+    Vmsplice, WillNeed,
 };
 
 impl Call {
@@ -72,14 +74,13 @@ impl Call {
         (PreadFile, "ran", true),
         (EpollWait, "ran", true),
         (Stat, "ENOENT", false),
-        (Nanosleep, "EINVAL", false),
+        (Nanosleep, "ran", false),
         (SigMask, "ran", false),
         (PwriteFile, "ran", false),
         (Send, "ran", false),
-        (SendfileOffset, "EINVAL", false),
-        (IovecArray, "EINVAL", false),
+        (SendfileOffset, "ran", false),
+        (IovecArray, "ran", false),
         (Vmsplice, "ran", false),
-        (FutexWakeOp, "ran", true),
         (FutexRequeue, "EAGAIN", false),
         (CopySource, "ran", false),
     ];
@@ -95,6 +96,8 @@ impl Call {
         (LockOnFault, "ran"),
         (MovePages, "ran"),
         (FutexWake, "ran"),
+        (FutexWakeOp, "EFAULT"),
+        (FutexLockPi, "EFAULT"),
         (Prefetch, "ran"),
         (ProcMemRead, "EIO"),
         (ProcMemWrite, "EIO"),
@@ -123,6 +126,7 @@ impl Call {
             IovecArray => "iovec-array",
             Vmsplice => "vmsplice",
             FutexWakeOp => "futex-wake-op",
+            FutexLockPi => "futex-lock-pi",
             FutexRequeue => "futex-cmp-requeue",
             CopySource => "copy-source",
             Mincore => "mincore",
@@ -180,8 +184,10 @@ impl Ready {
                     nix::sys::memfd::memfd_create("call", flags).map_err(|e| fail("memfd", e))?;
                 nix::sys::uio::pwrite(&file, &[7; 64], 0).map_err(|e| fail("pwrite", e))?;
                 ready.one = Some(file);
-                let (_, write) = nix::unistd::pipe().map_err(|e| fail("a pipe", e))?;
+                let (read, write) = nix::unistd::pipe().map_err(|e| fail("a pipe", e))?;
                 ready.two = Some(write);
+                // Its other end must stay open.
+                std::mem::forget(read);
             }
             IovecArray | Vmsplice | Send => {
                 let (read, write) = nix::unistd::pipe().map_err(|e| fail("a pipe", e))?;
@@ -253,6 +259,8 @@ impl Ready {
         let (at, len) = (page.start, page.len);
         let (fd, fd2) = (self.fd(), self.fd2());
         let null = std::ptr::null::<u8>();
+        // What COPY brings begins with a tag of eight bytes; zeros follow.
+        let zeros = at + 8;
         if let (CopySource, Some(uffd)) = (call, &self.uffd) {
             return match uffd.copy(*other, at, 0).0.0 {
                 None => Access::Ran(None),
@@ -272,12 +280,12 @@ impl Ready {
                 PreadFile => libc::syscall(libc::SYS_pread64, fd, at, 64, 0),
                 EpollWait => libc::syscall(libc::SYS_epoll_wait, fd, at, 1, 0),
                 Stat => libc::syscall(libc::SYS_access, at, libc::F_OK),
-                Nanosleep => libc::syscall(libc::SYS_nanosleep, at, null),
+                Nanosleep => libc::syscall(libc::SYS_nanosleep, zeros, null),
                 SigMask => libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, at, null, 8),
                 PwriteFile => libc::syscall(libc::SYS_pwrite64, fd, at, 64, 0),
                 Send => libc::syscall(libc::SYS_write, fd2, at, 64),
-                SendfileOffset => libc::syscall(libc::SYS_sendfile, fd2, fd, at, 8),
-                IovecArray => libc::syscall(libc::SYS_writev, fd2, at, 1),
+                SendfileOffset => libc::syscall(libc::SYS_sendfile, fd2, fd, zeros, 8),
+                IovecArray => libc::syscall(libc::SYS_writev, fd2, zeros, 1),
                 Vmsplice => {
                     let vector = libc::iovec { iov_base: at as *mut _, iov_len: 8 };
                     libc::syscall(libc::SYS_vmsplice, fd2, &raw const vector, 1, 0)
@@ -291,6 +299,13 @@ impl Ready {
                     0,
                     at,
                     libc::FUTEX_OP_ADD << 28,
+                ),
+                FutexLockPi => libc::syscall(
+                    libc::SYS_futex,
+                    at,
+                    libc::FUTEX_LOCK_PI | libc::FUTEX_PRIVATE_FLAG,
+                    0,
+                    null,
                 ),
                 FutexRequeue => libc::syscall(
                     libc::SYS_futex,

@@ -175,7 +175,7 @@ impl Trial for Two {
         let (queue, first, ended) = match self.act {
             Act::CopyFirst => ("0/0", saw("copied"), saw("copied")),
             Act::CopySecond => ("1/0", asleep, saw("copied")),
-            Act::WakeFirst | Act::WakeArenaFirst => ("1/1", "1*moved".to_owned(), self.late(&saw)),
+            Act::WakeFirst | Act::WakeArenaFirst => ("1/1", "1*moved".to_owned(), saw("zero")),
             Act::CloseFirst | Act::UnregisterFirst => ("0/0", saw("zero"), saw("zero")),
             Act::UnmapFirst => {
                 let failed = if self.waiter.in_kernel() { "1*EFAULT" } else { "1*SEGV_MAPERR" };
@@ -216,7 +216,8 @@ impl Trial for Two {
 
     fn recipe(&self) -> Vec<String> {
         vec![
-            "map two blocks, of the same file or not; register each with a userfaultfd of its own".into(),
+            "map two blocks, of the same file or not; register each with a userfaultfd of its own"
+                .into(),
             format!("a thread ({}) parks on page 2 of each; read both messages", self.waiter),
             format!("{} of the first", self.act.word()),
             "look at both; WAKE the second through its own; close both".into(),
@@ -232,10 +233,6 @@ impl Two {
                 self.act,
                 Act::CopyFirst | Act::CopySecond | Act::CloseFirst | Act::UnregisterFirst
             )
-    }
-
-    fn late(&self, saw: &dyn Fn(&str) -> String) -> String {
-        saw("zero")
     }
 }
 

@@ -254,7 +254,9 @@ pub(super) fn cases(cases: &mut Vec<Case>) {
                     for act in Act::ALL {
                         let plain = count == 8 && read != "none" && who.1.len() > 1;
                         let by_default = match backing {
-                            Backing::Anon => plain || count == 2 && read == "half" && who.1.len() == 1,
+                            Backing::Anon => {
+                                plain || count == 2 && read == "half" && who.1.len() == 1
+                            }
                             Backing::Shmem => plain && read == "half",
                             _ => false,
                         };

@@ -66,7 +66,11 @@ impl Spread {
     /// How many pages the operation does.
     const fn done(&self) -> usize {
         let fills = matches!(self.act, Act::Copy | Act::CopyDontWake | Act::Zeropage);
-        if fills && self.first <= 3 && 3 < self.end { 3 - self.first } else { self.end - self.first }
+        if fills && self.first <= 3 && 3 < self.end {
+            3 - self.first
+        } else {
+            self.end - self.first
+        }
     }
 
     /// The letter of a page's waiter after the operation and after the last close.
