@@ -3,7 +3,9 @@
 use crate::probe::Case;
 
 mod call;
+mod cross;
 mod pair;
+mod process;
 mod reach;
 mod several;
 mod sigbus;
@@ -18,6 +20,8 @@ pub(crate) fn cases() -> Vec<Case> {
     pair::cases(&mut cases);
     signal::cases(&mut cases);
     sigbus::cases(&mut cases);
+    process::cases(&mut cases);
+    cross::cases(&mut cases);
     reach::cases(&mut cases);
     cases
 }

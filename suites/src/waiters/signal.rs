@@ -96,7 +96,7 @@ fn dispose(how: How) -> Result<(), Stop> {
 }
 
 /// Lets the calling thread get the signal; only the thread itself can.
-fn admit(signal: i32) {
+pub(super) fn admit(signal: i32) {
     // SAFETY: plain changes of a set on the stack and of this thread's mask.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
@@ -121,7 +121,7 @@ struct Signalled {
 
 /// How a waiter of this kind sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sleep {
+pub(super) enum Sleep {
     /// In user mode: a signal sends it to its handler.
     User,
     /// In get_user_pages(): only a fatal signal wakes it.
@@ -130,7 +130,7 @@ enum Sleep {
     Spins,
 }
 
-const fn sleep(kind: Kind) -> Sleep {
+pub(super) const fn sleep(kind: Kind) -> Sleep {
     match kind {
         Kind::None | Kind::UserRead | Kind::UserWrite => Sleep::User,
         Kind::SysRead | Kind::SysWrite | Kind::Futex => Sleep::Spins,
