@@ -2,7 +2,7 @@
 //! mappings at once.
 //!
 //! A change is a list of steps (`step`); `state` simulates what each leaves behind, and `expect`
-//! derives the facts from that. `adopt` and `several` ask what one context and one block can't.
+//! derives the facts from that. `adopt` asks what one context can't.
 
 use crate::expect::Expected;
 use crate::outcome::{Seen, Stop};
@@ -14,6 +14,7 @@ use list::{CHANGES, Change};
 use step::Step;
 use uffd_results::KernelVersion;
 
+mod adopt;
 mod call;
 mod expect;
 mod list;
@@ -33,9 +34,9 @@ struct Changed {
 /// memory, of a private file, of huge pages.
 const ASKED: &[(Waiter, Op, [bool; 4])] = &[
     (Waiter::None, Op::Look, [true, false, false, false]),
-    (Waiter::None, Op::Copy, [false, false, true, false]),
+    (Waiter::None, Op::Copy, [false; 4]),
     (Waiter::None, Op::Zeropage, [false; 4]),
-    (Waiter::None, Op::Unregister, [false, true, false, false]),
+    (Waiter::None, Op::Unregister, [false; 4]),
     (Waiter::UserRead, Op::Look, [true, true, false, false]),
     (Waiter::UserRead, Op::Copy, [true, true, true, true]),
     (Waiter::UserRead, Op::Zeropage, [false; 4]),
@@ -48,7 +49,7 @@ const ASKED: &[(Waiter, Op, [bool; 4])] = &[
     (Waiter::UserWrite, Op::Wake, [false; 4]),
     (Waiter::SysWrite, Op::Look, [true, false, false, false]),
     (Waiter::SysWrite, Op::Copy, [false; 4]),
-    (Waiter::SysWrite, Op::Unregister, [false, true, false, false]),
+    (Waiter::SysWrite, Op::Unregister, [false; 4]),
     (Waiter::SysWrite, Op::Wake, [false; 4]),
 ];
 
@@ -78,7 +79,6 @@ impl Trial for Changed {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
-        let harms = |step: &Step| matches!(step, Step::Advise(_, advice) if advice.harms());
         if self.change.steps.iter().any(harms) && !stage.disposable {
             return Err(Stop::Precondition(
                 "takes memory away from the machine: only asked in a VM".into(),
@@ -119,6 +119,10 @@ impl Trial for Changed {
     }
 }
 
+const fn harms(step: &Step) -> bool {
+    matches!(step, Step::Advise(_, advice) if advice.harms())
+}
+
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -127,8 +131,10 @@ pub(crate) fn cases() -> Vec<Case> {
             if !change.steps.iter().all(|step| step.applies(*backing)) {
                 continue;
             }
+            let harms = change.steps.iter().any(harms);
             for (waiter, op, by_default) in ASKED {
                 let by_default = match backing {
+                    _ if harms => false,
                     Backing::Anon => by_default[0],
                     Backing::Shmem => by_default[1],
                     Backing::Private => by_default[2],
@@ -140,5 +146,6 @@ pub(crate) fn cases() -> Vec<Case> {
             }
         }
     }
+    adopt::cases(&mut cases);
     cases
 }

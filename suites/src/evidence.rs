@@ -121,6 +121,12 @@ impl ThreadFile {
         Ok(Self { status: open("status")?, syscall: open("syscall")? })
     }
 
+    /// Of the first thread of another process.
+    pub fn of_process(pid: i32) -> Result<Self, Stop> {
+        let open = |name| ProcFile::open(format!("/proc/{pid}/task/{pid}/{name}"));
+        Ok(Self { status: open("status")?, syscall: open("syscall")? })
+    }
+
     /// State and switches.
     pub fn read(&self) -> Result<Thread, Stop> {
         let mut buffer = [0; 4096];

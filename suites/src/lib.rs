@@ -31,6 +31,7 @@ mod arguments;
 mod changes;
 mod claims;
 mod copy;
+mod crowd;
 mod events;
 mod grid;
 mod growth;

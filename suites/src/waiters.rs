@@ -2,7 +2,26 @@
 
 use crate::probe::Case;
 
+mod call;
+mod cross;
+mod pair;
+mod process;
+mod reach;
+mod several;
+mod sigbus;
+mod signal;
+mod spread;
+
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    Vec::new()
+    let mut cases = Vec::new();
+    several::cases(&mut cases);
+    spread::cases(&mut cases);
+    pair::cases(&mut cases);
+    signal::cases(&mut cases);
+    sigbus::cases(&mut cases);
+    process::cases(&mut cases);
+    cross::cases(&mut cases);
+    reach::cases(&mut cases);
+    cases
 }

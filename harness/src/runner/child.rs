@@ -65,10 +65,11 @@ impl Runner {
             return Outcome::ended(End::Broken, detail, outcome.facts);
         }
         if before.reserved != after.reserved && outcome.facts.get("leaked").is_none() {
-            let leaked = after.reserved.saturating_sub(before.reserved);
+            // A kernel may also give back more than was reserved, even below zero.
+            let leaked = after.reserved.wrapping_sub(before.reserved).cast_signed();
             outcome.facts.set("leaked", leaked);
-            if self.stage.disposable {
-                HugePool::grow(leaked);
+            if self.stage.disposable && leaked > 0 {
+                HugePool::grow(leaked.unsigned_abs());
             }
         }
         outcome

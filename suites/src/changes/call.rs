@@ -1,7 +1,7 @@
 //! Performs the steps: one system call each, on addresses of the arena.
 
 use super::step::{Child, Over, Span, Step};
-use crate::abi::{Range, Rc, REGISTER_MODE_MISSING};
+use crate::abi::{REGISTER_MODE_MISSING, Range, Rc};
 use crate::memory::{self, BLOCK, ELSEWHERE, RW, guard, map, remap, tag, unmap};
 use crate::outcome::{Seen, Stop};
 use crate::point::{GROWN, PAGES};
@@ -10,7 +10,6 @@ use crate::touch;
 use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
-use std::os::fd::AsRawFd;
 
 /// Names of the facts of the steps of a change.
 const NAMES: [&str; 6] = ["change", "change-2", "change-3", "change-4", "change-5", "change-6"];
@@ -35,14 +34,21 @@ pub(super) fn perform(scene: &Scene<'_>, steps: &[Step], seen: &mut Seen<'_>) ->
 fn call(scene: &Scene<'_>, step: Step) -> Result<Rc, Stop> {
     let block = &scene.block;
     let range = |span: Span| block.range(span.pages());
-    let file = || {
-        block.file.as_ref().ok_or_else(|| Stop::Broken(format!("no file for {step:?}")))
-    };
+    let file = || block.file.as_ref().ok_or_else(|| Stop::Broken(format!("no file for {step:?}")));
     let bytes = |pages: usize| i64::try_from(pages * block.page).unwrap_or(i64::MAX);
     let nix = |result: nix::Result<()>| Rc(result.err());
     let moving = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     Ok(match step {
-        Step::Advise(span, advice) => advise(range(span), advice.of().0),
+        Step::Advise(span, advice) => {
+            let rc = advise(range(span), advice.of().0);
+            if advice.harms() && rc.0 == Some(Errno::EINVAL) {
+                return Err(Stop::Unsupported(format!(
+                    "madvise(MADV_{}): EINVAL (CONFIG_MEMORY_FAILURE)",
+                    advice.of().1
+                )));
+            }
+            rc
+        }
         Step::ProcessAdvise(span, advice) => process_advise(range(span), advice.of().0)?,
         Step::Protect(span, prot) => protect(range(span), prot.bits()),
         Step::PkeyProtect(span, prot) => pkey_protect(range(span), prot.bits()),
@@ -61,13 +67,10 @@ fn call(scene: &Scene<'_>, step: Step) -> Result<Rc, Stop> {
             let data = tag::NEW.to_ne_bytes();
             Rc(nix::sys::uio::pwrite(file()?, &data, bytes(page)).err())
         }
-        Step::FileSeal(seals) => file_seal(file()?.as_raw_fd(), seals),
         Step::Seal(span) => seal(range(span))?,
         Step::Unmap(span) => unmap(range(span)),
         Step::Map(span, Over::Same) => block.map_pages(span.pages(), BLOCK, 0),
-        Step::MapOnceMore(span) => {
-            block.map_pages(span.pages(), BLOCK, libc::MAP_FIXED_NOREPLACE)
-        }
+        Step::MapOnceMore(span) => block.map_pages(span.pages(), BLOCK, libc::MAP_FIXED_NOREPLACE),
         Step::Map(span, over) => {
             let prot = if over == Over::NoAccess { libc::PROT_NONE } else { RW };
             map(range(span), prot, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None, 0)
@@ -93,7 +96,6 @@ fn call(scene: &Scene<'_>, step: Step) -> Result<Rc, Stop> {
         Step::Unlock(span) => unlock(range(span)),
         Step::Munlockall => nix(nix::sys::mman::munlockall()),
         Step::Bind(span) => bind(range(span)),
-        Step::Name(span) => set_name(range(span)),
         Step::Msync(span) => sync(range(span)),
         Step::RemapFilePages(span) => remap_file_pages(range(span)),
     })
@@ -135,11 +137,6 @@ fn pkey_protect(at: Range, prot: i32) -> Rc {
     Rc::of(unsafe { libc::syscall(libc::SYS_pkey_mprotect, at.start, at.len, prot, -1) })
 }
 
-fn file_seal(fd: i32, seals: i32) -> Rc {
-    // SAFETY: takes plain numbers; the descriptor is the block's own.
-    Rc::of(unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seals) }.into())
-}
-
 fn seal(at: Range) -> Result<Rc, Stop> {
     guard(at);
     // mseal(2) has one number on every architecture.
@@ -155,10 +152,7 @@ fn seal(at: Range) -> Result<Rc, Stop> {
 fn lock_on_fault(at: Range) -> Rc {
     guard(at);
     // SAFETY: changes no content.
-    Rc::of(unsafe {
-        libc::mlock2(at.start as *const _, at.len, libc::MLOCK_ONFAULT)
-    }
-    .into())
+    Rc::of(unsafe { libc::mlock2(at.start as *const _, at.len, libc::MLOCK_ONFAULT) }.into())
 }
 
 fn unlock(at: Range) -> Rc {
@@ -174,13 +168,6 @@ fn bind(at: Range) -> Rc {
     Rc::of(unsafe {
         libc::syscall(libc::SYS_mbind, at.start, at.len, 1, std::ptr::null::<u64>(), 0, 0)
     })
-}
-
-fn set_name(at: Range) -> Rc {
-    guard(at);
-    const PR_SET_VMA: i32 = 0x53_56_4d_41;
-    // SAFETY: the kernel copies the name; nothing else changes.
-    Rc::of(unsafe { libc::prctl(PR_SET_VMA, 0, at.start, at.len, c"block".as_ptr()) }.into())
 }
 
 fn sync(at: Range) -> Rc {

@@ -55,6 +55,8 @@ const CACHED: &str = "shmem_get_folio_gfp() in mm/shmem.c: what the page cache h
     page";
 const FILL_BEYOND: &str = "mfill_file_over_size() in mm/userfaultfd.c: EFAULT behind the end of the \
     file; nobody is woken";
+const ALLOC_BEYOND: &str = "shmem_mfill_folio_alloc() in mm/shmem.c (7.1): no page behind the end of \
+    the file, which COPY reports as ENOMEM; nobody is woken";
 const FILL_PRESENT: &str = "ioctl_userfaultfd(2), UFFDIO_COPY, EEXIST; mfill_atomic_install_pte(): \
     something stands in the page table or in the page cache; nobody is woken";
 const SPLIT: &str = "a waiter hangs on the context; a change of flags only splits the mapping, whose \
@@ -72,11 +74,16 @@ fn fill(state: &State, op: Op) -> (&'static str, String, &'static str) {
     if huge && op == Op::Zeropage {
         return failed("EINVAL", libc::EINVAL, source::ZEROPAGE_HUGE);
     }
+    if page.beyond && op == Op::Copy && state.shared() && !huge && !state.before(7, 1) {
+        return failed("ENOMEM", libc::ENOMEM, ALLOC_BEYOND);
+    }
     if page.beyond {
         return failed("EFAULT", libc::EFAULT, FILL_BEYOND);
     }
+    // Until 7.0 every marker could be overwritten, also one that forbids all access.
+    let guarded = page.guard && !state.before(7, 0);
     let cached = state.shared() && page.cached.is_some() && op == Op::Copy;
-    if page.shown.is_some() || page.guard || cached {
+    if page.shown.is_some() || guarded || cached {
         return failed("EEXIST", libc::EEXIST, FILL_PRESENT);
     }
     ("0", (if huge { HUGE } else { PAGE }).to_string(), says)
@@ -115,6 +122,7 @@ pub(super) fn expect(
             if returned == "0" {
                 let letter = if op == Op::Copy { 'c' } else { '0' };
                 state.pages[HERE].shown = Some(letter);
+                state.pages[HERE].guard = false;
                 if state.shared() {
                     state.pages[HERE].cached = Some(letter);
                 }
@@ -161,7 +169,8 @@ pub(super) fn expect(
         facts.push(Expected::new("queue", queue, source::QUEUE));
         touch(&mut state, waiter, fate.0);
     }
-    survey(&state, fate.1, &mut facts);
+    let around = waiter.loads() && fate.0.starts_with("ran") && !backing.is_huge();
+    survey(&state, around, fate.1, &mut facts);
     if waits && matches!(fate.0, "asleep" | "again") {
         let rescued = meets(&state, waiter).unwrap_or(("again", source::RERUN));
         if op != Op::Wake {
@@ -192,8 +201,9 @@ fn touch(state: &mut State, waiter: Waiter, fate: &str) {
     }
 }
 
-/// Registration and content of every page.
-fn survey(state: &State, says: &'static str, facts: &mut Vec<Expected>) {
+/// Registration and content of every page. A load that has ended may have mapped pages around its
+/// own from the page cache (`do_fault_around()` in mm/memory.c), within its mapping.
+fn survey(state: &State, around: bool, says: &'static str, facts: &mut Vec<Expected>) {
     let reg = state.pages.iter().map(|page| match page.map {
         Map::Hole => '-',
         _ if page.registered => 'm',
@@ -203,6 +213,7 @@ fn survey(state: &State, says: &'static str, facts: &mut Vec<Expected>) {
     let pages = state.pages.iter().map(|page| match (page.shown, page.prot) {
         (Some(_), Prot::None) => '!',
         (Some(letter), _) => letter,
+        (None, _) if around && page.cached.is_some() && page.map == Map::Own => '?',
         (None, _) => '-',
     });
     facts.push(Expected::new("pages", String::from_iter(pages), says));

@@ -42,7 +42,7 @@ static TRUNCATE: Probe = Probe {
 static FILE: Probe = Probe {
     suite: "changes",
     name: "file",
-    statement: "What is written, allocated, punched or sealed through the file changes no \
+    statement: "What is written, allocated or punched through the file changes no \
                 registration and wakes no waiter; a page that has come into the page cache so makes \
                 COPY fail with EEXIST.",
     consumers: &[
@@ -64,7 +64,7 @@ static MPROTECT: Probe = Probe {
 static SPLIT: Probe = Probe {
     suite: "changes",
     name: "split",
-    statement: "What splits the mapping without changing its memory (locks, policies, names) keeps \
+    statement: "What splits the mapping without changing its memory (locks, policies) keeps \
                 the registration of all parts and wakes no waiter.",
     consumers: &["QEMU: munlockall() before postcopy, mbind() of host-nodes"],
 };
@@ -80,7 +80,10 @@ static FORK: Probe = Probe {
     name: "fork",
     statement: "A fork without EVENT_FORK, and whatever the child does to its memory, changes no \
                 registration of the parent and wakes no waiter.",
-    consumers: &["crosvm: jailed devices are forked", "Firecracker: never forks after registration"],
+    consumers: &[
+        "crosvm: jailed devices are forked",
+        "Firecracker: never forks after registration",
+    ],
 };
 static UNREGISTER: Probe = Probe {
     suite: "changes",
@@ -116,9 +119,9 @@ static SEQUENCE: Probe = Probe {
 };
 
 use Step::{
-    Advise, Allocate, Bind, FileSeal, Fork, GrowBeyondLimit, LockOnFault, Map, MapOnceMore, Move,
-    MoveBack, MoveOverlapping, Msync, Munlockall, Name, PkeyProtect, ProcessAdvise, Protect, Punch,
-    Register, RemapFilePages, Seal, Shrink, Truncate, Unlock, Unmap, Unregister, Write,
+    Advise, Allocate, Bind, Fork, GrowBeyondLimit, LockOnFault, Map, MapOnceMore, Move, MoveBack,
+    MoveOverlapping, Msync, Munlockall, PkeyProtect, ProcessAdvise, Protect, Punch, Register,
+    RemapFilePages, Seal, Shrink, Truncate, Unlock, Unmap, Unregister, Write,
 };
 
 /// Every change.
@@ -127,24 +130,28 @@ pub(super) static CHANGES: &[Change] = &[
     also_huge(&MADVISE, "dontneed-page", &[Advise(PAGE, Advice::DontNeed)]),
     plain(&MADVISE, "dontneed-behind", &[Advise(BEHIND, Advice::DontNeed)]),
     plain(&MADVISE, "dontneed-other", &[Advise(OTHER, Advice::DontNeed)]),
-    plain(&MADVISE, "dontneed-twice", &[
-        Advise(MIDDLE, Advice::DontNeed),
-        Advise(MIDDLE, Advice::DontNeed),
-    ]),
+    plain(
+        &MADVISE,
+        "dontneed-twice",
+        &[Advise(MIDDLE, Advice::DontNeed), Advise(MIDDLE, Advice::DontNeed)],
+    ),
     also_huge(&MADVISE, "dontneed-locked", &[Advise(MIDDLE, Advice::DontNeedLocked)]),
-    plain(&MADVISE, "locked-then-dontneed-locked", &[
-        LockOnFault(MIDDLE),
-        Advise(MIDDLE, Advice::DontNeedLocked),
-    ]),
-    plain(&MADVISE, "locked-then-dontneed", &[
-        LockOnFault(MIDDLE),
-        Advise(MIDDLE, Advice::DontNeed),
-    ]),
+    plain(
+        &MADVISE,
+        "locked-then-dontneed-locked",
+        &[LockOnFault(MIDDLE), Advise(MIDDLE, Advice::DontNeedLocked)],
+    ),
+    plain(
+        &MADVISE,
+        "locked-then-dontneed",
+        &[LockOnFault(MIDDLE), Advise(MIDDLE, Advice::DontNeed)],
+    ),
     plain(&MADVISE, "free", &[Advise(MIDDLE, Advice::Free)]),
-    plain(&MADVISE, "free-then-dontneed", &[
-        Advise(MIDDLE, Advice::Free),
-        Advise(MIDDLE, Advice::DontNeed),
-    ]),
+    plain(
+        &MADVISE,
+        "free-then-dontneed",
+        &[Advise(MIDDLE, Advice::Free), Advise(MIDDLE, Advice::DontNeed)],
+    ),
     plain(&MADVISE, "remove-whole", &[Advise(WHOLE, Advice::Remove)]),
     plain(&MADVISE, "remove-page", &[Advise(PAGE, Advice::Remove)]),
     plain(&MADVISE, "remove-behind", &[Advise(BEHIND, Advice::Remove)]),
@@ -154,36 +161,41 @@ pub(super) static CHANGES: &[Change] = &[
     plain(&MADVISE, "willneed", &[Advise(MIDDLE, Advice::WillNeed)]),
     plain(&MADVISE, "random", &[Advise(MIDDLE, Advice::Random)]),
     plain(&MADVISE, "sequential", &[Advise(MIDDLE, Advice::Sequential)]),
-    plain(&MADVISE, "sequential-then-normal", &[
-        Advise(MIDDLE, Advice::Sequential),
-        Advise(WHOLE, Advice::Normal),
-    ]),
+    plain(
+        &MADVISE,
+        "sequential-then-normal",
+        &[Advise(MIDDLE, Advice::Sequential), Advise(WHOLE, Advice::Normal)],
+    ),
     plain(&MADVISE, "hugepage", &[Advise(WHOLE, Advice::HugePage)]),
     plain(&MADVISE, "nohugepage", &[Advise(WHOLE, Advice::NoHugePage)]),
     plain(&MADVISE, "mergeable", &[Advise(MIDDLE, Advice::Mergeable)]),
-    plain(&MADVISE, "unmergeable", &[
-        Advise(MIDDLE, Advice::Mergeable),
-        Advise(MIDDLE, Advice::Unmergeable),
-    ]),
+    plain(
+        &MADVISE,
+        "unmergeable",
+        &[Advise(MIDDLE, Advice::Mergeable), Advise(MIDDLE, Advice::Unmergeable)],
+    ),
     plain(&MADVISE, "dontdump", &[Advise(MIDDLE, Advice::DontDump)]),
-    plain(&MADVISE, "dontdump-then-dodump", &[
-        Advise(MIDDLE, Advice::DontDump),
-        Advise(WHOLE, Advice::DoDump),
-    ]),
+    plain(
+        &MADVISE,
+        "dontdump-then-dodump",
+        &[Advise(MIDDLE, Advice::DontDump), Advise(WHOLE, Advice::DoDump)],
+    ),
     plain(&MADVISE, "dontfork", &[Advise(MIDDLE, Advice::DontFork)]),
     plain(&MADVISE, "wipeonfork", &[Advise(MIDDLE, Advice::WipeOnFork)]),
     plain(&MADVISE, "populate-read-behind", &[Advise(BEHIND, Advice::PopulateRead)]),
     plain(&MADVISE, "populate-write-behind", &[Advise(BEHIND, Advice::PopulateWrite)]),
     plain(&MADVISE, "guard-install", &[Advise(MIDDLE, Advice::GuardInstall)]),
     plain(&MADVISE, "guard-install-other", &[Advise(OTHER, Advice::GuardInstall)]),
-    plain(&MADVISE, "guard-remove", &[
-        Advise(MIDDLE, Advice::GuardInstall),
-        Advise(MIDDLE, Advice::GuardRemove),
-    ]),
-    plain(&MADVISE, "guard-then-dontneed", &[
-        Advise(MIDDLE, Advice::GuardInstall),
-        Advise(MIDDLE, Advice::DontNeed),
-    ]),
+    plain(
+        &MADVISE,
+        "guard-remove",
+        &[Advise(MIDDLE, Advice::GuardInstall), Advise(MIDDLE, Advice::GuardRemove)],
+    ),
+    plain(
+        &MADVISE,
+        "guard-then-dontneed",
+        &[Advise(MIDDLE, Advice::GuardInstall), Advise(MIDDLE, Advice::DontNeed)],
+    ),
     plain(&MADVISE, "hwpoison-behind", &[Advise(BEHIND, Advice::HwPoison)]),
     plain(&MADVISE, "soft-offline-behind", &[Advise(BEHIND, Advice::SoftOffline)]),
     plain(&MADVISE, "process-cold", &[ProcessAdvise(MIDDLE, Advice::Cold)]),
@@ -208,9 +220,6 @@ pub(super) static CHANGES: &[Change] = &[
     plain(&FILE, "write-other", &[Write(4)]),
     plain(&FILE, "write-then-punch", &[Write(2), Punch(PAGE)]),
     plain(&FILE, "write-then-truncate-and-back", &[Write(2), Truncate(0), Truncate(12)]),
-    plain(&FILE, "seal-grow", &[FileSeal(libc::F_SEAL_GROW)]),
-    plain(&FILE, "seal-write", &[FileSeal(libc::F_SEAL_WRITE)]),
-    plain(&FILE, "seal-future-write", &[FileSeal(libc::F_SEAL_FUTURE_WRITE), Write(2)]),
     plain(&FILE, "msync", &[Msync(WHOLE)]),
     plain(&FILE, "remap-file-pages", &[RemapFilePages(MIDDLE)]),
     plain(&MPROTECT, "none-whole", &[Protect(WHOLE, Prot::None)]),
@@ -224,21 +233,25 @@ pub(super) static CHANGES: &[Change] = &[
     plain(&MPROTECT, "same", &[Protect(WHOLE, Prot::Rw)]),
     plain(&MPROTECT, "none-then-rw", &[Protect(MIDDLE, Prot::None), Protect(MIDDLE, Prot::Rw)]),
     plain(&MPROTECT, "read-then-rw", &[Protect(WHOLE, Prot::Read), Protect(WHOLE, Prot::Rw)]),
-    plain(&MPROTECT, "none-whole-then-rw-page", &[
-        Protect(WHOLE, Prot::None),
-        Protect(PAGE, Prot::Rw),
-    ]),
+    plain(
+        &MPROTECT,
+        "none-whole-then-rw-page",
+        &[Protect(WHOLE, Prot::None), Protect(PAGE, Prot::Rw)],
+    ),
     plain(&MPROTECT, "pkey-read", &[PkeyProtect(MIDDLE, Prot::Read)]),
     plain(&SPLIT, "lock-on-fault", &[LockOnFault(MIDDLE)]),
     plain(&SPLIT, "lock-on-fault-then-munlock", &[LockOnFault(MIDDLE), Unlock(WHOLE)]),
     plain(&SPLIT, "munlockall", &[LockOnFault(WHOLE), Munlockall]),
     plain(&SPLIT, "bind", &[Bind(MIDDLE)]),
-    plain(&SPLIT, "name", &[Name(MIDDLE)]),
-    also_huge(&SPLIT, "four-parts", &[
-        Protect(Span(0, 1), Prot::Read),
-        Protect(PAGE, Prot::Read),
-        Advise(OTHER, Advice::DontDump),
-    ]),
+    also_huge(
+        &SPLIT,
+        "four-parts",
+        &[
+            Protect(Span(0, 1), Prot::Read),
+            Protect(PAGE, Prot::Read),
+            Advise(OTHER, Advice::DontDump),
+        ],
+    ),
     plain(&SEAL, "whole", &[Seal(WHOLE)]),
     plain(&SEAL, "page", &[Seal(PAGE)]),
     plain(&SEAL, "then-munmap", &[Seal(WHOLE), Unmap(MIDDLE)]),
@@ -257,17 +270,25 @@ pub(super) static CHANGES: &[Change] = &[
     also_huge(&FORK, "load", &[Fork(Child::Load)]),
     plain(&FORK, "load-behind", &[Fork(Child::LoadBehind)]),
     plain(&FORK, "dontfork", &[Advise(MIDDLE, Advice::DontFork), Fork(Child::LoadBehind)]),
-    plain(&FORK, "dontfork-then-dofork", &[
-        Advise(MIDDLE, Advice::DontFork),
-        Advise(MIDDLE, Advice::DoFork),
-        Fork(Child::LoadBehind),
-    ]),
+    plain(
+        &FORK,
+        "dontfork-then-dofork",
+        &[
+            Advise(MIDDLE, Advice::DontFork),
+            Advise(MIDDLE, Advice::DoFork),
+            Fork(Child::LoadBehind),
+        ],
+    ),
     plain(&FORK, "wipeonfork", &[Advise(MIDDLE, Advice::WipeOnFork), Fork(Child::LoadBehind)]),
-    plain(&FORK, "wipeonfork-then-keeponfork", &[
-        Advise(MIDDLE, Advice::WipeOnFork),
-        Advise(MIDDLE, Advice::KeepOnFork),
-        Fork(Child::LoadBehind),
-    ]),
+    plain(
+        &FORK,
+        "wipeonfork-then-keeponfork",
+        &[
+            Advise(MIDDLE, Advice::WipeOnFork),
+            Advise(MIDDLE, Advice::KeepOnFork),
+            Fork(Child::LoadBehind),
+        ],
+    ),
     also_huge(&UNREGISTER, "page", &[Unregister(PAGE)]),
     plain(&UNREGISTER, "middle", &[Unregister(MIDDLE)]),
     plain(&UNREGISTER, "whole", &[Unregister(WHOLE)]),
@@ -279,29 +300,30 @@ pub(super) static CHANGES: &[Change] = &[
     plain(&UNREGISTER, "again-while-registered", &[Register(WHOLE)]),
     plain(&UNREGISTER, "page-after-munmap", &[Unmap(BEHIND), Unregister(MIDDLE)]),
     plain(&ADOPT, "munmap-and-anew", &[Unmap(MIDDLE), MapOnceMore(MIDDLE)]),
-    also_huge(&ADOPT, "munmap-anew-register", &[
-        Unmap(MIDDLE),
-        MapOnceMore(MIDDLE),
-        Register(MIDDLE),
-    ]),
+    also_huge(
+        &ADOPT,
+        "munmap-anew-register",
+        &[Unmap(MIDDLE), MapOnceMore(MIDDLE), Register(MIDDLE)],
+    ),
     plain(&ADOPT, "mmap-over-register", &[Map(MIDDLE, Over::Same), Register(MIDDLE)]),
     plain(&ADOPT, "mmap-over-register-whole", &[Map(MIDDLE, Over::Same), Register(WHOLE)]),
     plain(&ADOPT, "mmap-over-anon-register", &[Map(MIDDLE, Over::Anon), Register(MIDDLE)]),
     plain(&ADOPT, "mmap-over-twice", &[Map(MIDDLE, Over::Anon), Map(MIDDLE, Over::Same)]),
-    plain(&ADOPT, "mmap-over-none-then-rw", &[
-        Map(MIDDLE, Over::NoAccess),
-        Protect(MIDDLE, Prot::Rw),
-    ]),
-    plain(&ADOPT, "munmap-whole-anew-register", &[
-        Unmap(WHOLE),
-        MapOnceMore(WHOLE),
-        Register(WHOLE),
-    ]),
-    plain(&ADOPT, "munmap-other-anew-register", &[
-        Unmap(OTHER),
-        MapOnceMore(OTHER),
-        Register(OTHER),
-    ]),
+    plain(
+        &ADOPT,
+        "mmap-over-none-then-rw",
+        &[Map(MIDDLE, Over::NoAccess), Protect(MIDDLE, Prot::Rw)],
+    ),
+    plain(
+        &ADOPT,
+        "munmap-whole-anew-register",
+        &[Unmap(WHOLE), MapOnceMore(WHOLE), Register(WHOLE)],
+    ),
+    plain(
+        &ADOPT,
+        "munmap-other-anew-register",
+        &[Unmap(OTHER), MapOnceMore(OTHER), Register(OTHER)],
+    ),
     plain(&ADOPT, "register-over-hole", &[Unmap(MIDDLE), Register(WHOLE)]),
     plain(&ADOPT, "munmap-twice", &[Unmap(MIDDLE), Unmap(WHOLE)]),
     plain(&MOVE, "overlapping", &[MoveOverlapping]),
@@ -312,64 +334,78 @@ pub(super) static CHANGES: &[Change] = &[
     plain(&MOVE, "away-back-register", &[Move(WHOLE), MoveBack(WHOLE), Register(WHOLE)]),
     plain(&MOVE, "part-away-and-back", &[Move(MIDDLE), MoveBack(MIDDLE)]),
     plain(&MOVE, "after-unregister-of-other", &[Unregister(OTHER), Move(WHOLE)]),
-    plain(&SEQUENCE, "qemu-remap-file", &[
-        Punch(PAGE),
-        Advise(PAGE, Advice::DontNeed),
-        Map(PAGE, Over::Same),
-    ]),
-    plain(&SEQUENCE, "qemu-remap-anon", &[
-        Advise(PAGE, Advice::DontNeed),
-        Map(PAGE, Over::Same),
-        Advise(PAGE, Advice::DontDump),
-        Advise(PAGE, Advice::Mergeable),
-    ]),
+    plain(
+        &SEQUENCE,
+        "qemu-remap-file",
+        &[Punch(PAGE), Advise(PAGE, Advice::DontNeed), Map(PAGE, Over::Same)],
+    ),
+    plain(
+        &SEQUENCE,
+        "qemu-remap-anon",
+        &[
+            Advise(PAGE, Advice::DontNeed),
+            Map(PAGE, Over::Same),
+            Advise(PAGE, Advice::DontDump),
+            Advise(PAGE, Advice::Mergeable),
+        ],
+    ),
     plain(&SEQUENCE, "qemu-shrink", &[Advise(Span(2, 6), Advice::DontNeed)]),
-    plain(&SEQUENCE, "qemu-shrink-file", &[
-        Punch(Span(2, 6)),
-        Advise(Span(2, 6), Advice::DontNeed),
-    ]),
+    plain(
+        &SEQUENCE,
+        "qemu-shrink-file",
+        &[Punch(Span(2, 6)), Advise(Span(2, 6), Advice::DontNeed)],
+    ),
     plain(&SEQUENCE, "qemu-shrink-no-access", &[Map(Span(2, 6), Over::NoAccess)]),
-    plain(&SEQUENCE, "qemu-shrink-then-grow", &[
-        Map(Span(2, 6), Over::NoAccess),
-        Map(Span(2, 6), Over::Same),
-    ]),
+    plain(
+        &SEQUENCE,
+        "qemu-shrink-then-grow",
+        &[Map(Span(2, 6), Over::NoAccess), Map(Span(2, 6), Over::Same)],
+    ),
     plain(&SEQUENCE, "shrink-then-grow", &[Shrink(2), MapOnceMore(Span(2, 6))]),
-    plain(&SEQUENCE, "shrink-grow-register", &[
-        Shrink(2),
-        MapOnceMore(Span(2, 6)),
-        Register(Span(2, 6)),
-    ]),
+    plain(
+        &SEQUENCE,
+        "shrink-grow-register",
+        &[Shrink(2), MapOnceMore(Span(2, 6)), Register(Span(2, 6))],
+    ),
     plain(&SEQUENCE, "virtio-mem-unplug", &[Advise(MIDDLE, Advice::DontNeed)]),
-    also_huge(&SEQUENCE, "virtio-mem-unplug-file", &[
-        Punch(MIDDLE),
-        Advise(MIDDLE, Advice::DontNeed),
-    ]),
-    plain(&SEQUENCE, "virtio-mem-unplug-remove", &[
-        Advise(MIDDLE, Advice::DontNeed),
-        Advise(MIDDLE, Advice::Remove),
-    ]),
+    also_huge(
+        &SEQUENCE,
+        "virtio-mem-unplug-file",
+        &[Punch(MIDDLE), Advise(MIDDLE, Advice::DontNeed)],
+    ),
+    plain(
+        &SEQUENCE,
+        "virtio-mem-unplug-remove",
+        &[Advise(MIDDLE, Advice::DontNeed), Advise(MIDDLE, Advice::Remove)],
+    ),
     plain(&SEQUENCE, "virtio-mem-prealloc", &[Allocate(MIDDLE)]),
     plain(&SEQUENCE, "virtio-mem-replug", &[Punch(MIDDLE), Allocate(MIDDLE)]),
-    plain(&SEQUENCE, "firecracker-unplug", &[
-        Advise(MIDDLE, Advice::DontNeed),
-        Protect(MIDDLE, Prot::None),
-    ]),
-    also_huge(&SEQUENCE, "firecracker-replug", &[
-        Advise(MIDDLE, Advice::DontNeed),
-        Protect(MIDDLE, Prot::None),
-        Protect(MIDDLE, Prot::Rw),
-    ]),
-    plain(&SEQUENCE, "firecracker-unplug-again", &[
-        Protect(MIDDLE, Prot::None),
-        Protect(MIDDLE, Prot::Rw),
-        Advise(MIDDLE, Advice::DontNeed),
-        Protect(MIDDLE, Prot::None),
-    ]),
+    plain(
+        &SEQUENCE,
+        "firecracker-unplug",
+        &[Advise(MIDDLE, Advice::DontNeed), Protect(MIDDLE, Prot::None)],
+    ),
+    also_huge(
+        &SEQUENCE,
+        "firecracker-replug",
+        &[Advise(MIDDLE, Advice::DontNeed), Protect(MIDDLE, Prot::None), Protect(MIDDLE, Prot::Rw)],
+    ),
+    plain(
+        &SEQUENCE,
+        "firecracker-unplug-again",
+        &[
+            Protect(MIDDLE, Prot::None),
+            Protect(MIDDLE, Prot::Rw),
+            Advise(MIDDLE, Advice::DontNeed),
+            Protect(MIDDLE, Prot::None),
+        ],
+    ),
     plain(&SEQUENCE, "firecracker-old-balloon", &[Map(MIDDLE, Over::Anon)]),
-    plain(&SEQUENCE, "remove-then-unregister", &[
-        Advise(MIDDLE, Advice::DontNeed),
-        Unregister(MIDDLE),
-    ]),
+    plain(
+        &SEQUENCE,
+        "remove-then-unregister",
+        &[Advise(MIDDLE, Advice::DontNeed), Unregister(MIDDLE)],
+    ),
     plain(&SEQUENCE, "crosvm-swap-out", &[Advise(WHOLE, Advice::Remove), Register(WHOLE)]),
     plain(&SEQUENCE, "criu-mprotect-half", &[Protect(Span(0, 3), Prot::Read)]),
 ];

@@ -30,6 +30,7 @@ pub(super) struct Page {
     /// Behind the end of the file.
     pub(super) beyond: bool,
     sealed: bool,
+    locked: bool,
     wiped: bool,
     absent_in_child: bool,
 }
@@ -42,7 +43,6 @@ pub(super) struct State {
     pub(super) pages: [Page; PAGES],
     /// The change itself has woken the waiter.
     pub(super) woken: bool,
-    file_sealed: i32,
 }
 
 /// Who says what a step returns.
@@ -63,6 +63,7 @@ impl State {
             guard: false,
             beyond: false,
             sealed: false,
+            locked: false,
             wiped: false,
             absent_in_child: false,
         };
@@ -70,8 +71,11 @@ impl State {
         pages[3].shown = Some('k');
         if is_shared(backing) {
             pages[3].cached = Some('k');
+        } else if backing == Backing::Private {
+            // The store has read the file's empty page first, and then copied it.
+            pages[3].cached = Some('0');
         }
-        Self { backing, kernel, pages, woken: false, file_sealed: 0 }
+        Self { backing, kernel, pages, woken: false }
     }
 
     pub(super) fn before(&self, major: u16, minor: u16) -> bool {
@@ -131,13 +135,9 @@ impl State {
                 if self.backing.is_huge() {
                     return ("EINVAL", "hugetlbfs has no write(2)");
                 }
-                if self.file_sealed & libc::F_SEAL_FUTURE_WRITE != 0 {
-                    return ("EPERM", "fcntl(2), F_SEAL_FUTURE_WRITE");
-                }
                 self.pages[page].cached = Some('n');
                 OK
             }
-            Step::FileSeal(seals) => self.file_seal(seals),
             Step::Seal(span) => {
                 self.each(span, |page| page.sealed = true);
                 OK
@@ -168,7 +168,7 @@ impl State {
                 OK
             }
             Step::Register(span) => {
-                self.each(span, |page| page.registered = true);
+                self.each(span, |page| page.registered = page.map != Map::Hole);
                 OK
             }
             Step::Unregister(span) => {
@@ -194,16 +194,23 @@ impl State {
                 self.each(Span(pages, PAGES), |page| page.leave(Map::Hole));
                 OK
             }
-            Step::LockOnFault(_) | Step::Unlock(_) | Step::Munlockall | Step::Bind(_) => OK,
-            Step::Name(_) => self.name(),
-            Step::Msync(_) => OK,
-            Step::RemapFilePages(span) => {
-                let cached: Vec<_> = self.pages.iter().map(|page| page.cached).collect();
-                for (n, page) in self.pages[span.pages()].iter_mut().enumerate() {
-                    page.leave(Map::Own);
-                    page.cached = cached[n];
-                }
+            Step::LockOnFault(span) => {
+                self.each(span, |page| page.locked = true);
                 OK
+            }
+            Step::Unlock(_) | Step::Munlockall => {
+                self.each(Span(0, PAGES), |page| page.locked = false);
+                OK
+            }
+            Step::Bind(_) | Step::Msync(_) => OK,
+            Step::RemapFilePages(span) => {
+                // The new mapping is populated with the file's first pages, which are empty.
+                self.each(span, |page| {
+                    page.leave(Map::Own);
+                    page.shown = Some('0');
+                    page.cached = Some('0');
+                });
+                ("0", "remap_file_pages(2) (emulated since 4.0)")
             }
         }
     }
@@ -225,29 +232,6 @@ impl State {
         }
         self.each(span, |page| page.prot = prot);
         OK
-    }
-
-    fn file_seal(&mut self, seals: i32) -> Returned {
-        if seals & libc::F_SEAL_WRITE != 0 && self.shared() {
-            return ("EBUSY", "fcntl(2), F_SEAL_WRITE: a writable shared mapping exists");
-        }
-        self.file_sealed |= seals;
-        OK
-    }
-
-    fn name(&self) -> Returned {
-        const SAYS: &str = "PR_SET_VMA_ANON_NAME(2const) (5.17, CONFIG_ANON_VMA_NAME); \
-            madvise_update_vma() in mm/madvise.c: only anonymous and shared anonymous memory";
-        if self.before(5, 17) { ("EINVAL", SAYS) } else { (self.named(), SAYS) }
-    }
-
-    fn named(&self) -> &'static str {
-        match self.backing {
-            Backing::Anon => "0",
-            Backing::SharedAnon if !self.before(6, 2) => "0",
-            Backing::Shmem if !self.before(6, 2) => "0",
-            _ => "EBADF",
-        }
     }
 
     fn fork(&mut self, child: Child) -> Returned {
@@ -281,8 +265,9 @@ impl State {
         if self.any(span, |page| page.sealed) {
             return ("EPERM", SEALED);
         }
-        let first = self.pages[span.0].prot;
-        if self.any(span, |page| page.prot != first || page.map != Map::Own) {
+        let first = self.pages[span.0];
+        let alike = |page: &Page| page.prot == first.prot && page.registered == first.registered;
+        if self.any(span, |page| !alike(page) || page.map != Map::Own) {
             return ("EFAULT", MOVES_ONE);
         }
         self.each(span, |page| page.leave(Map::Hole));
@@ -317,6 +302,7 @@ impl Page {
         self.shown = None;
         self.guard = false;
         self.prot = Prot::Rw;
+        self.locked = false;
         self.wiped = false;
         self.absent_in_child = false;
         if map != Map::Own {
@@ -341,6 +327,9 @@ impl State {
             }
             Advice::DontNeedLocked if self.before(5, 18) => {
                 ("EINVAL", "madvise(2), MADV_DONTNEED_LOCKED (5.18)")
+            }
+            Advice::DontNeed if self.any(span, |page| page.locked) => {
+                ("EINVAL", "madvise(2), MADV_DONTNEED: not of locked pages")
             }
             Advice::DontNeed | Advice::DontNeedLocked => {
                 self.each(span, Page::drop_shown);

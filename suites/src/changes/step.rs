@@ -170,8 +170,6 @@ pub(super) enum Step {
     Punch(Span),
     /// pwrite(2) of new data to a page of the file.
     Write(usize),
-    /// fcntl(F_ADD_SEALS) with these seals.
-    FileSeal(i32),
     /// mseal(2).
     Seal(Span),
     Unmap(Span),
@@ -197,8 +195,6 @@ pub(super) enum Step {
     Munlockall,
     /// mbind(2) to any node: splits the mapping.
     Bind(Span),
-    /// prctl(PR_SET_VMA_ANON_NAME): splits the mapping.
-    Name(Span),
     Msync(Span),
     /// remap_file_pages(2): the pages show the file from its beginning.
     RemapFilePages(Span),
@@ -207,13 +203,10 @@ pub(super) enum Step {
 impl Step {
     /// Whether it means something for memory of this kind.
     pub(super) fn applies(self, backing: Backing) -> bool {
-        let has_file = matches!(backing, Backing::Shmem | Backing::Private | Backing::HugetlbShared);
+        let has_file =
+            matches!(backing, Backing::Shmem | Backing::Private | Backing::HugetlbShared);
         match self {
-            Self::Truncate(_)
-            | Self::Allocate(_)
-            | Self::Punch(_)
-            | Self::Write(_)
-            | Self::FileSeal(_) => has_file,
+            Self::Truncate(_) | Self::Allocate(_) | Self::Punch(_) | Self::Write(_) => has_file,
             Self::RemapFilePages(_) => matches!(backing, Backing::Shmem | Backing::SharedAnon),
             // The pool of huge pages is to be left as it was.
             Self::Advise(_, advice) => !(advice.harms() && backing.is_huge()),
@@ -246,7 +239,6 @@ impl Step {
                 format!("fallocate(FALLOC_FL_PUNCH_HOLE) of {} of the memfd", span.words())
             }
             Self::Write(page) => format!("pwrite of data to page {page} of the memfd"),
-            Self::FileSeal(seals) => format!("fcntl(F_ADD_SEALS, {seals:#x}) of the memfd"),
             Self::Seal(span) => format!("mseal of {}", span.words()),
             Self::Unmap(span) => format!("munmap of {}", span.words()),
             Self::Map(span, over) => {
@@ -288,7 +280,6 @@ impl Step {
             Self::Unlock(span) => format!("munlock of {}", span.words()),
             Self::Munlockall => "munlockall".into(),
             Self::Bind(span) => format!("mbind(MPOL_PREFERRED) of {}", span.words()),
-            Self::Name(span) => format!("prctl(PR_SET_VMA_ANON_NAME) of {}", span.words()),
             Self::Msync(span) => format!("msync(MS_SYNC) of {}", span.words()),
             Self::RemapFilePages(span) => {
                 format!("remap_file_pages of {} to the file's beginning", span.words())

@@ -1,0 +1,335 @@
+//! A waiter that is a process of its own, killed or stopped while it waits.
+
+use super::signal::{Sleep, admit, sleep};
+use crate::abi::{REGISTER_MODE_MISSING, Uffd};
+use crate::access::{Access, Accessor};
+use crate::crowd::pause;
+use crate::evidence::{QueueFile, ThreadFile};
+use crate::expect::{Expected, OBSERVED};
+use crate::memory::{BLOCK, Block};
+use crate::model::source;
+use crate::outcome::{Seen, Stop};
+use crate::point::{Backing, PAGES, Waiter as Kind};
+use crate::probe::{Case, Probe, Trial};
+use crate::scenario::fault_word;
+use crate::stage::Stage;
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Instant;
+use uffd_results::KernelVersion;
+
+static FATAL: Probe = Probe {
+    suite: "waiters",
+    name: "process",
+    statement: "A fatal signal ends a process that waits, in whatever way, and its memory can then no \
+                longer be filled; SIGSTOP stops only one that faulted in user mode, which parks anew \
+                when it goes on.",
+    consumers: &["CRIU: tasks killed during lazy restore", "QEMU: vhost-user backends", "gdb"],
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    /// None: the control, which COPY ends.
+    Copy,
+    Kill,
+    /// A signal whose default action ends the process.
+    Terminate,
+    /// SIGSTOP, and later SIGCONT.
+    Stop,
+}
+
+impl Act {
+    const ALL: [Self; 4] = [Self::Copy, Self::Kill, Self::Terminate, Self::Stop];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Kill => "sigkill",
+            Self::Terminate => "sigterm",
+            Self::Stop => "sigstop",
+        }
+    }
+
+    const fn signal(self) -> i32 {
+        match self {
+            Self::Copy => 0,
+            Self::Kill => libc::SIGKILL,
+            Self::Terminate => libc::SIGTERM,
+            Self::Stop => libc::SIGSTOP,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Process {
+    backing: Backing,
+    kind: Kind,
+    act: Act,
+}
+
+/// The child, as its parent sees it.
+struct Child<'a> {
+    pid: Pid,
+    uffd: Uffd,
+    queue: QueueFile,
+    thread: ThreadFile,
+    stage: &'a Stage,
+}
+
+fn send(pid: Pid, signal: i32) -> Result<(), Stop> {
+    // SAFETY: takes plain numbers; the process is this one's child.
+    let ret = unsafe { libc::kill(pid.as_raw(), signal) };
+    if ret == 0 { Ok(()) } else { Err(Stop::Broken(format!("kill: {:?}", Errno::last()))) }
+}
+
+/// Forks a child that shares this process's descriptors, so that both see its userfaultfd.
+fn fork_sharing_files() -> Result<i32, Stop> {
+    let flags = libc::CLONE_FILES | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM this is fork(2); this process has one thread.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    match i32::try_from(pid) {
+        Ok(pid) if pid >= 0 => Ok(pid),
+        _ => Err(Stop::Broken(format!("clone: {:?}", Errno::last()))),
+    }
+}
+
+impl Process {
+    /// What the child does; its exit code.
+    fn be_child(&self, stage: &Stage, say: &OwnedFd) -> i32 {
+        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+        admit(libc::SIGTERM);
+        let ready = || -> Result<(Accessor, Uffd), Stop> {
+            let block = Block::map(self.backing, BLOCK)?;
+            let accessor = Accessor::new(self.kind, block.range(2..3))?;
+            let uffd = stage.uffd(0)?;
+            uffd.register(block.range(0..PAGES), REGISTER_MODE_MISSING)
+                .map_err(|e| Stop::Broken(format!("REGISTER: {e:?}")))?;
+            Ok((accessor, uffd))
+        };
+        let Ok((accessor, uffd)) = ready() else { return 2 };
+        let number = std::os::fd::AsFd::as_fd(&uffd).as_raw_fd();
+        // The parent closes it.
+        std::mem::forget(uffd);
+        if nix::unistd::write(say, &number.to_ne_bytes()).is_err() {
+            return 2;
+        }
+        match accessor.go() {
+            Access::Ran(_) => 0,
+            Access::Failed(Errno::EINVAL) => 3,
+            _ => 1,
+        }
+    }
+
+    fn start<'a>(&self, stage: &'a Stage) -> Result<Child<'a>, Stop> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let (hear, say) = nix::unistd::pipe().map_err(|e| Stop::Broken(format!("pipe: {e:?}")))?;
+        let pid = fork_sharing_files()?;
+        if pid == 0 {
+            let code = self.be_child(stage, &say);
+            // SAFETY: ends the child without destructors.
+            unsafe { libc::_exit(code) }
+        }
+        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&hear), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(stage.patience).unwrap_or(PollTimeout::MAX);
+        if poll(&mut fds, timeout) != Ok(1) {
+            return Err(Stop::Broken("the child said nothing".into()));
+        }
+        let mut number = [0; 4];
+        nix::unistd::read(&hear, &mut number).map_err(|e| Stop::Broken(format!("read: {e:?}")))?;
+        // SAFETY: the child has opened it in the shared table and left it to this process.
+        let uffd = Uffd::from_fd(unsafe { OwnedFd::from_raw_fd(i32::from_ne_bytes(number)) });
+        let (queue, thread) = (QueueFile::open(&uffd)?, ThreadFile::of_process(pid)?);
+        Ok(Child { pid: Pid::from_raw(pid), uffd, queue, thread, stage })
+    }
+}
+
+impl Child<'_> {
+    /// Waits until it has parked with an unread message.
+    fn parked(&self) -> Result<(), Stop> {
+        let deadline = Instant::now() + self.stage.patience;
+        while self.queue.read()?.pending == 0 || !self.thread.is_off_cpu()? {
+            if let Ok(WaitStatus::Exited(_, code)) = waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+                return Err(match code {
+                    3 => Stop::Unsupported("madvise(MADV_POPULATE_*): EINVAL (5.14)".into()),
+                    1 => Stop::Denied("kernel-mode faults fail on this userfaultfd".into()),
+                    _ => Stop::Broken(format!("the child ended with {code}")),
+                });
+            }
+            pause(deadline, "the child did not park")?;
+        }
+        Ok(())
+    }
+
+    /// What SIGSTOP did to it.
+    fn stop(&self, in_kernel: bool) -> Result<&'static str, Stop> {
+        let before = self.thread.read()?;
+        send(self.pid, libc::SIGSTOP)?;
+        let deadline = Instant::now() + self.stage.patience;
+        let mut messages = 0;
+        loop {
+            if self.has_stopped(Some(WaitPidFlag::WNOHANG))? {
+                return Ok("stopped");
+            }
+            if messages == 0 && self.thread.is_off_cpu()? && self.thread.read()? == before {
+                let queue = self.queue.read()?;
+                if (queue.total, queue.pending) == (1, 0) {
+                    return Ok("asleep");
+                }
+            }
+            if in_kernel && self.uffd.read().is_ok() {
+                messages += 1;
+                if messages == 3 {
+                    return Ok("spins");
+                }
+            }
+            pause(deadline, "SIGSTOP had no end")?;
+        }
+    }
+
+    fn has_stopped(&self, flag: Option<WaitPidFlag>) -> Result<bool, Stop> {
+        let flags = WaitPidFlag::WUNTRACED | flag.unwrap_or(WaitPidFlag::empty());
+        match waitpid(self.pid, Some(flags)) {
+            Ok(WaitStatus::Stopped(..)) => Ok(true),
+            Ok(WaitStatus::StillAlive) => Ok(false),
+            other => Err(Stop::Broken(format!("waiting for the child to stop: {other:?}"))),
+        }
+    }
+
+    /// Waits for its end.
+    fn end(&self) -> String {
+        match waitpid(self.pid, None) {
+            Ok(WaitStatus::Exited(_, code)) => format!("exited:{code}"),
+            Ok(WaitStatus::Signaled(_, signal, _)) => signal.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+impl Trial for Process {
+    fn axes(&self) -> String {
+        format!("backing={},waiter={},op={}", self.backing, self.kind, self.act.word())
+    }
+
+    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        seen.step("set-up");
+        let child = self.start(stage)?;
+        let target =
+            crate::abi::Range { start: BLOCK + 2 * crate::memory::PAGE, len: crate::memory::PAGE };
+        seen.step("park");
+        child.parked()?;
+        match child.uffd.read() {
+            Ok(crate::abi::Message::Pagefault { flags, .. }) => {
+                seen.fact("fault", fault_word(flags));
+            }
+            other => return Err(Stop::Broken(format!("reading the message: {other:?}"))),
+        }
+        seen.fact("queue", child.queue.read()?);
+        seen.step("signal");
+        let stopped = match self.act {
+            Act::Copy => None,
+            Act::Kill | Act::Terminate => {
+                send(child.pid, self.act.signal())?;
+                seen.fact("ended", child.end());
+                seen.fact("queue-after", child.queue.read()?);
+                None
+            }
+            Act::Stop => {
+                let effect = child.stop(self.kind.in_kernel())?;
+                seen.fact("stop", effect);
+                if effect == "stopped" {
+                    seen.fact("queue-stopped", child.queue.read()?);
+                    send(child.pid, libc::SIGCONT)?;
+                    child.parked()?;
+                    seen.fact("queue-continued", child.queue.read()?);
+                }
+                Some(effect)
+            }
+        };
+        seen.step("copy");
+        let (rc, field) = child.uffd.copy(target, stage.source, 0);
+        seen.fact("copy", rc);
+        seen.fact("field", field);
+        if stopped.is_some_and(|effect| effect != "stopped") {
+            let late = child.has_stopped(None)?;
+            seen.fact("then", if late { "stopped" } else { "runs" });
+            send(child.pid, libc::SIGCONT)?;
+        }
+        if matches!(self.act, Act::Copy | Act::Stop) {
+            seen.fact("ended", child.end());
+        }
+        Ok(())
+    }
+
+    fn expect(&self, _: KernelVersion) -> Vec<Expected> {
+        let Self { backing, kind, act } = *self;
+        let fault = if kind.write_faults(backing) { "write" } else { "read" };
+        let mut facts = vec![
+            Expected::new("fault", fault, source::QUEUE),
+            Expected::new("queue", "1/0", source::QUEUE),
+        ];
+        let mut say =
+            |name, value: &'static str, says| facts.push(Expected::new(name, value, says));
+        let dead = match act {
+            Act::Copy | Act::Stop => None,
+            Act::Kill => Some("SIGKILL"),
+            Act::Terminate => Some("SIGTERM"),
+        };
+        if let Some(signal) = dead {
+            say("ended", signal, FATALLY);
+            say("queue-after", "0/0", FATALLY);
+            say("copy", "ESRCH", GONE);
+            say("field", "untouched", GONE);
+            return facts;
+        }
+        if act == Act::Stop {
+            match sleep(kind) {
+                Sleep::User => {
+                    say("stop", "stopped", STOPS);
+                    say("queue-stopped", "0/0", STOPS);
+                    say("queue-continued", "1/1", source::RERUN);
+                }
+                Sleep::Killable => say("stop", "asleep", STOPS),
+                Sleep::Spins => say("stop", "spins", STOPS),
+            }
+        }
+        say("copy", "0", source::COPY);
+        say("field", "4096", source::COPY);
+        if act == Act::Stop && sleep(kind) != Sleep::User {
+            say("then", "stopped", OBSERVED);
+        }
+        say("ended", "exited:0", source::COPY);
+        facts
+    }
+
+    fn recipe(&self) -> Vec<String> {
+        vec![
+            "fork a child (CLONE_FILES) that maps a block, registers it with its own userfaultfd and \
+             accesses page 2"
+                .into(),
+            format!("it parks ({}); read its message", self.kind),
+            format!("{} of the child", self.act.word()),
+            "UFFDIO_COPY to page 2; SIGCONT if it was stopped; wait for its end".into(),
+        ]
+    }
+}
+
+const FATALLY: &str =
+    "userfaultfd_get_blocking_state() in fs/userfaultfd.c: every wait is killable";
+const GONE: &str = "ioctl_userfaultfd(2), UFFDIO_COPY, ESRCH: the process has exited";
+const STOPS: &str = "userfaultfd_get_blocking_state(), fault_signal_pending(): a stop is no fatal \
+    signal, and a process stops where it returns to user mode";
+
+/// The cases.
+pub(super) fn cases(cases: &mut Vec<Case>) {
+    for backing in [Backing::Anon, Backing::Shmem, Backing::Private, Backing::SharedAnon] {
+        for kind in Kind::ALL.iter().filter(|kind| **kind != Kind::None) {
+            for act in Act::ALL {
+                let by_default = backing == Backing::Anon;
+                let trial = Process { backing, kind: *kind, act };
+                cases.push(Case::trial(&FATAL, trial, by_default));
+            }
+        }
+    }
+}
