@@ -51,7 +51,7 @@ impl Crowd {
         page: Range,
         queue: &QueueFile,
     ) -> Result<(), Stop> {
-        let accessor = Accessor::new(kind, page)?;
+        let accessor = Accessor::new(stage, kind, page)?;
         let done = EventFd::from_flags(EfdFlags::EFD_NONBLOCK)
             .map_err(|e| Stop::Broken(format!("an eventfd: {e:?}")))?;
         let shared: &'static Shared =

@@ -297,6 +297,9 @@ impl Waiter {
         )
     }
 
+    /// All but the vCPUs, which need KVM.
+    pub const THREADS: &'static [Self] = Self::ALL.split_at(Self::ALL.len() - 3).0;
+
     /// What the guest does, for a waiter that is a vCPU.
     pub const fn vcpu(self) -> Option<VcpuAccess> {
         match self {
@@ -389,6 +392,12 @@ mod tests {
         let (backing, msg, op) = (Backing::Anon, Msg::Unread, Op::Copy);
         let point = Point { backing, mode: Mode::Missing, change, waiter, msg, op };
         assert_eq!(point.axes(), axes);
+    }
+
+    #[test]
+    fn every_kind_that_is_no_thread_is_a_vcpu() {
+        assert!(Waiter::THREADS.iter().all(|kind| kind.vcpu().is_none()));
+        assert_eq!(Waiter::ALL.iter().filter(|kind| kind.vcpu().is_some()).count(), 3);
     }
 
     #[test]

@@ -160,7 +160,9 @@ impl Trial for Caller {
             By::Read => "read the event",
             By::Close => "close the userfaultfd",
             By::SignalRead => "send the thread a signal that it handles; look; read the event",
-            By::SignalClose => "send the thread a signal that it handles; look; close the userfaultfd",
+            By::SignalClose => {
+                "send the thread a signal that it handles; look; close the userfaultfd"
+            }
         };
         vec![
             "map and register a block of 6 pages".to_owned(),
@@ -257,7 +259,8 @@ impl Trial for Gone {
     }
 
     fn expect(&self, _: KernelVersion) -> Vec<Expected> {
-        let says = "userfaultfd_event_wait_completion(): a fatal signal takes the event off the queue";
+        let says =
+            "userfaultfd_event_wait_completion(): a fatal signal takes the event off the queue";
         let dead = "ioctl_userfaultfd(2), ESRCH: the process of the userfaultfd has ended";
         let mut facts = Vec::new();
         if self.going == Going::Exit {
@@ -360,10 +363,13 @@ impl Trial for Unregistered {
         vec![
             "map and register a block of 6 pages, page 2 missing".to_owned(),
             self.event.recipe(0),
-            format!("UFFDIO_UNREGISTER of the {}", match self.range {
-                Range::Block => "block",
-                Range::Event => "page of the call",
-            }),
+            format!(
+                "UFFDIO_UNREGISTER of the {}",
+                match self.range {
+                    Range::Block => "block",
+                    Range::Event => "page of the call",
+                }
+            ),
             "read twice, between them wait until the call has returned".to_owned(),
             "look at the registration; UFFDIO_COPY to page 2".to_owned(),
         ]
@@ -396,7 +402,8 @@ impl Trial for Lost {
     }
 
     fn expect(&self, _: KernelVersion) -> Vec<Expected> {
-        let says = "userfaultfd_read_iter(): the event is complete before its message is copied out";
+        let says =
+            "userfaultfd_read_iter(): the event is complete before its message is copied out";
         vec![
             Expected::new("read", "EFAULT", says),
             Expected::new("call", "0", says),

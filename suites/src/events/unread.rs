@@ -99,7 +99,8 @@ impl Trial for Unread {
     fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {
         let Self { backing, event, request } = *self;
         let says = "userfaultfd_copy() and its siblings: EAGAIN while mmap_changing (4.18)";
-        let works = "userfaultfd_ioctl(): WAKE, REGISTER and UNREGISTER do not look at mmap_changing";
+        let works =
+            "userfaultfd_ioctl(): WAKE, REGISTER and UNREGISTER do not look at mmap_changing";
         // At the first look a discarded page is still there; all else is done when its event is.
         let before = if event == Raiser::Remove || event == Raiser::Fork { "k" } else { "-" };
         let after = if event == Raiser::Fork { "k" } else { "-" };

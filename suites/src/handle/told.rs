@@ -230,7 +230,7 @@ impl Trial for UserMode {
 
 /// The cases.
 pub(super) fn cases() -> Vec<Case> {
-    let kinds = || Kind::ALL.iter().copied().filter(|kind| *kind != Kind::None);
+    let kinds = || Kind::THREADS.iter().copied().filter(|kind| *kind != Kind::None);
     let mut cases = Vec::new();
     for kind in kinds() {
         for asked in [false, true] {

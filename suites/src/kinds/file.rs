@@ -45,7 +45,7 @@ static GROWS: Probe = Probe {
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for mode in [REGISTER_MODE_MISSING, REGISTER_MODE_MINOR] {
-        for waiter in &Waiter::ALL[1..] {
+        for waiter in &Waiter::THREADS[1..] {
             for op in ["copy", "continue", "wake", "unregister"] {
                 let common =
                     matches!(waiter, Waiter::UserRead | Waiter::UserWrite | Waiter::SysWrite);
@@ -55,7 +55,7 @@ pub(super) fn cases() -> Vec<Case> {
             }
         }
     }
-    for waiter in &Waiter::ALL[1..] {
+    for waiter in &Waiter::THREADS[1..] {
         cases.push(Case::trial(&CONTROL, twice(*waiter, "copy", false), true));
         cases.push(Case::trial(&GROWS, grows(*waiter), true));
     }

@@ -43,7 +43,7 @@ pub(super) fn cases() -> Vec<Case> {
                 cases.push(Case::trial(&GUARDED, guarded(backing, op), by_default));
             }
         }
-        for waiter in &Waiter::ALL[1..] {
+        for waiter in &Waiter::THREADS[1..] {
             let common = matches!(waiter, Waiter::UserRead | Waiter::UserWrite | Waiter::SysWrite);
             let by_default = backing == Backing::Anon || common;
             cases.push(Case::trial(&WAITER, waits(backing, *waiter, true), by_default));

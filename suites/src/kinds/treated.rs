@@ -142,7 +142,7 @@ impl Trial for Treated {
         let all = scene.block.range(0..PAGES);
         let rc = match self.kind {
             Kind::Locked => treat::lock(all, libc::MLOCK_ONFAULT),
-            Kind::Advised(advice, _) => treat::advise(all, advice),
+            Kind::Advised(advice, _) => crate::memory::advise(all, advice),
             Kind::Sealed => treat::seal(all),
         };
         if !rc.is_ok() {

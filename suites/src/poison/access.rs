@@ -49,7 +49,7 @@ fn by_default(backing: Backing, waiter: Waiter) -> bool {
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for backing in Backing::ALL {
-        for waiter in &Waiter::ALL[1..] {
+        for waiter in &Waiter::THREADS[1..] {
             let default = by_default(*backing, *waiter);
             cases.push(Case::trial(&ACCESS, access(*backing, *waiter), default));
             for (probe, mode) in [(&DONTWAKE, COPY_MODE_DONTWAKE), (&CONTROL, 0)] {

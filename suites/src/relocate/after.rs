@@ -45,7 +45,7 @@ static THEN: Probe = Probe {
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (state, holes) in [("present", false), ("zero-page", false), ("hole", true)] {
-        for waiter in &Waiter::ALL[1..] {
+        for waiter in &Waiter::THREADS[1..] {
             let by_default = state == "present"
                 || matches!(waiter, Waiter::UserRead | Waiter::UserWrite | Waiter::SysWrite);
             for (probe, mode) in [(&DONTWAKE, COPY_MODE_DONTWAKE), (&CONTROL, 0)] {

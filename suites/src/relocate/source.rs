@@ -104,7 +104,7 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (state, word) in STATES {
         for holes in [false, true] {
-            for waiter in Waiter::ALL {
+            for waiter in Waiter::THREADS {
                 let by_default = matches!(waiter, Waiter::None | Waiter::UserRead)
                     || (!holes && matches!(waiter, Waiter::UserWrite | Waiter::SysWrite));
                 let script = about(state, word, holes, *waiter);

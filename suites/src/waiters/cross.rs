@@ -48,7 +48,7 @@ impl Trial for Cross {
         let scene = Scene::set(stage, point)?;
         let pages = scene.block.range(4..6);
         let half = Range { start: pages.start + scene.block.page - 4, len: scene.block.page };
-        let accessor = Accessor::new(self.kind, half)?;
+        let accessor = Accessor::new(stage, self.kind, half)?;
         seen.step("park");
         let mut waiter = Waiter::begin(stage, move || accessor.go())?;
         match waiter.settle(&scene.uffd, &scene.queue)? {

@@ -102,7 +102,7 @@ impl Process {
         admit(libc::SIGTERM);
         let ready = || -> Result<(Accessor, Uffd), Stop> {
             let block = Block::map(self.backing, BLOCK)?;
-            let accessor = Accessor::new(self.kind, block.range(2..3))?;
+            let accessor = Accessor::new(stage, self.kind, block.range(2..3))?;
             let uffd = stage.uffd(0)?;
             uffd.register(block.range(0..PAGES), REGISTER_MODE_MISSING)
                 .map_err(|e| Stop::Broken(format!("REGISTER: {e:?}")))?;
@@ -324,7 +324,7 @@ const STOPS: &str = "userfaultfd_get_blocking_state(), fault_signal_pending(): a
 /// The cases.
 pub(super) fn cases(cases: &mut Vec<Case>) {
     for backing in [Backing::Anon, Backing::Shmem, Backing::Private, Backing::SharedAnon] {
-        for kind in Kind::ALL.iter().filter(|kind| **kind != Kind::None) {
+        for kind in Kind::THREADS.iter().filter(|kind| **kind != Kind::None) {
             for act in Act::ALL {
                 let by_default = backing == Backing::Anon;
                 let trial = Process { backing, kind: *kind, act };

@@ -134,9 +134,14 @@ pub(super) const fn sleep(kind: Kind) -> Sleep {
     match kind {
         Kind::None | Kind::UserRead | Kind::UserWrite => Sleep::User,
         Kind::SysRead | Kind::SysWrite | Kind::Futex => Sleep::Spins,
-        Kind::VmRead | Kind::VmWrite | Kind::PopulateRead | Kind::PopulateWrite | Kind::Mlock => {
-            Sleep::Killable
-        }
+        Kind::VmRead
+        | Kind::VmWrite
+        | Kind::PopulateRead
+        | Kind::PopulateWrite
+        | Kind::Mlock
+        | Kind::VcpuRead
+        | Kind::VcpuWrite
+        | Kind::VcpuFetch => Sleep::Killable,
     }
 }
 
@@ -198,7 +203,7 @@ impl Trial for Signalled {
         };
         let scene = Scene::set(stage, point)?;
         dispose(self.how)?;
-        let accessor = Accessor::new(self.kind, scene.target())?;
+        let accessor = Accessor::new(stage, self.kind, scene.target())?;
         let (how, kind) = (self.how, self.kind);
         seen.step("park");
         let mut waiter = Waiter::begin(stage, move || {
@@ -293,7 +298,7 @@ const SPINS: &str = "fault_signal_pending() in include/linux/sched/signal.h: onl
 /// The cases.
 pub(super) fn cases(cases: &mut Vec<Case>) {
     for backing in Backing::ALL {
-        for kind in Kind::ALL.iter().filter(|kind| **kind != Kind::None) {
+        for kind in Kind::THREADS.iter().filter(|kind| **kind != Kind::None) {
             for how in How::ALL {
                 let by_default = match backing {
                     Backing::Anon => true,
