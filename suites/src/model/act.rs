@@ -86,6 +86,8 @@ fn poison(point: Point, length: usize) -> Acted {
         Waiter::VmRead | Waiter::VmWrite => "EHWPOISON|EFAULT",
         Waiter::PopulateRead | Waiter::PopulateWrite => "EHWPOISON",
         Waiter::Mlock => "EHWPOISON|ENOMEM",
+        // kvm_send_hwpoison_signal(): the thread gets SIGBUS, and KVM_RUN returns for it.
+        Waiter::VcpuRead | Waiter::VcpuWrite | Waiter::VcpuFetch => "EINTR",
         _ => "EFAULT",
     };
     let facts =
