@@ -213,8 +213,16 @@ mod tests {
             Message::Start { index: 1 },
             Message::Case { index: 1, outcome: Outcome::ended(End::Hang, "in \"\u{e4}\"", facts) },
             Message::Fault { text: "a\u{1}b\n\0c".into() },
+            Message::File { name: "mm/a.gcda".into(), bytes: vec![0, 1, b'\n', 255], more: false },
             Message::End { cases: 2 },
         ]
+    }
+
+    #[test]
+    fn a_piece_of_a_file_fits_in_a_frame() {
+        let bytes = vec![255; PIECE];
+        let file = Message::File { name: "n".repeat(4096), bytes, more: true };
+        assert!(encode(u64::MAX - 1, &file).is_some());
     }
 
     fn frames() -> Vec<Vec<u8>> {
