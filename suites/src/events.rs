@@ -8,6 +8,7 @@ mod pairs;
 mod payload;
 pub(crate) mod raiser;
 mod release;
+mod taken;
 pub(crate) mod unread;
 mod waiting;
 
@@ -20,5 +21,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(pairs::cases());
     cases.extend(waiting::cases());
     cases.extend(release::cases());
+    cases.extend(taken::cases());
     cases
 }

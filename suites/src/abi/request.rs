@@ -133,8 +133,7 @@ mod tests {
         let at = Range { start: BLOCK, len: PAGE };
         for request in Request::ALL {
             let words = request.words(at, 0);
-            let places: Vec<_> =
-                (0..5).filter(|n| words[*n] == SENTINEL.cast_unsigned()).collect();
+            let places: Vec<_> = (0..5).filter(|n| words[*n] == SENTINEL.cast_unsigned()).collect();
             match request.result_word() {
                 Some(n) => assert_eq!(places, [n], "{request}"),
                 None => assert!(places.is_empty() || *request == Request::Register, "{request}"),

@@ -176,10 +176,7 @@ impl What {
         let pages = self.pages();
         match self {
             Self::Unregistered => block.at(OTHER, pages),
-            Self::Around => Range {
-                start: BLOCK - block.page,
-                len: (PAGES + 2) * block.page,
-            },
+            Self::Around => Range { start: BLOCK - block.page, len: (PAGES + 2) * block.page },
             Self::Byte => Range { start: block.range(pages).start, len: 1 },
             _ => block.range(pages),
         }

@@ -169,7 +169,12 @@ pub(crate) fn describe(message: Message, page: usize) -> String {
         Message::Pagefault { address, .. } => format!("{name}@{}", place(address, page)),
         Message::Fork { .. } | Message::Other(_) => name,
         Message::Remap { from, to, len } => {
-            format!("{name}({}..{}>{})", place(from, page), place(from + len, page), place(to, page))
+            format!(
+                "{name}({}..{}>{})",
+                place(from, page),
+                place(from + len, page),
+                place(to, page)
+            )
         }
         Message::Remove { start, end } | Message::Unmap { start, end } => {
             format!("{name}({}..{})", place(start, page), place(end, page))

@@ -61,8 +61,7 @@ pub(super) fn expect(
     if !done.events.is_empty() {
         facts.push(Expected::new("caller", "D", KILLABLE));
         // A discard waits before it discards; everything else has been done.
-        let early =
-            if matches!(call, Call::Advise(..)) { start(call) } else { done.rows.clone() };
+        let early = if matches!(call, Call::Advise(..)) { start(call) } else { done.rows.clone() };
         facts.push(Expected::new("early-reg", text(&early.reg), done.says));
         facts.push(Expected::new("early-pages", text(&early.pages), done.says));
         facts.push(Expected::new("early-new-reg", text(&early.new_reg), done.says));
@@ -272,13 +271,19 @@ impl Done {
             Advice::Free if backing != Backing::Anon => {
                 // The first mapping refuses, after its event.
                 mappings.truncate(1);
-                self.refused("EINVAL", "madvise_dontneed_free(): the event comes before \
-                                        madvise_free_single_vma() refuses what is not anonymous");
+                self.refused(
+                    "EINVAL",
+                    "madvise_dontneed_free(): the event comes before \
+                                        madvise_free_single_vma() refuses what is not anonymous",
+                );
             }
             Advice::Remove if what == What::Split && asks_for_write(kernel) => {
                 mappings.truncate(1);
-                self.refused("EACCES", "commit e8e17ee90eaf (6.7, also in 6.1 as seen from 6.1.170 \
-                                        on): MADV_REMOVE of shared memory that is read-only now");
+                self.refused(
+                    "EACCES",
+                    "commit e8e17ee90eaf (6.7, also in 6.1 as seen from 6.1.170 \
+                                        on): MADV_REMOVE of shared memory that is read-only now",
+                );
             }
             _ => {}
         }
@@ -301,7 +306,6 @@ impl Done {
         }
     }
 }
-
 
 /// Whether MADV_REMOVE wants the mapping itself to be writable.
 fn asks_for_write(kernel: KernelVersion) -> bool {

@@ -181,7 +181,10 @@ impl Trial for Waits {
             "UFFDIO_API with the events remap, remove and unmap; UFFDIO_REGISTER for missing pages"
                 .to_owned(),
             format!("a {kind} thread accesses page 2 and parks; its message is read"),
-            format!("another thread calls {}; look at the waiter while its event is unread", by.call()),
+            format!(
+                "another thread calls {}; look at the waiter while its event is unread",
+                by.call()
+            ),
             "read its events; when the call has returned look at the waiter".to_owned(),
             format!("do {then}; look at the waiter; if it still waits, UFFDIO_WAKE of page 2"),
         ]
@@ -195,7 +198,8 @@ pub(super) fn cases() -> Vec<Case> {
         for kind in [Kind::UserRead, Kind::SysWrite] {
             for by in By::ALL {
                 for then in Then::ALL {
-                    let is_new = matches!(then, Then::CopyNew | Then::WakeNew | Then::UnregisterNew);
+                    let is_new =
+                        matches!(then, Then::CopyNew | Then::WakeNew | Then::UnregisterNew);
                     if is_new && *by != By::Remap {
                         continue;
                     }

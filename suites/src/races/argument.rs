@@ -145,10 +145,8 @@ impl Trial for Argument {
             _ if simple => afterwards(request, backing),
             _ => ("EAGAIN", Field(-11), "-", again),
         };
-        let mut facts = vec![
-            Expected::new("argument", "0", says::COPY),
-            Expected::new("ioctl", rc, why),
-        ];
+        let mut facts =
+            vec![Expected::new("argument", "0", says::COPY), Expected::new("ioctl", rc, why)];
         if request.result_word().is_some() {
             facts.push(Expected::new("field", field.to_string(), why));
         }

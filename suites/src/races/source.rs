@@ -111,18 +111,17 @@ struct Source {
 static FIELD: AtomicI64 = AtomicI64::new(SENTINEL);
 
 impl Source {
-    fn change(
-        &self,
-        ground: &Ground<'_>,
-        uffd: &'static Uffd,
-        third: &Uffd,
-    ) -> Result<Rc, Stop> {
+    fn change(&self, ground: &Ground<'_>, uffd: &'static Uffd, third: &Uffd) -> Result<Rc, Stop> {
         let block = &ground.block;
         let (target, all) = (ground.target(), block.range(0..PAGES));
         let anon = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         let moving = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         Ok(match self.upset {
-            Upset::None | Upset::Close | Upset::RemoveUnread | Upset::UnmapUnread | Upset::RemapUnread
+            Upset::None
+            | Upset::Close
+            | Upset::RemoveUnread
+            | Upset::UnmapUnread
+            | Upset::RemapUnread
             | Upset::RemoveRead => Rc::OK,
             Upset::Unmap => memory::unmap(target),
             Upset::UnmapBeside => memory::unmap(block.range(5..6)),
@@ -139,9 +138,7 @@ impl Source {
                 Rc::OK
             }
             Upset::Move => remap(all, all.len, moving, ELSEWHERE),
-            Upset::DontUnmap => {
-                remap(all, all.len, moving | libc::MREMAP_DONTUNMAP, ELSEWHERE)
-            }
+            Upset::DontUnmap => remap(all, all.len, moving | libc::MREMAP_DONTUNMAP, ELSEWHERE),
             Upset::Unregister => uffd.unregister(all),
             Upset::Reregister => {
                 let rc = uffd.unregister(all);
@@ -222,15 +219,16 @@ impl Trial for Source {
         if let Some(waiter) = &mut waiter {
             let fate = waiter.look_by_queue(&ground.queue)?;
             seen.fact("waiter", stage.word(fate));
+            // Before a fault that would be read first.
+            if let (Some(call), true) = (&raised, self.upset.is_unread()) {
+                seen.fact("event", ground.read());
+                seen.fact("call", call.join()?);
+            }
             if fate == Fate::Asleep {
                 uffd.wake(target);
                 let fate = waiter.look_by_queue(&ground.queue)?;
                 seen.fact("woken", stage.word(fate));
             }
-        }
-        if let (Some(call), true) = (&raised, self.upset.is_unread()) {
-            seen.fact("event", ground.read());
-            seen.fact("call", call.join()?);
         }
         ground.survey(["reg", "pages", "new-reg", "new-pages"], seen)
     }
