@@ -2,6 +2,7 @@
 //! until when.
 
 pub(crate) mod call;
+mod fork;
 pub(crate) mod ground;
 mod model;
 mod pairs;
@@ -22,5 +23,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(waiting::cases());
     cases.extend(release::cases());
     cases.extend(taken::cases());
+    cases.extend(fork::cases());
     cases
 }
