@@ -2,12 +2,14 @@
 //! until when.
 
 pub(crate) mod call;
+mod fork;
 pub(crate) mod ground;
 mod model;
 mod pairs;
 mod payload;
 pub(crate) mod raiser;
 mod release;
+mod taken;
 pub(crate) mod unread;
 mod waiting;
 
@@ -20,5 +22,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(pairs::cases());
     cases.extend(waiting::cases());
     cases.extend(release::cases());
+    cases.extend(taken::cases());
+    cases.extend(fork::cases());
     cases
 }

@@ -36,10 +36,21 @@ impl Offspring {
         stage: &Stage,
         life: impl FnOnce() -> String + Send + 'static,
     ) -> Result<(Mover, Self), Stop> {
+        Self::fork_with(stage, 0, life)
+    }
+
+    /// As [`Offspring::fork`], with flags of clone(2), such as `CLONE_FILES`.
+    pub fn fork_with(
+        stage: &Stage,
+        flags: i32,
+        life: impl FnOnce() -> String + Send + 'static,
+    ) -> Result<(Mover, Self), Stop> {
         let pid: &'static AtomicI32 = Box::leak(Box::new(AtomicI32::new(0)));
         let (words, pen) = pipe()?;
         let call = move || {
-            let rc = clone(0, life, &pen);
+            let rc = clone(flags, life, &pen);
+            // The child may share the table of descriptors: its pen must not close with this thread.
+            std::mem::forget(pen);
             rc.map_or_else(
                 |e| Rc(Some(e)),
                 |child| {

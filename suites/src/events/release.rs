@@ -6,7 +6,7 @@ use super::raiser::Raiser;
 use crate::abi::{Rc, Uffd};
 use crate::evidence::QueueFile;
 use crate::expect::Expected;
-use crate::memory::{self, BLOCK, Block, ELSEWHERE, OTHER};
+use crate::memory::{self, BLOCK, Block, ELSEWHERE};
 use crate::mover::Mover;
 use crate::offspring::Offspring;
 use crate::outcome::{Seen, Stop};
@@ -36,26 +36,6 @@ static GONE: Probe = Probe {
                 with it; a process that just ends raises no event.",
     consumers: &["CRIU lazy-pages: handle_exit(), criu/uffd.c"],
 };
-static UNREGISTER: Probe = Probe {
-    suite: "events",
-    name: "unregister",
-    statement: "UNREGISTER works while an event is unread and does not take the event away; of a range \
-                that the call has unmapped or moved it fails with EINVAL.",
-    consumers: &[
-        "crosvm: vmm-swap (REMOVE read after UNREGISTER)",
-        "CRIU lazy-pages: handle_remove(), criu/uffd.c",
-        "Firecracker UFFD handlers: unregister_range()",
-        "libfabric: ofi_uffd_unsubscribe(), prov/util/src/util_mem_monitor.c",
-    ],
-};
-static LOST: Probe = Probe {
-    suite: "events",
-    name: "read-fault",
-    statement: "A read whose buffer is not writable fails with EFAULT and loses the event: its caller \
-                goes on, and no other read brings it.",
-    consumers: &["every handler that reads into memory that it may have unmapped"],
-};
-
 words! {
     /// What lets the caller go.
     By {
@@ -295,134 +275,6 @@ impl Trial for Gone {
     }
 }
 
-words! {
-    /// What is unregistered.
-    Range {
-        /// The block.
-        Block = "block",
-        /// The event's range.
-        Event = "event",
-    }
-}
-
-#[derive(Debug)]
-struct Unregistered {
-    backing: Backing,
-    event: Raiser,
-    range: Range,
-}
-
-impl Trial for Unregistered {
-    fn axes(&self) -> String {
-        let Self { backing, event, range } = self;
-        format!("backing={backing},event={event},range={range}")
-    }
-
-    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        seen.step("set-up");
-        let ground = Ground::set(stage, self.backing, self.event.feature())?;
-        let raised = self.event.raise(&ground)?;
-        seen.step("unregister");
-        let pages = if self.range == Range::Block { 0..PAGES } else { 0..1 };
-        seen.fact("unregister", ground.uffd.unregister(ground.block.range(pages)));
-        seen.fact("event", ground.read());
-        seen.fact("call", raised.join()?);
-        seen.fact("left", ground.read());
-        seen.fact("reg", ground.registration()?);
-        let (rc, field) = ground.uffd.copy(ground.target(), stage.source, 0);
-        seen.fact("copy", rc);
-        seen.fact("field", field);
-        Ok(())
-    }
-
-    fn expect(&self, _: KernelVersion) -> Vec<Expected> {
-        use crate::model::source;
-        let stays = "userfaultfd_unregister() wakes waiters of faults and touches no event";
-        let is_hole = matches!(self.event, Raiser::Unmap | Raiser::Remap);
-        let all = self.range == Range::Block;
-        let refused = is_hole && !all;
-        let reg = match (is_hole, all) {
-            (true, true) => "-.....",
-            (true, false) => "-mmmmm",
-            (false, true) => "......",
-            (false, false) => ".mmmmm",
-        };
-        let says = if refused { source::UNREGISTER_EINVAL } else { source::UNREGISTER };
-        vec![
-            Expected::new("unregister", if refused { "EINVAL" } else { "0" }, says),
-            Expected::new("event", self.event.event(0), stays),
-            Expected::new("call", "0", stays),
-            Expected::new("left", "EAGAIN", stays),
-            Expected::new("reg", reg, says),
-            Expected::new("copy", if all { "ENOENT" } else { "0" }, source::COPY_ENOENT),
-            Expected::new("field", if all { "-2" } else { "4096" }, source::COPY_ENOENT),
-        ]
-    }
-
-    fn recipe(&self) -> Vec<String> {
-        vec![
-            "map and register a block of 6 pages, page 2 missing".to_owned(),
-            self.event.recipe(0),
-            format!(
-                "UFFDIO_UNREGISTER of the {}",
-                match self.range {
-                    Range::Block => "block",
-                    Range::Event => "page of the call",
-                }
-            ),
-            "read twice, between them wait until the call has returned".to_owned(),
-            "look at the registration; UFFDIO_COPY to page 2".to_owned(),
-        ]
-    }
-}
-
-#[derive(Debug)]
-struct Lost {
-    backing: Backing,
-    event: Raiser,
-}
-
-impl Trial for Lost {
-    fn axes(&self) -> String {
-        format!("backing={},event={}", self.backing, self.event)
-    }
-
-    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        seen.step("set-up");
-        let ground = Ground::set(stage, self.backing, self.event.feature())?;
-        let raised = self.event.raise(&ground)?;
-        seen.step("read");
-        seen.fact("read", ground.uffd.read_to(OTHER));
-        seen.fact("call", raised.join()?);
-        seen.fact("left", ground.read());
-        let (rc, field) = ground.uffd.copy(ground.target(), stage.source, 0);
-        seen.fact("copy", rc);
-        seen.fact("field", field);
-        Ok(())
-    }
-
-    fn expect(&self, _: KernelVersion) -> Vec<Expected> {
-        let says =
-            "userfaultfd_read_iter(): the event is complete before its message is copied out";
-        vec![
-            Expected::new("read", "EFAULT", says),
-            Expected::new("call", "0", says),
-            Expected::new("left", "EAGAIN", says),
-            Expected::new("copy", "0", says),
-            Expected::new("field", "4096", says),
-        ]
-    }
-
-    fn recipe(&self) -> Vec<String> {
-        vec![
-            "map and register a block of 6 pages, page 2 missing".to_owned(),
-            self.event.recipe(0),
-            "read(2) into addresses where nothing is mapped".to_owned(),
-            "wait until the call has returned; read again; UFFDIO_COPY to page 2".to_owned(),
-        ]
-    }
-}
-
 /// The cases.
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -436,13 +288,6 @@ pub(super) fn cases() -> Vec<Case> {
                     cases.push(Case::trial(&CALLER, trial, by_default));
                 }
             }
-            for range in Range::ALL {
-                if event != Raiser::Fork || *range == Range::Block {
-                    let trial = Unregistered { backing, event, range: *range };
-                    cases.push(Case::trial(&UNREGISTER, trial, by_default));
-                }
-            }
-            cases.push(Case::trial(&LOST, Lost { backing, event }, by_default));
         }
         for going in Going::ALL {
             cases.push(Case::trial(&GONE, Gone { backing, going: *going }, by_default));

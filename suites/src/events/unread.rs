@@ -118,7 +118,11 @@ impl Trial for Unread {
         facts.push(Expected::new("pages", row(before, "-"), says));
         facts.push(Expected::new("event", event.event(0), "userfaultfd(2)"));
         facts.push(Expected::new("call", "0", "userfaultfd(2)"));
-        let (rc, field, page, says) = afterwards(request, backing);
+        let (mut rc, mut field, mut page, mut says) = afterwards(request, backing);
+        if (request, event, backing) == (Request::Move, Raiser::Fork, Backing::Anon) {
+            (rc, field, page) = ("EBUSY", Field(-16), "-");
+            says = "ioctl_userfaultfd(2), UFFDIO_MOVE, EBUSY: the source page is shared since the fork";
+        }
         facts.push(Expected::new("after", rc, says));
         if request.result_word().is_some() {
             facts.push(Expected::new("after-field", field.to_string(), says));
@@ -161,7 +165,7 @@ pub(crate) fn afterwards(
     match request {
         Request::Copy => ("0", page, "c", says::COPY),
         Request::Zeropage => ("0", page, "0", says::ZEROPAGE),
-        Request::Continue if backing.is_private() => {
+        Request::Continue if backing == Backing::Anon => {
             ("EINVAL", Field(-22), "-", says::CONTINUE_ANON)
         }
         Request::Continue => {

@@ -219,15 +219,16 @@ impl Trial for Source {
         if let Some(waiter) = &mut waiter {
             let fate = waiter.look_by_queue(&ground.queue)?;
             seen.fact("waiter", stage.word(fate));
+            // Before a fault that would be read first.
+            if let (Some(call), true) = (&raised, self.upset.is_unread()) {
+                seen.fact("event", ground.read());
+                seen.fact("call", call.join()?);
+            }
             if fate == Fate::Asleep {
                 uffd.wake(target);
                 let fate = waiter.look_by_queue(&ground.queue)?;
                 seen.fact("woken", stage.word(fate));
             }
-        }
-        if let (Some(call), true) = (&raised, self.upset.is_unread()) {
-            seen.fact("event", ground.read());
-            seen.fact("call", call.join()?);
         }
         ground.survey(["reg", "pages", "new-reg", "new-pages"], seen)
     }
