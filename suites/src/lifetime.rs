@@ -1,6 +1,7 @@
 //! The suite `lifetime`: fork, exec and exit of the process, and ioctls on its memory afterwards.
 
 mod dead;
+mod followed;
 mod fork;
 mod killed;
 mod last;
@@ -9,6 +10,7 @@ use crate::probe::Case;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    let groups: [fn() -> Vec<Case>; 4] = [fork::cases, last::cases, killed::cases, dead::cases];
+    let groups: [fn() -> Vec<Case>; 5] =
+        [fork::cases, followed::cases, last::cases, killed::cases, dead::cases];
     groups.iter().flat_map(|cases| cases()).collect()
 }

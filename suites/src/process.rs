@@ -4,6 +4,7 @@
 //! dies with the thread that forked it, and at the latest when its [`Child`] is dropped. What it may
 //! do beside other threads of the case: everything, since the case's heap takes no lock.
 
+use crate::abi::Uffd;
 use crate::outcome::Stop;
 use crate::stage::Stage;
 use nix::errno::Errno;
@@ -75,6 +76,20 @@ impl Link {
             Some(("!h", why)) => Err(Stop::Hang(why.into())),
             Some(("!b", why)) => Err(Stop::Broken(why.into())),
             _ => Ok(text),
+        }
+    }
+
+    /// Waits until a message can be read from `uffd` (true), or the other side has said something
+    /// (false).
+    pub fn faults_first(&self, uffd: &Uffd) -> Result<bool, Stop> {
+        let mut fds = [
+            PollFd::new(uffd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.fd.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, PollTimeout::try_from(self.patience).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) => Err(Stop::Hang("the other process neither faulted nor spoke".into())),
+            Ok(_) => Ok(fds[0].any().unwrap_or(false)),
+            Err(e) => Err(broken("poll", e)),
         }
     }
 
