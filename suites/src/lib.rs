@@ -2,7 +2,7 @@
 //!
 //! From the ground up: [`abi`], [`memory`] and [`touch`], [`change`], [`waiter`] with its
 //! [`evidence`], [`point`] and [`scenario`]; then [`model`] and [`probe`]; then a file a suite.
-//! `unsafe` stays in abi, bump, memory, touch, thread and stage.
+//! `unsafe` stays in abi, bump, memory, touch, thread, process and stage.
 
 pub mod abi;
 pub mod access;

@@ -5,12 +5,13 @@ mod followed;
 mod fork;
 mod killed;
 mod last;
+mod shared;
 
 use crate::probe::Case;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    let groups: [fn() -> Vec<Case>; 5] =
-        [fork::cases, followed::cases, last::cases, killed::cases, dead::cases];
+    let groups: [fn() -> Vec<Case>; 6] =
+        [fork::cases, shared::cases, followed::cases, last::cases, killed::cases, dead::cases];
     groups.iter().flat_map(|cases| cases()).collect()
 }
