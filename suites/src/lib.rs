@@ -2,7 +2,8 @@
 //!
 //! From the ground up: [`abi`], [`memory`] and [`touch`], [`change`], [`waiter`] with its
 //! [`evidence`], [`point`] and [`scenario`]; then [`model`] and [`probe`]; then a file a suite.
-//! `unsafe` stays in abi, bump, memory, touch, treat, thread and stage.
+//! `unsafe` stays in the ground under the suites: abi, access, bump, memory, touch, treat, thread,
+//! process, offspring, sharer, syscalls and stage.
 
 pub mod abi;
 pub mod access;

@@ -1,14 +1,17 @@
 //! The suite `lifetime`: fork, exec and exit of the process, and ioctls on its memory afterwards.
 
 mod dead;
+mod followed;
 mod fork;
 mod killed;
 mod last;
+mod shared;
 
 use crate::probe::Case;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    let groups: [fn() -> Vec<Case>; 4] = [fork::cases, last::cases, killed::cases, dead::cases];
+    let groups: [fn() -> Vec<Case>; 6] =
+        [fork::cases, shared::cases, followed::cases, last::cases, killed::cases, dead::cases];
     groups.iter().flat_map(|cases| cases()).collect()
 }

@@ -4,6 +4,15 @@
 //! dies with the thread that forked it, and at the latest when its [`Child`] is dropped. What it may
 //! do beside other threads of the case: everything, since the case's heap takes no lock.
 
+mod program;
+mod signal;
+mod twin;
+
+pub use program::{exec, program};
+pub use signal::{catch, caught, signal_thread};
+pub use twin::Twin;
+
+use crate::abi::Uffd;
 use crate::outcome::Stop;
 use crate::stage::Stage;
 use nix::errno::Errno;
@@ -13,14 +22,10 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use std::fmt::Display;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Bytes that a word may have.
 const WORD: usize = 512;
-/// Where [`program`] begins: behind the two headers of its file.
-const ENTRY: u64 = 0x0040_0078;
-
 /// One end of the socket between a case and its child.
 #[derive(Debug)]
 pub struct Link {
@@ -75,6 +80,20 @@ impl Link {
             Some(("!h", why)) => Err(Stop::Hang(why.into())),
             Some(("!b", why)) => Err(Stop::Broken(why.into())),
             _ => Ok(text),
+        }
+    }
+
+    /// Waits until a message can be read from `uffd` (true), or the other side has said something
+    /// (false).
+    pub fn faults_first(&self, uffd: &Uffd) -> Result<bool, Stop> {
+        let mut fds = [
+            PollFd::new(uffd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.fd.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, PollTimeout::try_from(self.patience).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) => Err(Stop::Hang("the other process neither faulted nor spoke".into())),
+            Ok(_) => Ok(fds[0].any().unwrap_or(false)),
+            Err(e) => Err(broken("poll", e)),
         }
     }
 
@@ -235,95 +254,6 @@ impl Drop for Child {
     }
 }
 
-/// A process that shares this one's memory (CLONE_VM) and nothing else, on a stack of the stage's.
-#[derive(Debug)]
-pub struct Twin(Pid, bool);
-
-/// What a twin does: true makes exit code 0.
-type Job = Box<dyn FnOnce() -> bool + Send>;
-
-extern "C" fn be_twin(job: *mut libc::c_void) -> i32 {
-    die_with_parent();
-    // SAFETY: `Twin::start` passes a box of this type that it has given up.
-    let job = unsafe { Box::from_raw(job.cast::<Job>()) };
-    i32::from(!job())
-}
-
-impl Twin {
-    /// Starts one that runs `job`, which may only touch memory: it shares everything that the C
-    /// library keeps for the calling thread.
-    pub fn start(stage: &Stage, job: impl FnOnce() -> bool + Send + 'static) -> Result<Self, Stop> {
-        let stack = stage.take_stack()?;
-        let job: Box<Job> = Box::new(Box::new(job));
-        // SAFETY: nobody else uses the stack, which is never unmapped; `be_twin` gets the only pointer
-        // to the job and ends with the process.
-        let ret = unsafe {
-            let top = stack.end() as *mut libc::c_void;
-            let flags = libc::CLONE_VM | libc::SIGCHLD;
-            libc::clone(be_twin, top, flags, Box::into_raw(job).cast())
-        };
-        Errno::result(ret)
-            .map(|pid| Self(Pid::from_raw(pid), false))
-            .map_err(|e| broken("clone", e))
-    }
-
-    /// Its process id.
-    pub fn pid(&self) -> i32 {
-        self.0.as_raw()
-    }
-
-    /// Waits until something holds.
-    pub fn wait_until(
-        &self,
-        stage: &Stage,
-        holds: impl Fn() -> Result<bool, Stop>,
-    ) -> Result<(), Stop> {
-        let deadline = std::time::Instant::now() + stage.patience;
-        while !holds()? {
-            if std::time::Instant::now() > deadline {
-                return Err(Stop::Hang("the other process did not come so far".into()));
-            }
-            std::thread::yield_now();
-        }
-        Ok(())
-    }
-
-    /// Kills it.
-    pub fn kill(&self) -> Result<(), Stop> {
-        nix::sys::signal::kill(self.0, Signal::SIGKILL).map_err(|e| broken("kill", e))
-    }
-
-    /// Waits until it has ended: `exit:0` or `killed:SIGKILL`.
-    pub fn wait(&mut self, stage: &Stage) -> Result<String, Stop> {
-        let deadline = std::time::Instant::now() + stage.patience;
-        loop {
-            match waitpid(self.0, Some(nix::sys::wait::WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) if std::time::Instant::now() > deadline => {
-                    return Err(Stop::Hang("the other process did not end".into()));
-                }
-                Ok(WaitStatus::StillAlive) => std::thread::yield_now(),
-                Ok(WaitStatus::Exited(_, code)) => {
-                    self.1 = true;
-                    return Ok(format!("exit:{code}"));
-                }
-                Ok(WaitStatus::Signaled(_, signal, _)) => {
-                    self.1 = true;
-                    return Ok(format!("killed:{signal}"));
-                }
-                other => return Err(Stop::Broken(format!("waitpid: {other:?}"))),
-            }
-        }
-    }
-}
-
-impl Drop for Twin {
-    fn drop(&mut self) {
-        if !self.1 {
-            let _ = self.kill();
-        }
-    }
-}
-
 /// Has the kernel kill this process when the thread that forked it ends. To be said again after
 /// every change of credentials, which forgets it.
 pub fn die_with_parent() {
@@ -356,76 +286,9 @@ fn owned(ret: libc::c_long) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// How often [`catch`]'s handler ran.
-static CAUGHT: AtomicU32 = AtomicU32::new(0);
-
-extern "C" fn on_signal(_: i32) {
-    CAUGHT.fetch_add(1, Ordering::Release);
-}
-
-/// Has SIGUSR1 handled, by a handler that counts; with or without SA_RESTART. Threads that shall
-/// get it must unblock it.
-pub fn catch(restart: bool) -> Result<(), Stop> {
-    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
-    let flags = if restart { SaFlags::SA_RESTART } else { SaFlags::empty() };
-    let action = SigAction::new(SigHandler::Handler(on_signal), flags, SigSet::empty());
-    // SAFETY: the handler only adds to a number.
-    unsafe { sigaction(Signal::SIGUSR1, &action) }.map(drop).map_err(|e| broken("sigaction", e))
-}
-
-/// How often the handler ran.
-pub fn caught() -> u32 {
-    CAUGHT.load(Ordering::Acquire)
-}
-
-/// Sends SIGUSR1 to a thread of this process.
-pub fn signal_thread(tid: i32) -> Result<(), Stop> {
-    // SAFETY: tgkill takes plain numbers; the signal is handled.
-    let ret = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, libc::SIGUSR1) };
-    Errno::result(ret).map(drop).map_err(|e| broken("tgkill", e))
-}
-
 /// A process's descriptor closed in this process alone, which has inherited it.
 pub fn close_inherited(fd: BorrowedFd<'_>) -> Result<(), Stop> {
     nix::unistd::close(fd.as_raw_fd()).map_err(|e| broken("closing an inherited descriptor", e))
-}
-
-/// A program that waits until it is killed, in memory.
-pub fn program() -> Result<OwnedFd, Stop> {
-    let mut image = Vec::with_capacity(0x90);
-    image.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    // An executable for x86-64, its entry, the program header behind this header, no sections.
-    image.extend([2, 0, 62, 0, 1, 0, 0, 0]);
-    for word in [ENTRY, 64, 0] {
-        image.extend(word.to_le_bytes());
-    }
-    image.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-    // One segment to load, readable and executable: the whole file.
-    image.extend([1, 0, 0, 0, 5, 0, 0, 0]);
-    for word in [0, ENTRY - 0x78, ENTRY - 0x78, 0x81, 0x81, 0x1000_u64] {
-        image.extend(word.to_le_bytes());
-    }
-    // mov eax, 34 (pause); syscall; again
-    image.extend([0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7]);
-    let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
-    let fd = nix::sys::memfd::memfd_create("program", flags)
-        .map_err(|e| Stop::Precondition(format!("memfd_create: {e:?}")))?;
-    nix::unistd::write(&fd, &image).map_err(|e| broken("writing a program", e))?;
-    Ok(fd)
-}
-
-/// Runs [`program`] in place of this one. Comes back only if that fails.
-pub fn exec(program: BorrowedFd<'_>) -> Stop {
-    let none: [&std::ffi::CStr; 0] = [];
-    // By its path: TOMOYO looks up what execveat(2) calls it, which need not be there.
-    let path = format!("/proc/self/fd/{}\0", program.as_raw_fd());
-    let Ok(path) = std::ffi::CStr::from_bytes_with_nul(path.as_bytes()) else {
-        return Stop::Broken("a path with a zero byte".into());
-    };
-    match nix::unistd::execve(path, &[c"program"], &none) {
-        Err(e) => broken("execve", e),
-        Ok(never) => match never {},
-    }
 }
 
 #[cfg(test)]

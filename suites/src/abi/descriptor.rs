@@ -72,6 +72,15 @@ impl Uffd {
         Rc(fcntl(&self.0, FcntlArg::F_SETFL(flags)).err())
     }
 
+    /// The child's userfaultfd that a fork event has brought into this process, from now on owned here.
+    pub fn of_fork(message: super::Message) -> Option<Self> {
+        use std::os::fd::{FromRawFd, OwnedFd};
+        let super::Message::Fork { fd } = message else { return None };
+        let raw = i32::try_from(fd).ok()?;
+        // SAFETY: reading the event has installed this descriptor for its reader; nobody else owns it.
+        Some(Self(unsafe { OwnedFd::from_raw_fd(raw) }))
+    }
+
     /// A second descriptor of the same context, by fcntl(F_DUPFD_CLOEXEC).
     pub fn duplicate_from(&self, lowest: i32) -> Result<Self, Errno> {
         use std::os::fd::{FromRawFd, OwnedFd};
