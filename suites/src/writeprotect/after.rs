@@ -130,7 +130,8 @@ const MARKERS: &str = "pte_install_uffd_wp_if_needed(): a marker stays where a p
 const FORKED: &str = "dup_userfaultfd(), copy_present_ptes(): the child keeps the protection only if \
     EVENT_FORK keeps it registered";
 
-/// Whether moved pages keep a protection that nobody can lift any more.
+/// Whether moved pages keep a protection that nobody can lift any more: seen with 6.1.170, not with
+/// 6.1.192.
 fn keeps_moved(kernel: KernelVersion) -> bool {
     kernel < KernelVersion::new(6, 1, 171)
 }

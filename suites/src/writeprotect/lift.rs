@@ -221,12 +221,12 @@ impl Trial for Lift {
         let after = match deed {
             Deed::Whole => "pppppp",
             Deed::Unregister | Deed::Rearm if cleared => "pppppp",
-            Deed::Unregister | Deed::Rearm => "wwwwww",
             Deed::Pair => "wppwww",
             Deed::Next => "wwwpww",
             Deed::Quiet | Deed::Foreign => "wwpwww",
             Deed::Changing => "wwwww?",
-            Deed::Wake | Deed::Again | Deed::Both => "wwwwww",
+            // Before 6.0 UNREGISTER left the protection on the pages.
+            _ => "wwwwww",
         };
         facts.extend(want(SHOWN, &[("after", &row(after, kernel))]));
         if fate != "ran" {

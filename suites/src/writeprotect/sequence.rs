@@ -167,7 +167,7 @@ impl Trial for Snapshot {
         let pages = if before == Before::Untouched {
             "--w-0-".to_owned()
         } else {
-            format!("{0}{0}w{0}{0}{0}", there)
+            format!("{there}{there}w{there}{there}{there}")
         };
         facts.extend(want(FAULTS, &[("pages", &pages)]));
         facts.extend(want(source::UNREGISTER_WAKES, &[("unregister", "0"), ("last", "asleep")]));
