@@ -128,6 +128,11 @@ pub(super) fn step(step: Step) -> String {
         Step::Set(which, what) | Step::Do(which, what, ..) => {
             format!("{}{}", call(what), ctx(which))
         }
+        Step::WhilePinned(_, what) => format!(
+            "{} by a thread; once it has returned, or used 200 ms of CPU time in the kernel without \
+             returning, close the ring and wait for it",
+            call(what)
+        ),
         Step::Prepare(what, span) | Step::Treat(what, span, _) => {
             format!("{} {span}", what.call())
         }
