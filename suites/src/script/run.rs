@@ -154,8 +154,8 @@ impl<'a> Act<'a> {
             return Err(Stop::Broken(format!("closing the ring: {rc}")));
         }
         seen.fact("move", mover.join()?);
-        let moved = field.get().ok_or_else(|| Stop::Broken("no result field".into()))?;
-        seen.fact("field", moved);
+        let stored = field.get().ok_or_else(|| Stop::Broken("no result field".into()))?;
+        seen.fact("field", stored);
         Ok(())
     }
 
