@@ -150,6 +150,17 @@ impl ThreadFile {
     }
 }
 
+/// CPU time that a thread of this process has used in the kernel, in clock ticks.
+pub(crate) fn system_time(tid: i32) -> Result<u64, Stop> {
+    let path = format!("/proc/self/task/{tid}/stat");
+    let text =
+        std::fs::read_to_string(&path).map_err(|e| Stop::Broken(format!("reading {path}: {e}")))?;
+    // The name in brackets may hold spaces; behind it come the state and eleven numbers before this.
+    let time =
+        text.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(12)?.parse().ok());
+    time.ok_or_else(|| Stop::Broken(format!("{path} holds no system time")))
+}
+
 fn parse_thread(text: &str) -> Option<Thread> {
     let state = text.lines().find_map(|line| line.strip_prefix("State:"))?;
     let switches =

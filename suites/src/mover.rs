@@ -75,6 +75,22 @@ impl Mover {
         Ok(!self.wait(Some(uffd))?)
     }
 
+    /// Waits until the call has returned (false), or has used `ticks` of CPU time in the kernel without
+    /// returning (true): it goes round in circles there, for a call that can't take so long.
+    pub fn spins(&self, ticks: u64) -> Result<bool, Stop> {
+        let deadline = std::time::Instant::now() + self.patience;
+        while std::time::Instant::now() < deadline {
+            if self.shared.rc.get().is_some() {
+                return Ok(false);
+            }
+            if self.tid() != 0 && crate::evidence::system_time(self.tid())? >= ticks {
+                return Ok(true);
+            }
+            std::thread::yield_now();
+        }
+        Err(Stop::Hang("the call neither returned nor used CPU time".into()))
+    }
+
     /// Waits until the call has returned; its return value.
     pub fn join(&self) -> Result<Rc, Stop> {
         self.wait(None)?;

@@ -68,7 +68,7 @@ fn length(backing: Backing) -> usize {
 }
 
 /// What POISON returned.
-fn returned(rc: &'static str, field: impl ToString, says: &'static str) -> Vec<Expected> {
+fn returned(rc: &'static str, field: impl ToString + Copy, says: &'static str) -> Vec<Expected> {
     vec![Expected::new("poison", rc, says), Expected::new("field", field.to_string(), says)]
 }
 

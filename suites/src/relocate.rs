@@ -124,7 +124,7 @@ fn look() -> Vec<Step> {
 const NEEDS: u64 = features::MOVE;
 
 /// What a move returned.
-fn returned(rc: &'static str, field: impl ToString, says: &'static str) -> Vec<Expected> {
+fn returned(rc: &'static str, field: impl ToString + Copy, says: &'static str) -> Vec<Expected> {
     vec![Expected::new("move", rc, says), Expected::new("field", field.to_string(), says)]
 }
 

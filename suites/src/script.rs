@@ -200,6 +200,9 @@ pub(crate) enum Step {
     Park(Ctx, Waiter, Span),
     /// An operation, with the names of the facts for what it returned and for its result field.
     Do(Ctx, Call, &'static str, &'static str),
+    /// An operation by a thread of its own while pages are pinned, and the end of the pin once the
+    /// operation has returned or gone round in circles: the facts `spins`, `move` and `field`.
+    WhilePinned(Ctx, Call),
     /// A treatment, with the name of the fact for what it returned.
     Treat(Treat, Span, &'static str),
     /// What became of the parked thread: the facts `waiter` and `queue`.

@@ -6,6 +6,7 @@ use crate::memory::guard;
 use crate::outcome::Stop;
 use nix::errno::Errno;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// `MADV_COLLAPSE` (6.1), which libc does not name everywhere.
 pub const COLLAPSE: i32 = 25;
@@ -130,8 +131,18 @@ pub fn pin(at: Range) -> Result<Rc, Stop> {
     let rc = Rc::of(unsafe {
         libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_BUFFERS, &raw const iov, 1)
     });
-    // The descriptor stays open for as long as the case: closing it would unpin.
+    // The descriptor stays open for as long as the case, or until `unpin`.
+    RING.store(fd, Ordering::Relaxed);
     Ok(rc)
+}
+
+/// The ring whose buffers are pinned.
+static RING: AtomicI32 = AtomicI32::new(-1);
+
+/// Releases what [`pin`] has pinned; the kernel does it a little later, by a thread of its own.
+pub fn unpin() -> Rc {
+    // SAFETY: the descriptor is this module's own; nobody uses it afterwards.
+    Rc::of(unsafe { libc::close(RING.swap(-1, Ordering::Relaxed)) }.into())
 }
 
 /// Puts a reference to the pages of `at` into a pipe, where it stays: vmsplice(2).

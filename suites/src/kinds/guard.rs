@@ -7,14 +7,15 @@ use crate::model::source;
 use crate::point::{Backing, PAGES, Waiter};
 use crate::probe::{Case, Probe};
 use crate::script::{Call, Ctx, DONTNEED, GUARD, Memory, Place, Script, Span, Step, UNGUARD};
+use uffd_results::KernelVersion;
 
 const STACKS: &str = "thread libraries that use MADV_GUARD_INSTALL for stack guards (glibc 2.42)";
 
 static GUARDED: Probe = Probe {
     suite: "kinds",
     name: "guard",
-    statement: "A guard page takes no page: COPY, ZEROPAGE, POISON and MOVE give EEXIST; who touches \
-                it gets SIGSEGV and raises no message, until the guard is removed.",
+    statement: "A guard page takes no page by ZEROPAGE, POISON and MOVE, nor, from 6.19 on, by COPY; \
+                who touches it gets SIGSEGV and raises no message, until the guard is removed.",
     consumers: &[STACKS],
 };
 static WAITER: Probe = Probe {
@@ -29,6 +30,15 @@ static CONTROL: Probe = Probe {
     statement: "The same without a guard: COPY places the page and wakes the waiter.",
     consumers: &[STACKS],
 };
+
+/// What COPY does to a guard in some versions.
+const FILLS: &str = "pte_none_mostly() in mfill_atomic_install_pte(), before 6.19, takes any marker for \
+    an empty entry: the page replaces the guard";
+
+/// Whether COPY takes a guard for an empty entry.
+fn fills(kernel: KernelVersion) -> bool {
+    kernel < KernelVersion::new(6, 19, 0)
+}
 
 const OPS: [&str; 9] =
     ["copy", "zeropage", "poison", "move", "protect", "unregister", "wake", "remove", "dontneed"];
@@ -97,7 +107,17 @@ fn guarded(backing: Backing, op: &'static str) -> Script {
         "move" => features::MOVE,
         _ => 0,
     };
-    Script::new(format!("backing={backing},op={op}"), needs, steps, move |_| {
+    Script::new(format!("backing={backing},op={op}"), needs, steps, move |kernel| {
+        let shared = matches!(backing, Backing::Shmem | Backing::SharedAnon);
+        if fills(kernel) && (op == "copy" || (op == "zeropage" && shared)) {
+            let (letter, read) = if op == "copy" { ('c', "ran:copied") } else { ('0', "ran:zero") };
+            return vec![
+                Expected::new("op", "0", FILLS),
+                Expected::new("field", "4096", FILLS),
+                Expected::new("pages", format!("--{letter}--k"), FILLS),
+                Expected::new("touch", read, FILLS),
+            ];
+        }
         let says = "madvise(2), MADV_GUARD_INSTALL (6.13): a fatal signal for any access";
         let filled = "mfill_atomic_install_pte() and move_pages_ptes() in mm/userfaultfd.c: a guard \
                       marker is not an empty entry";
@@ -140,8 +160,8 @@ fn waits(backing: Backing, waiter: Waiter, guard: bool) -> Script {
                 Expected::new("waiter", ran, source::COPY),
             ];
         }
-        let since = uffd_results::KernelVersion::new(6, 13, 0);
-        let files = uffd_results::KernelVersion::new(6, 15, 0);
+        let since = KernelVersion::new(6, 13, 0);
+        let files = KernelVersion::new(6, 15, 0);
         let edge = if backing == Backing::Anon { since } else { files };
         if kernel < edge {
             return vec![
@@ -151,6 +171,16 @@ fn waits(backing: Backing, waiter: Waiter, guard: bool) -> Script {
                     "madvise(2), MADV_GUARD_INSTALL: 6.13, files 6.15",
                 ),
                 Expected::new("copy", "0", source::COPY),
+            ];
+        }
+        if fills(kernel) && waiter != Waiter::Mlock {
+            let ran = if waiter.loads() { "ran:copied" } else { "ran" };
+            return vec![
+                Expected::new("change", "0", "madvise(2), MADV_GUARD_INSTALL"),
+                Expected::new("copy", "0", FILLS),
+                Expected::new("field", "4096", FILLS),
+                Expected::new("waiter", ran, FILLS),
+                Expected::new("queue", "0/0", FILLS),
             ];
         }
         // Locked memory takes no guard, and mlock(2) has marked it by now.
@@ -165,11 +195,7 @@ fn waits(backing: Backing, waiter: Waiter, guard: bool) -> Script {
                 Expected::new("waiter", "ran", source::COPY),
             ];
         }
-        let word = match waiter {
-            Waiter::UserRead | Waiter::UserWrite => "SEGV_MAPERR",
-            Waiter::PopulateRead | Waiter::PopulateWrite => "EFAULT",
-            _ => "EFAULT",
-        };
+        let word = if waiter.in_kernel() { "EFAULT" } else { "SEGV_MAPERR" };
         vec![
             Expected::new("change", "0", "madvise(2), MADV_GUARD_INSTALL"),
             Expected::new("copy", "EEXIST", OBSERVED),

@@ -164,25 +164,25 @@ fn about(state: State, word: &str, backing: Backing) -> Script {
     let axes = format!("backing={backing},state={word}");
     let needs = NEEDS | if marker { features::WP_UNPOPULATED } else { 0 };
     Script::new(axes, needs, steps, move |_| {
-        let takes = match state {
+        let taken = matches!(
+            state,
             State::Present
-            | State::Zero
-            | State::CachedAround
-            | State::Marker
-            | State::Poisoned
-            | State::Guard => false,
-            _ => true,
-        };
+                | State::Zero
+                | State::CachedAround
+                | State::Marker
+                | State::Poisoned
+                | State::Guard
+        );
         let says = source::POISON;
-        let mut facts = if takes {
-            returned("0", length(backing), says)
-        } else {
+        let mut facts = if taken {
             returned(
                 "EEXIST",
                 -17,
                 "mfill_atomic_pte_poison() in mm/userfaultfd.c: overwrites no \
                                      entry, not even a marker",
             )
+        } else {
+            returned("0", length(backing), says)
         };
         facts.extend(asleep(says));
         let letter = match state {

@@ -17,6 +17,14 @@ static THP: Probe = Probe {
     consumers: &[ART],
 };
 
+static PINNED: Probe = Probe {
+    suite: "move",
+    name: "thp-pinned",
+    statement: "MOVE of a part of a huge page that is pinned gives EBUSY, or tries again for as long \
+                as the pin lasts.",
+    consumers: &[ART],
+};
+
 /// Base pages of a huge page.
 const SMALL: usize = HUGE / PAGE;
 
@@ -75,7 +83,40 @@ pub(super) fn cases() -> Vec<Case> {
             cases.push(Case::trial(&THP, script(how, word, waiter), waiter != Waiter::None));
         }
     }
+    for waiter in [Waiter::None, Waiter::UserRead] {
+        for page in [0, 7, 100] {
+            cases.push(Case::trial(&PINNED, pinned(page, waiter), true));
+        }
+    }
     cases
+}
+
+fn pinned(page: usize, waiter: Waiter) -> Script {
+    let huge = |place| Span::new(place, 0, 1).huge();
+    let mut steps = vec![
+        Step::Map(huge(Place::Block), Memory::Thp),
+        Step::Map(huge(Place::Spare), Memory::Thp),
+        Step::Fill(huge(Place::Spare), tag::NEW),
+        Step::MustBeHuge(huge(Place::Spare)),
+        Step::Fill(from(page, 1), tag::NEW),
+        Step::Prepare(Treat::Pin, from(7, 1)),
+        Step::Open(Ctx::First, 0),
+        Step::Set(Ctx::First, Call::Register(huge(Place::Block), REGISTER_MODE_MISSING)),
+    ];
+    if waiter != Waiter::None {
+        steps.push(Step::Park(Ctx::First, waiter, to(4, 1)));
+    }
+    steps.extend([
+        Step::WhilePinned(Ctx::First, Call::Move(to(4, 1), from(page, 1), 0)),
+        Step::Look(Ctx::First),
+        Step::Rescue(Ctx::First),
+    ]);
+    let axes = format!("pinned=7,moves={page},waiter={waiter}");
+    Script::new(axes, NEEDS, steps, |_| {
+        let says = "move_pages() in mm/userfaultfd.c tries again on EAGAIN, which is what splitting \
+                    a pinned folio gives; a fatal signal is the only other way out";
+        vec![Expected::new("move", "EBUSY|0", says), Expected::new("field", "-16|4096", says)]
+    })
 }
 
 const fn to(first: usize, count: usize) -> Span {

@@ -227,13 +227,13 @@ fn onto(state: State, word: &str, holes: bool) -> Script {
     }
     steps.extend(map_source());
     steps.push(Step::Fill(source_area(2, 1), tag::NEW));
-    let wants = if state == State::Marker { features::WP_UNPOPULATED } else { 0 };
+    let offer = if state == State::Marker { features::WP_UNPOPULATED } else { 0 };
     let mode = match state {
         State::Marker | State::BothModes => REGISTER_MODE_MISSING | REGISTER_MODE_WP,
         State::OnlyProtection => REGISTER_MODE_WP,
         _ => REGISTER_MODE_MISSING,
     };
-    steps.push(Step::Open(Ctx::First, wants));
+    steps.push(Step::Open(Ctx::First, offer));
     match state {
         State::Others => steps.extend([
             Step::Open(Ctx::Second, 0),

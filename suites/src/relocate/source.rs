@@ -240,11 +240,11 @@ fn expect(state: State, holes: bool, waiter: Waiter) -> Vec<Expected> {
             facts = returned(errno, number, says);
             facts.extend(fate(waiter, "asleep", says));
             facts.push(Expected::new("pages", "-----k", says));
-            let stays = match state {
+            let left = match state {
                 State::Shared | State::ChildGone | State::Pinned => 'n',
                 _ => '-',
             };
-            facts.push(Expected::new("src-pages", format!("--{stays}--{kept}"), says));
+            facts.push(Expected::new("src-pages", format!("--{left}--{kept}"), says));
             let (touch, says) = match state {
                 State::Poisoned => (crate::poison::SIGBUS, crate::poison::CODE),
                 State::Guard => ("SEGV_MAPERR", OBSERVED),

@@ -11,6 +11,7 @@ use crate::stage::Stage;
 use crate::waiter::{Fate, Waiter};
 use crate::{touch, treat};
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
 
 /// A context with its fault queue.
 struct Context {
@@ -23,7 +24,7 @@ pub(super) struct Act<'a> {
     stage: &'a Stage,
     /// The file behind the area of each place, and the size of its pages.
     areas: [Option<Block>; Place::ALL.len()],
-    contexts: [Option<Context>; 2],
+    contexts: [Option<&'static Context>; 2],
     waiter: Option<(Waiter, Span, Fate)>,
 }
 
@@ -32,8 +33,8 @@ impl<'a> Act<'a> {
         Self { stage, areas: [const { None }; 4], contexts: [const { None }; 2], waiter: None }
     }
 
-    fn context(&self, ctx: Ctx) -> Result<&Context, Stop> {
-        let context = self.contexts[ctx as usize].as_ref();
+    fn context(&self, ctx: Ctx) -> Result<&'static Context, Stop> {
+        let context = self.contexts[ctx as usize];
         context.ok_or_else(|| Stop::Broken("a step uses a context that is not open".into()))
     }
 
@@ -56,7 +57,8 @@ impl<'a> Act<'a> {
             Step::Open(ctx, features) => {
                 let uffd = self.stage.uffd(features)?;
                 let queue = QueueFile::open(&uffd)?;
-                self.contexts[ctx as usize] = Some(Context { uffd, queue });
+                // A thread may use it for as long as the process lives.
+                self.contexts[ctx as usize] = Some(Box::leak(Box::new(Context { uffd, queue })));
             }
             Step::Set(ctx, call) => match (self.call(ctx, call)?.0, call) {
                 (Rc(None), _) => {}
@@ -86,6 +88,7 @@ impl<'a> Act<'a> {
                     seen.fact(field_name, field);
                 }
             }
+            Step::WhilePinned(ctx, call) => self.while_pinned(ctx, call, seen)?,
             Step::Treat(treat, span, name) => {
                 seen.step(name);
                 seen.fact(name, self.treat(treat, span)?);
@@ -128,6 +131,31 @@ impl<'a> Act<'a> {
                 );
             }
         }
+        Ok(())
+    }
+
+    fn while_pinned(&self, ctx: Ctx, call: Call, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        const TICKS: u64 = 20;
+        let Call::Move(to, from, mode) = call else {
+            return Err(Stop::Broken(format!("{call:?} does not meet pins")));
+        };
+        seen.step("move");
+        let context = self.context(ctx)?;
+        let field: &'static OnceLock<Field> = Box::leak(Box::new(OnceLock::new()));
+        let mover = crate::mover::Mover::start(self.stage, move || {
+            let (rc, moved) = context.uffd.relocate(to.range(), from.range().start, mode);
+            let _ = field.set(moved);
+            rc
+        })?;
+        seen.fact("spins", mover.spins(TICKS)?);
+        seen.step("unpin");
+        let rc = treat::unpin();
+        if !rc.is_ok() {
+            return Err(Stop::Broken(format!("closing the ring: {rc}")));
+        }
+        seen.fact("move", mover.join()?);
+        let stored = field.get().ok_or_else(|| Stop::Broken("no result field".into()))?;
+        seen.fact("field", stored);
         Ok(())
     }
 

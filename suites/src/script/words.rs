@@ -20,7 +20,6 @@ impl fmt::Display for Span {
 
 fn memory(memory: Memory) -> &'static str {
     match memory {
-        Memory::Of(Backing::Anon) => "private anonymous memory",
         Memory::Of(Backing::Shmem) => "a memfd, MAP_SHARED",
         Memory::Of(Backing::Private) => "a memfd, MAP_PRIVATE",
         Memory::Of(Backing::SharedAnon) => "MAP_SHARED|MAP_ANONYMOUS",
@@ -28,7 +27,7 @@ fn memory(memory: Memory) -> &'static str {
         Memory::Of(Backing::HugetlbPrivate) => "MAP_PRIVATE|MAP_ANONYMOUS|MAP_HUGETLB, 2 MiB pages",
         Memory::Anon(libc::PROT_NONE) => "private anonymous memory, PROT_NONE",
         Memory::Anon(libc::PROT_READ) => "private anonymous memory, PROT_READ",
-        Memory::Anon(_) => "private anonymous memory",
+        Memory::Anon(_) | Memory::Of(Backing::Anon) => "private anonymous memory",
         Memory::Thp => "private anonymous memory, MADV_HUGEPAGE, with PR_SET_THP_DISABLE 0",
         Memory::GrowsDown => "private anonymous memory, MAP_GROWSDOWN",
         Memory::File => "a regular file, MAP_PRIVATE",
@@ -116,6 +115,11 @@ pub(super) fn step(step: Step) -> String {
         Step::Set(which, what) | Step::Do(which, what, ..) => {
             format!("{}{}", call(what), ctx(which))
         }
+        Step::WhilePinned(_, what) => format!(
+            "{} by a thread; once it has returned, or used 200 ms of CPU time in the kernel without \
+             returning, close the ring and wait for it",
+            call(what)
+        ),
         Step::Prepare(what, span) | Step::Treat(what, span, _) => {
             format!("{} {span}", what.call())
         }
