@@ -97,7 +97,7 @@ impl Crowd {
                 return Ok(());
             }
             // Those that sleep are passed over: their counters have not moved.
-            if member.shared.access.get().is_none() && self.sleeps(member)? {
+            if member.shared.access.get().is_none() && Self::sleeps(member)? {
                 continue;
             }
             self.await_one(member)?;
@@ -136,16 +136,15 @@ impl Crowd {
     }
 
     /// Whether a member is still in the sleep in which it parked.
-    fn sleeps(&self, member: &Member) -> Result<bool, Stop> {
-        if member.shared.access.get().is_some() {
-            return Ok(false);
-        }
+    fn sleeps(member: &Member) -> Result<bool, Stop> {
+        let ended = || member.shared.access.get().is_some();
         // A woken one that has not run yet is runnable, which this file calls running.
-        if !member.thread.is_off_cpu()? {
-            return Ok(false);
+        let looked = member.thread.is_off_cpu().and_then(|off| Ok((off, member.thread.read()?)));
+        match looked {
+            _ if ended() => Ok(false),
+            Ok((off, now)) => Ok(off && now.sleeps() && now.switches == member.parked.switches),
+            Err(stop) => Err(stop),
         }
-        let now = member.thread.read()?;
-        Ok(now.sleeps() && now.switches == member.parked.switches)
     }
 
     /// What became of each: its access's word, `asleep`, or `moved` if it ran and has not ended.
@@ -154,7 +153,7 @@ impl Crowd {
         for member in &self.members {
             fates.push(match member.shared.access.get() {
                 Some(access) => access.to_string(),
-                None if self.sleeps(member)? => "asleep".into(),
+                None if Self::sleeps(member)? => "asleep".into(),
                 None => "moved".into(),
             });
         }
@@ -170,7 +169,9 @@ impl Crowd {
 /// Counts equal words: `4*asleep+4*ran`.
 pub(crate) fn summary(words: &[String]) -> String {
     let mut counts = std::collections::BTreeMap::new();
-    words.iter().for_each(|word| *counts.entry(word).or_insert(0) += 1);
+    for word in words {
+        *counts.entry(word).or_insert(0) += 1;
+    }
     let parts: Vec<_> = counts.iter().map(|(word, n)| format!("{n}*{word}")).collect();
     parts.join("+")
 }

@@ -135,14 +135,12 @@ impl Trial for Adopted {
             seen.fact("own-queue", queue);
             asleep = queue.total == 1;
         }
-        if asleep {
-            if let Some(own) = &scene {
-                seen.fact("waiter", waiter.look(&own.uffd, &own.queue)?);
-                seen.fact("other-queue", self.queue(other.as_ref().map(|_| &other_queue))?);
-                own.survey(Change::None, seen)?;
-                seen.step("rescue");
-                seen.fact("rescue", own.uffd.wake(target));
-            }
+        if let Some(own) = scene.as_ref().filter(|_| asleep) {
+            seen.fact("waiter", waiter.look(&own.uffd, &own.queue)?);
+            seen.fact("other-queue", counters(other.as_ref().map(|_| &other_queue))?);
+            own.survey(Change::None, seen)?;
+            seen.step("rescue");
+            seen.fact("rescue", own.uffd.wake(target));
         }
         fate = match &other {
             Some(theirs) => waiter.settle(theirs, &other_queue)?,
@@ -150,7 +148,7 @@ impl Trial for Adopted {
             None => fate,
         };
         seen.fact(if asleep { "rescued" } else { "waiter" }, stage.word(fate));
-        seen.fact("other-queue-then", self.queue(other.as_ref().map(|_| &other_queue))?);
+        seen.fact("other-queue-then", counters(other.as_ref().map(|_| &other_queue))?);
         if fate.waits() {
             seen.step("close");
             drop(other);
@@ -244,11 +242,12 @@ impl Trial for Adopted {
     }
 }
 
-impl Adopted {
-    fn queue(&self, file: Option<&QueueFile>) -> Result<String, Stop> {
-        file.map_or(Ok("closed".into()), |file| file.read().map(|queue| queue.to_string()))
-    }
+/// The queue's counters, or that the context is closed.
+fn counters(file: Option<&QueueFile>) -> Result<String, Stop> {
+    file.map_or(Ok("closed".into()), |file| file.read().map(|queue| queue.to_string()))
+}
 
+impl Adopted {
     const fn fault(&self) -> &'static str {
         if self.waiter.stores() { "write@2" } else { "read@2" }
     }

@@ -137,10 +137,11 @@ fn pkey_protect(at: Range, prot: i32) -> Rc {
     Rc::of(unsafe { libc::syscall(libc::SYS_pkey_mprotect, at.start, at.len, prot, -1) })
 }
 
+/// mseal(2) has one number on every architecture.
+const SYS_MSEAL: libc::c_long = 462;
+
 fn seal(at: Range) -> Result<Rc, Stop> {
     guard(at);
-    // mseal(2) has one number on every architecture.
-    const SYS_MSEAL: libc::c_long = 462;
     // SAFETY: forbids changes of mappings of the arena until the process ends.
     let rc = Rc::of(unsafe { libc::syscall(SYS_MSEAL, at.start, at.len, 0_u64) });
     if rc.0 == Some(Errno::ENOSYS) {

@@ -80,8 +80,8 @@ fn fill(state: &State, op: Op) -> (&'static str, String, &'static str) {
     if page.beyond {
         return failed("EFAULT", libc::EFAULT, FILL_BEYOND);
     }
-    // Until 7.0 every marker could be overwritten, also one that forbids all access.
-    let guarded = page.guard && !state.before(7, 0);
+    // Until 6.19 every marker could be overwritten, also one that forbids all access.
+    let guarded = page.guard && !state.before(6, 19);
     let cached = state.shared() && page.cached.is_some() && op == Op::Copy;
     if page.shown.is_some() || guarded || cached {
         return failed("EEXIST", libc::EEXIST, FILL_PRESENT);
@@ -209,12 +209,12 @@ fn survey(state: &State, around: bool, says: &'static str, facts: &mut Vec<Expec
         _ if page.registered => 'm',
         _ => '.',
     });
-    facts.push(Expected::new("reg", String::from_iter(reg), SPLIT));
+    facts.push(Expected::new("reg", reg.collect::<String>(), SPLIT));
     let pages = state.pages.iter().map(|page| match (page.shown, page.prot) {
         (Some(_), Prot::None) => '!',
         (Some(letter), _) => letter,
         (None, _) if around && page.cached.is_some() && page.map == Map::Own => '?',
         (None, _) => '-',
     });
-    facts.push(Expected::new("pages", String::from_iter(pages), says));
+    facts.push(Expected::new("pages", pages.collect::<String>(), says));
 }

@@ -16,6 +16,7 @@ pub(super) enum Map {
 }
 
 /// One page of the block's place.
+#[allow(clippy::struct_excessive_bools, reason = "independent attributes of a page")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) map: Map,
@@ -97,47 +98,15 @@ impl State {
 
     /// Performs a step; what it returns.
     pub(super) fn step(&mut self, step: Step) -> Returned {
-        let private = !self.shared();
         match step {
             Step::Advise(span, advice) => self.advise(span, advice),
             Step::ProcessAdvise(span, advice) => self.process_advise(span, advice),
             Step::Protect(span, prot) | Step::PkeyProtect(span, prot) => self.protect(span, prot),
-            Step::Truncate(pages) => {
-                for (n, page) in self.pages.iter_mut().enumerate() {
-                    if n >= pages && page.map == Map::Own {
-                        // Also private copies of pages behind the new end go.
-                        page.shown = None;
-                        page.cached = None;
-                        // A page table that loses everything loses its markers as well.
-                        page.guard = false;
-                    }
-                    page.beyond = n >= pages && page.map == Map::Own;
-                }
-                OK
-            }
-            Step::Allocate(span) => {
-                // It allocates what is missing, and never touches what is there.
-                self.each(span, |page| {
-                    page.cached = page.cached.or(Some('0'));
-                });
-                OK
-            }
-            Step::Punch(span) => {
-                self.each(span, |page| {
-                    page.cached = None;
-                    if !private {
-                        page.shown = None;
-                    }
-                });
-                OK
-            }
-            Step::Write(page) => {
-                if self.backing.is_huge() {
-                    return ("EINVAL", "hugetlbfs has no write(2)");
-                }
-                self.pages[page].cached = Some('n');
-                OK
-            }
+            Step::Truncate(_)
+            | Step::Allocate(_)
+            | Step::Punch(_)
+            | Step::Write(_)
+            | Step::RemapFilePages(_) => self.change_file(step),
             Step::Seal(span) => {
                 self.each(span, |page| page.sealed = true);
                 OK
@@ -203,6 +172,49 @@ impl State {
                 OK
             }
             Step::Bind(_) | Step::Msync(_) => OK,
+        }
+    }
+
+    /// A step that changes the file, or which part of it is shown.
+    fn change_file(&mut self, step: Step) -> Returned {
+        let private = !self.shared();
+        match step {
+            Step::Truncate(pages) => {
+                for (n, page) in self.pages.iter_mut().enumerate() {
+                    if n >= pages && page.map == Map::Own {
+                        // Also private copies of pages behind the new end go.
+                        page.shown = None;
+                        page.cached = None;
+                        // A page table that loses everything loses its markers as well.
+                        page.guard = false;
+                    }
+                    page.beyond = n >= pages && page.map == Map::Own;
+                }
+                OK
+            }
+            Step::Allocate(span) => {
+                // It allocates what is missing, and never touches what is there.
+                self.each(span, |page| {
+                    page.cached = page.cached.or(Some('0'));
+                });
+                OK
+            }
+            Step::Punch(span) => {
+                self.each(span, |page| {
+                    page.cached = None;
+                    if !private {
+                        page.shown = None;
+                    }
+                });
+                OK
+            }
+            Step::Write(page) => {
+                if self.backing.is_huge() {
+                    return ("EINVAL", "hugetlbfs has no write(2)");
+                }
+                self.pages[page].cached = Some('n');
+                OK
+            }
             Step::RemapFilePages(span) => {
                 // The new mapping is populated with the file's first pages, which are empty.
                 self.each(span, |page| {
@@ -212,6 +224,7 @@ impl State {
                 });
                 ("0", "remap_file_pages(2) (emulated since 4.0)")
             }
+            _ => OK,
         }
     }
 

@@ -167,9 +167,9 @@ impl Trial for Two {
         let mut say = |name, value: &str, says| {
             facts.push(Expected::new(name, value.to_owned(), says));
         };
-        let saw = |content: &str| match self.waiter.loads() {
-            true => format!("1*ran:{content}"),
-            false => "1*ran".to_owned(),
+        let loads = self.waiter.loads();
+        let saw = |content: &str| {
+            if loads { format!("1*ran:{content}") } else { "1*ran".to_owned() }
         };
         let asleep = "1*asleep".to_owned();
         let (queue, first, ended) = match self.act {
