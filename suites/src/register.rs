@@ -2,8 +2,12 @@
 //!
 //! `ground` makes memory of every kind, `words` names modes and ioctls; then a file for each question.
 
+mod adopt;
 mod ground;
+mod later;
+mod limit;
 mod modes;
+mod span;
 mod twice;
 mod words;
 
@@ -11,5 +15,6 @@ use crate::probe::Case;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    [modes::cases(), twice::cases()].concat()
+    [modes::cases(), twice::cases(), span::cases(), later::cases(), adopt::cases(), limit::cases()]
+        .concat()
 }

