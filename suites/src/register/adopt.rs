@@ -67,7 +67,7 @@ impl Trial for Adopt {
         let rc = who(self.by).register(part, REGISTER_MODE_MISSING);
         seen.fact("register", rc.map_or_else(|e| format!("{e:?}"), |_| "0".to_owned()));
         let all = scene.block.range(0..PAGES);
-        seen.fact("reg", evidence::registration(&[(all, scene.block.page)])?.concat());
+        seen.fact("armed", evidence::registration(&[(all, scene.block.page)])?.concat());
         seen.fact("registered", stage.word(waiter.look(&scene.uffd, &scene.queue)?));
         seen.step("copy");
         let (rc, field) = who(self.copy).copy(scene.target(), stage.source, 0);
@@ -83,7 +83,7 @@ impl Trial for Adopt {
             Expected::new("change", "0", "mmap(2)"),
             Expected::new("early", "ENOENT", source::COPY_ENOENT),
             Expected::new("register", "0", MODE),
-            Expected::new("reg", "mmmmmm", MODE),
+            Expected::new("armed", "mmmmmm", MODE),
             Expected::new("registered", "asleep", source::QUEUE),
         ];
         if self.point.change == Change::MmapOver(Part::Middle, Over::Shared) {

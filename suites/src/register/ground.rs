@@ -6,6 +6,7 @@ use crate::memory::{BLOCK, Block, PAGE, RW, map};
 use crate::outcome::Stop;
 use crate::point::{Backing, PAGES, axis};
 use crate::stage::Stage;
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
@@ -200,6 +201,10 @@ impl Kind {
         };
         match rc {
             Rc(None) => Ok(Ground { range, page: PAGE }),
+            Rc(Some(Errno::EPERM)) if self == Self::SealWrite => Err(Stop::Unsupported(
+                "mmap(2) of a memfd with F_SEAL_WRITE, shared and to be read: EPERM (before 6.7)"
+                    .into(),
+            )),
             rc => Err(Stop::Broken(format!("mapping memory of the kind {self}: {rc}"))),
         }
     }
