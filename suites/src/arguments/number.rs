@@ -62,18 +62,13 @@ impl Twist for Number {
         }
     }
 
-    fn applies(&self, ground: &Ground) -> bool {
+    fn applies(&self, ground: Ground) -> bool {
         let own = ground.command.request();
         self.request(ground.command) != own
             && !Command::ALL.iter().any(|c| c.request() == self.request(ground.command))
     }
 
-    fn call(
-        &self,
-        ground: &Ground,
-        scene: &Scene<'_>,
-        seen: &mut Seen<'_>,
-    ) -> Result<Called, Stop> {
+    fn call(&self, ground: Ground, scene: &Scene<'_>, seen: &mut Seen<'_>) -> Result<Called, Stop> {
         let words = ground.good(scene);
         argument_page()?;
         ground.write(&words, ARGUMENT)?;
@@ -82,7 +77,7 @@ impl Twist for Number {
         Ok(Called { rc, field: ground.result(ARGUMENT)? })
     }
 
-    fn verdict(&self, ground: &Ground, _: KernelVersion) -> Verdict {
+    fn verdict(&self, ground: Ground, _: KernelVersion) -> Verdict {
         match self {
             Self::High(_) => {
                 Verdict::done(ground, "ioctl(2) takes an unsigned int of a request in the kernel")
@@ -94,7 +89,7 @@ impl Twist for Number {
         }
     }
 
-    fn says(&self, ground: &Ground) -> String {
+    fn says(&self, ground: Ground) -> String {
         format!("ioctl number {:#x} in place of {}'s", self.request(ground.command), ground.command)
     }
 }

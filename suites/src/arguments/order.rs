@@ -87,8 +87,7 @@ impl Wrong {
         match self {
             Self::Nothing => (9, "0", "done"),
             Self::Struct => (0, "EFAULT", "untouched"),
-            Self::Length => (1, "EINVAL", "untouched"),
-            Self::Mode => (1, "EINVAL", "untouched"),
+            Self::Length | Self::Mode => (1, "EINVAL", "untouched"),
             Self::Hole if registers => (2, "EINVAL", "untouched"),
             Self::Hole if command == Command::Wake => (9, "0", "done"),
             Self::Hole => (2, "ENOENT", "-2"),
@@ -140,7 +139,7 @@ impl Trial for Both {
         let says =
             "the order of the checks in userfaultfd_ioctl()'s functions and in mfill_atomic()";
         let verdict = Verdict { rc, field: Some(field.into()), did: Did::Nothing, says };
-        verdict.expect(ground, ground.command.word())
+        verdict.expect(*ground, ground.command.word())
     }
 
     fn recipe(&self) -> Vec<String> {
@@ -162,7 +161,7 @@ struct Unread {
 
 impl Unread {
     /// Whether the ioctl minds.
-    fn is_refused(&self) -> bool {
+    fn is_refused(self) -> bool {
         use Command::{Register, SetMode, Unregister, Wake};
         !matches!(self.ground.command, Register | Unregister | Wake | SetMode)
     }

@@ -259,10 +259,9 @@ impl Kind {
         let taken = rwp_taken && words::takes(rest, self.is_anon(), self.is_huge(), kernel);
         match self {
             Self::Hole => ("EINVAL", "ioctl_userfaultfd(2), EINVAL: no mapping in the range"),
-            Self::Vdso => ("EINVAL", MODE),
             Self::FilePrivate if any => ("0", asynchronous),
             Self::FileShared if any => ("EPERM", eperm),
-            Self::FilePrivate | Self::FileShared => ("EINVAL", MODE),
+            Self::Vdso | Self::FilePrivate | Self::FileShared => ("EINVAL", MODE),
             _ if !taken => ("EINVAL", MODE),
             Self::ShmemReadFd | Self::SealWrite | Self::SealFuture => ("EPERM", eperm),
             _ => ("0", MODE),

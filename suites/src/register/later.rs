@@ -179,15 +179,13 @@ impl Present {
         let private = self.backing.is_private();
         let file = !matches!(self.backing, Backing::Anon | Backing::HugetlbPrivate);
         match self.before {
-            Before::Never => State::Missing,
             Before::Written => State::There('k'),
             Before::Read => State::There('0'),
             Before::Cached => State::Cached('k'),
             // A private copy is gone; what was in the page cache below it stays.
             Before::WrittenDiscarded if !private => State::Cached('k'),
-            Before::ReadDiscarded if file => State::Cached('0'),
-            Before::WrittenDiscarded if file => State::Cached('0'),
-            Before::WrittenDiscarded | Before::ReadDiscarded => State::Missing,
+            Before::WrittenDiscarded | Before::ReadDiscarded if file => State::Cached('0'),
+            Before::Never | Before::WrittenDiscarded | Before::ReadDiscarded => State::Missing,
         }
     }
 }
