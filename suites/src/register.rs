@@ -9,12 +9,21 @@ mod limit;
 mod modes;
 mod span;
 mod twice;
+mod unspan;
 mod words;
 
 use crate::probe::Case;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    [modes::cases(), twice::cases(), span::cases(), later::cases(), adopt::cases(), limit::cases()]
-        .concat()
+    [
+        modes::cases(),
+        twice::cases(),
+        span::cases(),
+        unspan::cases(),
+        later::cases(),
+        adopt::cases(),
+        limit::cases(),
+    ]
+    .concat()
 }

@@ -208,7 +208,9 @@ pub(super) fn cases() -> Vec<Case> {
             let telling = ground.backing == Backing::Anon
                 || ground.command == crate::abi::command::Command::Continue
                 || cuts;
-            cases.extend(Twisted::case(&UNREADABLE, ground, *place, plain && telling));
+            if cuts || !ground.backing.is_huge() {
+                cases.extend(Twisted::case(&UNREADABLE, ground, *place, plain && telling));
+            }
         }
     }
     cases

@@ -205,7 +205,7 @@ fn nowhere(ground: Ground, bad: Bad, kernel: KernelVersion) -> Verdict {
 
 /// Whether the kernel refuses addresses below `vm.mmap_min_addr` at once. Of each
 /// series the first release that was seen without that check; those that ended with it are not here.
-fn refuses_low(kernel: KernelVersion) -> bool {
+pub(super) fn refuses_low(kernel: KernelVersion) -> bool {
     const FIRST: [(u16, u16, u16); 4] = [(5, 10, 262), (6, 1, 192), (6, 12, 90), (6, 18, 44)];
     let since = |(major, minor, patch)| {
         kernel >= KernelVersion::new(major, minor, patch)

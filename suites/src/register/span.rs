@@ -67,7 +67,7 @@ axis! {
 
 impl Layout {
     /// The pages to be registered, counted from the block's first one.
-    const fn pages(self) -> Pages<usize> {
+    pub(super) const fn pages(self) -> Pages<usize> {
         match self {
             Self::Prefix | Self::OtherBehind => 0..2,
             Self::Middle => 2..4,
@@ -81,8 +81,13 @@ impl Layout {
         }
     }
 
+    /// Whether it needs small pages.
+    pub(super) const fn is_small(self) -> bool {
+        matches!(self, Self::MixedInside | Self::SealedInside | Self::FileInside | Self::FileBehind)
+    }
+
     /// Lays the block out; a userfaultfd that owns a page of it.
-    fn lay(self, stage: &Stage, block: &Block, mode: u64) -> Result<Option<Uffd>, Stop> {
+    pub(super) fn lay(self, stage: &Stage, block: &Block, mode: u64) -> Result<Option<Uffd>, Stop> {
         let page = |page: usize| block.range(page..page + 1);
         let rc = match self {
             Self::AcrossHole | Self::FromHole | Self::IntoHole | Self::OnlyHole => unmap(page(2)),
