@@ -100,7 +100,7 @@ impl Twist for Mode {
             (Command::Continue, 2 | 3) if kernel >= KernelVersion::new(6, 4, 0) => Verdict::failed(
                 "EINVAL",
                 -22,
-                "commit 02891844323f (6.4): CONTINUE with MODE_WP, only with a registration for \
+                "ioctl_userfaultfd(2), UFFDIO_CONTINUE_MODE_WP (6.4): only with a registration for \
                      write protection",
             ),
             _ => Verdict::refused("EINVAL", says),

@@ -241,13 +241,16 @@ impl Twist for Two {
     fn verdict(&self, _: Ground, _: KernelVersion) -> Verdict {
         let says = "move_pages() goes page by page and knows no overlap: EAGAIN after the first page, \
                     since the second one's source is missing";
+        let through = "move_pages() goes page by page and knows no overlap: what the first step brought \
+                       to the second step's source moves on";
         let cut = "move_pages(): EINVAL where the range leaves the source's mapping; nothing moves";
         match self {
             Self::Ahead => {
                 Verdict { rc: "EAGAIN", field: Some(PAGE.to_string()), did: Did::Wholly, says }
             }
             Self::Behind => {
-                Verdict { rc: "EAGAIN", field: Some(PAGE.to_string()), did: Did::Nothing, says }
+                let field = Some((2 * PAGE).to_string());
+                Verdict { rc: "0", field, did: Did::Nothing, says: through }
             }
             Self::Cut => Verdict::failed("EINVAL", -22, cut),
         }
@@ -258,7 +261,7 @@ impl Twist for Two {
             match (self, fact.fact) {
                 (Self::Ahead, "waiter") => fact.value = "ran:kept".into(),
                 (Self::Ahead, "pages") => fact.value = "--k---".into(),
-                (Self::Behind, "pages") => fact.value = "----k-".into(),
+                (Self::Behind, "pages") => fact.value = "-----k".into(),
                 _ => {}
             }
         }

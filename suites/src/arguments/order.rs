@@ -256,12 +256,12 @@ impl Trial for Unread {
     }
 }
 
-const FIELD: &str = "commit 1c2bfdd84a07 (6.15 and stable series): the field says -EAGAIN when nothing \
-    was tried";
+const FIELD: &str = "commit 95567729173e (6.15, and stable 6.12): the field is written on EAGAIN";
 
 /// Whether the kernel writes the result field when it refuses with EAGAIN.
 fn writes_field(kernel: KernelVersion) -> bool {
-    kernel >= KernelVersion::new(6, 15, 0)
+    let stable = kernel >= KernelVersion::new(6, 12, 43) && kernel < KernelVersion::new(6, 13, 0);
+    stable || kernel >= KernelVersion::new(6, 15, 0)
 }
 
 /// The cases.

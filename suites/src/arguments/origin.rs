@@ -1,7 +1,7 @@
 //! What COPY reads from: memory of every kind that can't be read, and some that can.
 
 use super::ground::{Did, Ground, Verdict};
-use super::range::TASK_SIZE;
+use super::range::{TASK_SIZE, refuses_low};
 use super::twist::{Called, Twist, Twisted, grounds};
 use crate::abi::command::Command;
 use crate::abi::{Range, Rc};
@@ -93,6 +93,7 @@ impl From {
             Self::File | Self::Memfd => Ends::Reads("ran:new", 'n'),
             Self::Odd | Self::OddEnd => Ends::Reads("ran:other", 'x'),
             Self::Wraps => Ends::Refused,
+            Self::Null if checks_source(kernel) && refuses_low(kernel) => Ends::Refused,
             Self::TaskSize | Self::Kernel if checks_source(kernel) => Ends::Refused,
             _ => Ends::Fault,
         }

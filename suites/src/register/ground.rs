@@ -249,8 +249,8 @@ impl Kind {
     ) -> (&'static str, &'static str) {
         let eperm = "userfaultfd_register(): EPERM for mappings without VM_MAYWRITE, which COPY would \
                      write to";
-        let asynchronous = "commit d61ea1cb0095 (6.7): asynchronous write protection takes memory of \
-                            any kind";
+        let asynchronous = "vma_can_userfault(): asynchronous write protection (6.7) takes memory of any \
+                            kind; special mappings are refused first from 7.1 on (taken in 7.0)";
         let wanted = bits & newer::REGISTER_MODE_RWP;
         let plain = bits & !newer::REGISTER_MODE_RWP;
         let rwp_taken =
@@ -259,6 +259,7 @@ impl Kind {
         let taken = rwp_taken && words::takes(rest, self.is_anon(), self.is_huge(), kernel);
         match self {
             Self::Hole => ("EINVAL", "ioctl_userfaultfd(2), EINVAL: no mapping in the range"),
+            Self::Vdso if any && kernel < KernelVersion::new(7, 1, 0) => ("0", asynchronous),
             Self::FilePrivate if any => ("0", asynchronous),
             Self::FileShared if any => ("EPERM", eperm),
             Self::Vdso | Self::FilePrivate | Self::FileShared => ("EINVAL", MODE),
@@ -277,8 +278,8 @@ impl Kind {
         let says = "userfaultfd_unregister(): 0 for memory that could be registered for missing pages, \
                     EINVAL for other memory";
         match self {
-            Self::Hole | Self::Vdso => ("EINVAL", says),
-            Self::FilePrivate | Self::FileShared if !registered => ("EINVAL", says),
+            Self::Hole => ("EINVAL", says),
+            Self::Vdso | Self::FilePrivate | Self::FileShared if !registered => ("EINVAL", says),
             _ => ("0", says),
         }
     }
