@@ -5,12 +5,15 @@
 
 mod early;
 mod ground;
+mod inside;
 mod mode;
+mod moved;
 mod number;
 mod order;
 mod origin;
 mod placement;
 mod range;
+mod switch;
 mod twist;
 
 use crate::probe::Case;
@@ -25,6 +28,9 @@ pub(crate) fn cases() -> Vec<Case> {
         origin::cases(),
         order::cases(),
         early::cases(),
+        moved::cases(),
+        inside::cases(),
+        switch::cases(),
     ]
     .concat()
 }

@@ -39,7 +39,7 @@ pub(super) struct Ground {
 
 impl Ground {
     /// The axes as ids write them.
-    pub(super) fn axes(&self) -> String {
+    pub(super) fn axes(self) -> String {
         let Self { command, backing, .. } = self;
         let Point { waiter, msg, .. } = self.point();
         format!("ioctl={command},backing={backing},waiter={waiter},msg={msg}")
@@ -58,7 +58,7 @@ impl Ground {
     }
 
     /// For what the block is registered.
-    pub(super) fn mode(&self) -> u64 {
+    pub(super) fn mode(self) -> u64 {
         match self.command {
             Command::Continue => REGISTER_MODE_MINOR,
             Command::Writeprotect => REGISTER_MODE_WP,
@@ -68,17 +68,16 @@ impl Ground {
     }
 
     /// How its registration looks.
-    pub(super) fn letter(&self) -> &'static str {
+    pub(super) fn letter(self) -> &'static str {
         match self.command {
             Command::Continue => "i",
             Command::Writeprotect => "w",
-            Command::Rwprotect => "X",
             _ => "m",
         }
     }
 
     /// The point whose waiter parks.
-    pub(super) fn point(&self) -> Point {
+    pub(super) fn point(self) -> Point {
         let stores = self.command == Command::Writeprotect;
         let waiter = match (self.in_kernel, stores) {
             (false, false) => Kind::UserRead,
@@ -93,7 +92,7 @@ impl Ground {
 
     /// Sets the scene with a context that has `features`: as [`Scene::set`] does it, and for
     /// read-write protection.
-    pub(super) fn scene<'a>(&self, stage: &'a Stage, wanted: u64) -> Result<Scene<'a>, Stop> {
+    pub(super) fn scene(self, stage: &Stage, wanted: u64) -> Result<Scene<'_>, Stop> {
         let broken = |what: &str, e: &dyn std::fmt::Display| Stop::Broken(format!("{what}: {e}"));
         stage.must_offer(self.command.needs() | wanted)?;
         let block = Block::map(self.backing, BLOCK)?;
@@ -140,7 +139,7 @@ impl Ground {
 
     /// Arguments with which the ioctl does its work on the waiter's page; REGISTER and UNREGISTER on
     /// the block.
-    pub(super) fn good(&self, scene: &Scene<'_>) -> Words {
+    pub(super) fn good(self, scene: &Scene<'_>) -> Words {
         let target = scene.target();
         let (start, len) = (target.start as u64, target.len as u64);
         let all = scene.block.range(0..PAGES);
@@ -157,7 +156,7 @@ impl Ground {
     }
 
     /// Writes the words of a struct to `at`.
-    pub(super) fn write(&self, words: &Words, at: usize) -> Result<(), Stop> {
+    pub(super) fn write(self, words: &Words, at: usize) -> Result<(), Stop> {
         for (n, word) in words[..self.command.words()].iter().enumerate() {
             touch::store(at + 8 * n, *word)
                 .map_err(|signal| Stop::Broken(format!("writing an argument: {signal}")))?;
@@ -166,7 +165,7 @@ impl Ground {
     }
 
     /// Reads the result word of a struct at `at` back, where it can be read.
-    pub(super) fn result(&self, at: usize) -> Result<Option<String>, Stop> {
+    pub(super) fn result(self, at: usize) -> Result<Option<String>, Stop> {
         if !self.command.has_result() {
             return Ok(None);
         }
@@ -179,7 +178,7 @@ impl Ground {
 
     /// Looks at the waiter and at every page, and wakes a waiter that still sleeps.
     pub(super) fn conclude(
-        &self,
+        self,
         scene: &Scene<'_>,
         mut waiter: Waiter,
         seen: &mut Seen<'_>,
@@ -190,9 +189,10 @@ impl Ground {
         seen.fact("queue", queue.read()?);
         seen.step("survey");
         let all = block.range(0..PAGES);
-        seen.fact("reg", evidence::registration(&[(all, block.page)])?.concat());
-        // A load from a page that is protected against loads would park this thread.
+        // smaps' word for read-write protection is the suite `rwp`'s, and a load from a page that is
+        // protected against loads would park this thread.
         if self.command != Command::Rwprotect {
+            seen.fact("reg", evidence::registration(&[(all, block.page)])?.concat());
             let letter = |value| stage.letter(value);
             seen.fact("pages", evidence::pages(all, block.page, &letter)?);
         }
@@ -251,14 +251,14 @@ impl Verdict {
     }
 
     /// Done.
-    pub(super) fn done(ground: &Ground, says: &'static str) -> Self {
+    pub(super) fn done(ground: Ground, says: &'static str) -> Self {
         let page = if ground.backing.is_huge() { crate::memory::HUGE } else { PAGE };
         let field = (ground.command != Command::Register).then(|| page.to_string());
         Self { rc: "0", field, did: Did::Wholly, says }
     }
 
     /// The facts that follow, for the call recorded under `name`.
-    pub(super) fn expect(&self, ground: &Ground, name: &'static str) -> Vec<Expected> {
+    pub(super) fn expect(&self, ground: Ground, name: &'static str) -> Vec<Expected> {
         let Self { rc, field, did, says } = self;
         let mut facts = vec![Expected::new(name, *rc, says)];
         if let Some(field) = field.as_ref().filter(|_| ground.command.has_result()) {
@@ -277,8 +277,8 @@ impl Verdict {
         facts.push(Expected::new("queue", queue, source::QUEUE));
         let ended = *did == Did::Wholly && ground.command == Command::Unregister;
         let letter = if ended { "." } else { ground.letter() };
-        facts.push(Expected::new("reg", letter.repeat(PAGES), says));
         if ground.command != Command::Rwprotect {
+            facts.push(Expected::new("reg", letter.repeat(PAGES), says));
             let before = if ground.command == Command::Writeprotect { 'k' } else { '-' };
             let here = if *did == Did::Nothing { before } else { page };
             // A store that was let through is seen only when the thread has run.
@@ -296,7 +296,7 @@ impl Verdict {
 
 /// What the ioctl's work brings the waiter, and what its page then shows; nothing where the ioctl
 /// wakes nobody.
-fn meets(ground: &Ground) -> (Option<&'static str>, char) {
+fn meets(ground: Ground) -> (Option<&'static str>, char) {
     match ground.command {
         Command::Api | Command::Register | Command::SetMode => (None, '-'),
         Command::Wake => (Some("again"), '-'),

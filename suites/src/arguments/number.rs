@@ -62,18 +62,13 @@ impl Twist for Number {
         }
     }
 
-    fn applies(&self, ground: &Ground) -> bool {
+    fn applies(&self, ground: Ground) -> bool {
         let own = ground.command.request();
         self.request(ground.command) != own
             && !Command::ALL.iter().any(|c| c.request() == self.request(ground.command))
     }
 
-    fn call(
-        &self,
-        ground: &Ground,
-        scene: &Scene<'_>,
-        seen: &mut Seen<'_>,
-    ) -> Result<Called, Stop> {
+    fn call(&self, ground: Ground, scene: &Scene<'_>, seen: &mut Seen<'_>) -> Result<Called, Stop> {
         let words = ground.good(scene);
         argument_page()?;
         ground.write(&words, ARGUMENT)?;
@@ -82,7 +77,7 @@ impl Twist for Number {
         Ok(Called { rc, field: ground.result(ARGUMENT)? })
     }
 
-    fn verdict(&self, ground: &Ground, _: KernelVersion) -> Verdict {
+    fn verdict(&self, ground: Ground, _: KernelVersion) -> Verdict {
         match self {
             Self::High(_) => {
                 Verdict::done(ground, "ioctl(2) takes an unsigned int of a request in the kernel")
@@ -94,7 +89,7 @@ impl Twist for Number {
         }
     }
 
-    fn says(&self, ground: &Ground) -> String {
+    fn says(&self, ground: Ground) -> String {
         format!("ioctl number {:#x} in place of {}'s", self.request(ground.command), ground.command)
     }
 }
@@ -111,7 +106,8 @@ pub(super) fn cases() -> Vec<Case> {
     numbers.extend(nrs.map(|nr| (Number::Nr(nr), nr == 0x0b)));
     numbers.extend([(32, true), (63, false)].map(|(bit, d)| (Number::High(bit), d)));
     let mut cases = Vec::new();
-    for (ground, plain) in grounds() {
+    // No mapping is looked up: huge pages would only take longer.
+    for (ground, plain) in grounds().filter(|(ground, _)| !ground.backing.is_huge()) {
         let first = ground.backing == Backing::Anon || ground.command == Command::Continue;
         for (number, telling) in &numbers {
             let by_default = plain && first && *telling;

@@ -87,8 +87,7 @@ impl Wrong {
         match self {
             Self::Nothing => (9, "0", "done"),
             Self::Struct => (0, "EFAULT", "untouched"),
-            Self::Length => (1, "EINVAL", "untouched"),
-            Self::Mode => (1, "EINVAL", "untouched"),
+            Self::Length | Self::Mode => (1, "EINVAL", "untouched"),
             Self::Hole if registers => (2, "EINVAL", "untouched"),
             Self::Hole if command == Command::Wake => (9, "0", "done"),
             Self::Hole => (2, "ENOENT", "-2"),
@@ -140,7 +139,7 @@ impl Trial for Both {
         let says =
             "the order of the checks in userfaultfd_ioctl()'s functions and in mfill_atomic()";
         let verdict = Verdict { rc, field: Some(field.into()), did: Did::Nothing, says };
-        verdict.expect(ground, ground.command.word())
+        verdict.expect(*ground, ground.command.word())
     }
 
     fn recipe(&self) -> Vec<String> {
@@ -162,7 +161,7 @@ struct Unread {
 
 impl Unread {
     /// Whether the ioctl minds.
-    fn is_refused(&self) -> bool {
+    fn is_refused(self) -> bool {
         use Command::{Register, SetMode, Unregister, Wake};
         !matches!(self.ground.command, Register | Unregister | Wake | SetMode)
     }
@@ -257,12 +256,12 @@ impl Trial for Unread {
     }
 }
 
-const FIELD: &str = "commit 1c2bfdd84a07 (6.15 and stable series): the field says -EAGAIN when nothing \
-    was tried";
+const FIELD: &str = "commit 95567729173e (6.15, and stable 6.12): the field is written on EAGAIN";
 
 /// Whether the kernel writes the result field when it refuses with EAGAIN.
 fn writes_field(kernel: KernelVersion) -> bool {
-    kernel >= KernelVersion::new(6, 15, 0)
+    let stable = kernel >= KernelVersion::new(6, 12, 43) && kernel < KernelVersion::new(6, 13, 0);
+    stable || kernel >= KernelVersion::new(6, 15, 0)
 }
 
 /// The cases.

@@ -1,7 +1,7 @@
 //! What COPY reads from: memory of every kind that can't be read, and some that can.
 
 use super::ground::{Did, Ground, Verdict};
-use super::range::TASK_SIZE;
+use super::range::{TASK_SIZE, refuses_low};
 use super::twist::{Called, Twist, Twisted, grounds};
 use crate::abi::command::Command;
 use crate::abi::{Range, Rc};
@@ -89,19 +89,13 @@ impl From {
     fn ends(self, kernel: KernelVersion) -> Ends {
         match self {
             Self::Good => Ends::Reads("ran:copied", 'c'),
-            Self::Untouched => Ends::Reads("ran:zero", '0'),
-            Self::ReadOnly | Self::WriteOnly => Ends::Reads("ran:zero", '0'),
+            Self::Untouched | Self::ReadOnly | Self::WriteOnly => Ends::Reads("ran:zero", '0'),
             Self::File | Self::Memfd => Ends::Reads("ran:new", 'n'),
             Self::Odd | Self::OddEnd => Ends::Reads("ran:other", 'x'),
-            Self::Unmapped
-            | Self::ProtNone
-            | Self::BeyondEnd
-            | Self::Cut
-            | Self::Null
-            | Self::LastUser => Ends::Fault,
             Self::Wraps => Ends::Refused,
+            Self::Null if checks_source(kernel) && refuses_low(kernel) => Ends::Refused,
             Self::TaskSize | Self::Kernel if checks_source(kernel) => Ends::Refused,
-            Self::TaskSize | Self::Kernel => Ends::Fault,
+            _ => Ends::Fault,
         }
     }
 
@@ -137,8 +131,8 @@ impl From {
                 checked(map(two, RW, libc::MAP_SHARED, Some(file.as_fd()), offset))?;
             }
             Self::Null => return Ok(0),
-            Self::LastUser => return Ok(TASK_SIZE as usize - PAGE),
-            Self::TaskSize => return Ok(TASK_SIZE as usize),
+            Self::LastUser => return Ok(TASK_SIZE - PAGE),
+            Self::TaskSize => return Ok(TASK_SIZE),
             Self::Kernel => return Ok(0xffff_8880_0000_0000),
             Self::Wraps => return Ok(PAGE.wrapping_neg() + 1),
         }
@@ -157,19 +151,19 @@ impl Twist for From {
         format!("source={self}")
     }
 
-    fn applies(&self, ground: &Ground) -> bool {
+    fn applies(&self, ground: Ground) -> bool {
         ground.command == Command::Copy
             && (!ground.backing.is_huge() || matches!(self, Self::Good | Self::Unmapped))
     }
 
-    fn call(&self, _: &Ground, scene: &Scene<'_>, seen: &mut Seen<'_>) -> Result<Called, Stop> {
+    fn call(&self, _: Ground, scene: &Scene<'_>, seen: &mut Seen<'_>) -> Result<Called, Stop> {
         let from = self.make(scene.stage)?;
         seen.step("call");
         let (rc, field) = scene.uffd.copy(scene.target(), from, 0);
         Ok(Called { rc, field: Some(field.to_string()) })
     }
 
-    fn verdict(&self, ground: &Ground, kernel: KernelVersion) -> Verdict {
+    fn verdict(&self, ground: Ground, kernel: KernelVersion) -> Verdict {
         let says =
             "ioctl_userfaultfd(2), UFFDIO_COPY: copies from memory of the caller at any address";
         let fault =
@@ -194,7 +188,7 @@ impl Twist for From {
         }
     }
 
-    fn says(&self, _: &Ground) -> String {
+    fn says(&self, _: Ground) -> String {
         format!("UFFDIO_COPY of a page from a source of this kind: {self}")
     }
 }
@@ -287,11 +281,11 @@ impl Twist for Half {
         format!("source=half-{}", self.0)
     }
 
-    fn applies(&self, ground: &Ground) -> bool {
+    fn applies(&self, ground: Ground) -> bool {
         ground.command == Command::Copy && !ground.backing.is_huge()
     }
 
-    fn call(&self, _: &Ground, scene: &Scene<'_>, seen: &mut Seen<'_>) -> Result<Called, Stop> {
+    fn call(&self, _: Ground, scene: &Scene<'_>, seen: &mut Seen<'_>) -> Result<Called, Stop> {
         let (first, second) = (FROM, Range { start: FROM + PAGE, len: PAGE });
         let anon = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         let mut rc = map(Range { start: first, len: PAGE }, RW, anon, None, 0);
@@ -309,7 +303,7 @@ impl Twist for Half {
         Ok(Called { rc, field: Some(field.to_string()) })
     }
 
-    fn verdict(&self, _: &Ground, _: KernelVersion) -> Verdict {
+    fn verdict(&self, _: Ground, _: KernelVersion) -> Verdict {
         let says = "ioctl_userfaultfd(2), UFFDIO_COPY, EAGAIN: the field says how much was copied; only \
                     that much is woken";
         Verdict { rc: "EAGAIN", field: Some(PAGE.to_string()), did: Did::Nothing, says }
@@ -321,7 +315,7 @@ impl Twist for Half {
         }
     }
 
-    fn says(&self, _: &Ground) -> String {
+    fn says(&self, _: Ground) -> String {
         format!("UFFDIO_COPY of pages 1 and 2; the source of page 2 is {}", self.0)
     }
 }

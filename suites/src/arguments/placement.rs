@@ -58,8 +58,8 @@ impl Address {
     const fn value(self) -> usize {
         match self {
             Self::Null => 0,
-            Self::LastUser => TASK_SIZE as usize - 8,
-            Self::TaskSize => TASK_SIZE as usize,
+            Self::LastUser => TASK_SIZE - 8,
+            Self::TaskSize => TASK_SIZE,
             Self::NonCanonical => 1 << 48,
             Self::Kernel => 0xffff_8880_0000_0000,
             Self::Last => usize::MAX - 7,
@@ -85,7 +85,7 @@ enum Place {
 
 impl Place {
     /// The address of the struct.
-    fn address(self, ground: &Ground) -> usize {
+    fn address(self, ground: Ground) -> usize {
         let (end, words) = (ARGUMENT + PAGE, ground.command.words());
         match self {
             Self::Split(keeps, _) => end - 8 * keeps,
@@ -97,7 +97,7 @@ impl Place {
     }
 
     /// Puts the words there.
-    fn put(self, ground: &Ground, scene: &Scene<'_>) -> Result<(), Stop> {
+    fn put(self, ground: Ground, scene: &Scene<'_>) -> Result<(), Stop> {
         let words = ground.good(scene);
         let at = self.address(ground);
         match self {
@@ -116,7 +116,7 @@ impl Place {
 /// Puts words across the border of two pages, of which the second is then as `tail` says. Both are
 /// pages of a file, which keeps the words while its mapping changes.
 fn put_across(
-    ground: &Ground,
+    ground: Ground,
     words: &[u64; WORDS],
     at: usize,
     tail: Option<Tail>,
@@ -148,7 +148,7 @@ impl Twist for Place {
         }
     }
 
-    fn applies(&self, ground: &Ground) -> bool {
+    fn applies(&self, ground: Ground) -> bool {
         match self {
             Self::Split(keeps, _) => *keeps < ground.command.words(),
             Self::HalfResult => ground.command.has_result(),
@@ -156,12 +156,7 @@ impl Twist for Place {
         }
     }
 
-    fn call(
-        &self,
-        ground: &Ground,
-        scene: &Scene<'_>,
-        seen: &mut Seen<'_>,
-    ) -> Result<Called, Stop> {
+    fn call(&self, ground: Ground, scene: &Scene<'_>, seen: &mut Seen<'_>) -> Result<Called, Stop> {
         self.put(ground, scene)?;
         let at = self.address(ground);
         seen.step("call");
@@ -171,7 +166,7 @@ impl Twist for Place {
         Ok(Called { rc, field: if readable { ground.result(at)? } else { None } })
     }
 
-    fn verdict(&self, ground: &Ground, _: KernelVersion) -> Verdict {
+    fn verdict(&self, ground: Ground, _: KernelVersion) -> Verdict {
         let command = ground.command;
         let reads = command.words() - usize::from(command.has_result());
         let efault = "ioctl_userfaultfd(2), EFAULT: the argument is outside of accessible memory";
@@ -191,7 +186,7 @@ impl Twist for Place {
         }
     }
 
-    fn says(&self, ground: &Ground) -> String {
+    fn says(&self, ground: Ground) -> String {
         format!("{} with {}", ground.command, self.axis().replacen('=', " ", 1))
     }
 }
@@ -213,7 +208,9 @@ pub(super) fn cases() -> Vec<Case> {
             let telling = ground.backing == Backing::Anon
                 || ground.command == crate::abi::command::Command::Continue
                 || cuts;
-            cases.extend(Twisted::case(&UNREADABLE, ground, *place, plain && telling));
+            if cuts || !ground.backing.is_huge() {
+                cases.extend(Twisted::case(&UNREADABLE, ground, *place, plain && telling));
+            }
         }
     }
     cases

@@ -23,7 +23,8 @@ static RANGE: Probe = Probe {
 };
 
 /// The first address behind user memory on x86-64 with four levels of page tables.
-pub(super) const TASK_SIZE: u64 = 0x7fff_ffff_f000;
+pub(super) const TASK_SIZE: usize = 0x7fff_ffff_f000;
+const END: u64 = TASK_SIZE as u64;
 const PAGE_64: u64 = PAGE as u64;
 
 axis! {
@@ -84,22 +85,22 @@ impl Bad {
             Self::LenZero => (start, 0),
             Self::LenOne => (start, 1),
             Self::LenOdd => (start, len + 1),
-            Self::LenPastEnd => (start, TASK_SIZE + PAGE_64 - start),
+            Self::LenPastEnd => (start, END + PAGE_64 - start),
             Self::LenHuge => (start, 1 << 47),
             Self::LenWraps => (start, PAGE_64.wrapping_neg()),
             Self::LenToTop => (start, start.wrapping_neg()),
             Self::LenSign => (start, 1 << 63),
             Self::StartOdd => (start + 1, len),
             Self::StartHalf => (start + PAGE_64 / 2, len),
-            Self::StartTaskSize => (TASK_SIZE, len),
+            Self::StartTaskSize => (END, len),
             Self::StartNonCanonical => (1 << 47, len),
             Self::StartKernel => (0xffff_8880_0000_0000, len),
             Self::StartLast => (PAGE_64.wrapping_neg(), PAGE_64),
             Self::StartTagged => (start | 0x7f << 56, len),
             Self::Null => (0, PAGE_64),
-            Self::LastUser => (TASK_SIZE - PAGE_64, PAGE_64),
-            Self::ToTheEnd => (start, TASK_SIZE - start),
-            Self::All => (0, TASK_SIZE),
+            Self::LastUser => (END - PAGE_64, PAGE_64),
+            Self::ToTheEnd => (start, END - start),
+            Self::All => (0, END),
             Self::HugeStart => (start + PAGE_64, len),
             Self::HugeLen => (start, PAGE_64),
         }
@@ -120,17 +121,12 @@ impl Twist for Range {
         format!("bad={}", self.0)
     }
 
-    fn applies(&self, ground: &Ground) -> bool {
+    fn applies(&self, ground: Ground) -> bool {
         let huge = matches!(self.0, Bad::HugeStart | Bad::HugeLen);
         ground.command.length_at().is_some() && (!huge || ground.backing.is_huge())
     }
 
-    fn call(
-        &self,
-        ground: &Ground,
-        scene: &Scene<'_>,
-        seen: &mut Seen<'_>,
-    ) -> Result<Called, Stop> {
+    fn call(&self, ground: Ground, scene: &Scene<'_>, seen: &mut Seen<'_>) -> Result<Called, Stop> {
         let mut words = ground.good(scene);
         let at = ground.command.length_at().unwrap_or(1);
         (words[0], words[at]) = self.0.twist(words[0], words[at]);
@@ -141,7 +137,7 @@ impl Twist for Range {
         Ok(Called { rc, field: ground.result(ARGUMENT)? })
     }
 
-    fn verdict(&self, ground: &Ground, kernel: KernelVersion) -> Verdict {
+    fn verdict(&self, ground: Ground, kernel: KernelVersion) -> Verdict {
         let says = "ioctl_userfaultfd(2), EINVAL; validate_range() in the kernel's userfaultfd code: \
                     whole pages, not empty, below TASK_SIZE";
         match self.0 {
@@ -152,18 +148,18 @@ impl Twist for Range {
         }
     }
 
-    fn says(&self, ground: &Ground) -> String {
+    fn says(&self, ground: Ground) -> String {
         format!("{} with start and length such that: {}", ground.command, self.0)
     }
 }
 
 /// Ranges that are in order but hold no memory, or memory of all kinds.
-fn nowhere(ground: &Ground, bad: Bad, kernel: KernelVersion) -> Verdict {
+fn nowhere(ground: Ground, bad: Bad, kernel: KernelVersion) -> Verdict {
     let long = matches!(bad, Bad::ToTheEnd | Bad::All);
     if matches!(bad, Bad::Null | Bad::All) && refuses_low(kernel) {
         return Verdict::refused(
             "EINVAL",
-            "before \"userfaultfd: allow registration of ranges below mmap_min_addr\" (7.1 and stable \
+            "before \"userfaultfd: allow registration of ranges below mmap_min_addr\" (7.0 and stable \
              series) validate_range() refuses them, to every ioctl with a range",
         );
     }
@@ -207,20 +203,19 @@ fn nowhere(ground: &Ground, bad: Bad, kernel: KernelVersion) -> Verdict {
     }
 }
 
-/// Whether the kernel refuses addresses below `vm.mmap_min_addr` at once. Each series has its own
-/// first release without that check; those that ended before are not here.
-fn refuses_low(kernel: KernelVersion) -> bool {
-    const FIRST: [(u16, u16, u16); 6] =
-        [(5, 10, 262), (6, 1, 192), (6, 12, 90), (6, 18, 15), (6, 19, 14), (7, 0, 13)];
+/// Whether the kernel refuses addresses below `vm.mmap_min_addr` at once. Of each
+/// series the first release that was seen without that check; those that ended with it are not here.
+pub(super) fn refuses_low(kernel: KernelVersion) -> bool {
+    const FIRST: [(u16, u16, u16); 4] = [(5, 10, 262), (6, 1, 192), (6, 12, 90), (6, 18, 44)];
     let since = |(major, minor, patch)| {
         kernel >= KernelVersion::new(major, minor, patch)
             && kernel < KernelVersion::new(major, minor + 1, 0)
     };
-    kernel < KernelVersion::new(7, 1, 0) && !FIRST.into_iter().any(since)
+    kernel < KernelVersion::new(7, 0, 0) && !FIRST.into_iter().any(since)
 }
 
 /// Ranges that are not whole huge pages.
-fn huge(ground: &Ground, bad: Bad) -> Verdict {
+fn huge(ground: Ground, bad: Bad) -> Verdict {
     let says = "mfill_atomic_hugetlb(), mwriteprotect_range() and userfaultfd_register(): ranges of \
                 hugetlb mappings must be whole huge pages";
     match ground.command {

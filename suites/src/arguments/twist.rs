@@ -26,17 +26,16 @@ pub(super) trait Twist: fmt::Debug + Sync + Send + 'static {
     /// Its axis as ids write it: `bad=len-zero`.
     fn axis(&self) -> String;
     /// Whether the ioctl has what is to be wrong.
-    fn applies(&self, ground: &Ground) -> bool;
+    fn applies(&self, ground: Ground) -> bool;
     /// Makes the call. Whatever it needs is made before.
-    fn call(&self, ground: &Ground, scene: &Scene<'_>, seen: &mut Seen<'_>)
-    -> Result<Called, Stop>;
+    fn call(&self, ground: Ground, scene: &Scene<'_>, seen: &mut Seen<'_>) -> Result<Called, Stop>;
     /// What it should return and do.
-    fn verdict(&self, ground: &Ground, kernel: KernelVersion) -> Verdict;
+    fn verdict(&self, ground: Ground, kernel: KernelVersion) -> Verdict;
     /// Corrects the facts that follow from the verdict, where the call does other work than the good
     /// one.
     fn adjust(&self, _facts: &mut [Expected], _kernel: KernelVersion) {}
     /// What is done in place of the good call, in a sentence.
-    fn says(&self, ground: &Ground) -> String;
+    fn says(&self, ground: Ground) -> String;
 }
 
 /// A twist on a ground.
@@ -54,7 +53,7 @@ impl<T: Twist> Twisted<T> {
         twist: T,
         by_default: bool,
     ) -> Option<Case> {
-        twist.applies(&ground).then(|| Case::trial(probe, Self { ground, twist }, by_default))
+        twist.applies(ground).then(|| Case::trial(probe, Self { ground, twist }, by_default))
     }
 }
 
@@ -65,6 +64,7 @@ impl<T: Twist> Trial for Twisted<T> {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         let Self { ground, twist } = self;
+        let ground = *ground;
         seen.step("set-up");
         let scene = ground.scene(stage, 0)?;
         let waiter = scene
@@ -80,6 +80,7 @@ impl<T: Twist> Trial for Twisted<T> {
 
     fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {
         let Self { ground, twist } = self;
+        let ground = *ground;
         let mut facts = twist.verdict(ground, kernel).expect(ground, ground.command.word());
         twist.adjust(&mut facts, kernel);
         facts
@@ -87,6 +88,7 @@ impl<T: Twist> Trial for Twisted<T> {
 
     fn recipe(&self) -> Vec<String> {
         let Self { ground, twist } = self;
+        let ground = *ground;
         let Ground { command, backing, .. } = ground;
         let waiter = ground.point().waiter;
         vec![
