@@ -32,6 +32,7 @@ mod arguments;
 mod changes;
 mod claims;
 mod copy;
+mod cover;
 mod crowd;
 mod events;
 mod grid;
@@ -181,9 +182,16 @@ pub const SUITES: &[Suite] = &[
 /// Hash of this crate's sources: equal revisions ask equal questions in the same way.
 pub const REVISION: &str = env!("UFFD_SUITES_REVISION");
 
-/// Every case, in the order of the suites.
-pub fn cases() -> Vec<Case> {
+/// Every case, in the order of the suites, with what the suites propose for a default run.
+pub fn registry() -> Vec<Case> {
     SUITES.iter().flat_map(|suite| (suite.cases)()).collect()
+}
+
+/// Every case, in the order of the suites, with what a default run asks.
+pub fn cases() -> Vec<Case> {
+    let mut cases = registry();
+    cover::thin(&mut cases);
+    cases
 }
 
 fn both(mut first: Vec<Case>, second: Vec<Case>) -> Vec<Case> {

@@ -9,7 +9,7 @@ use crate::vm::guest::{Agent, Files};
 use crate::vm::{self, Event, Options, Plan, SessionReport};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 use uffd_results::{Cases, End, Facts, Outcome, Record, SCHEMA};
@@ -145,7 +145,7 @@ pub(crate) fn ask(
     if coverage {
         options.settings.insert(COVERAGE.into(), "yes".into());
     }
-    let report = vm::run_vm(&image.path, &ids, &options, on_event)
+    let report = vm::run_vm(&image.path, &placed(&ids), &options, on_event)
         .with_context(|| format!("asking {}", image.identity.release))?;
     let hello = &report.hello;
     let kernel = image.identity.kernel(&hello.release, &hello.version, &hello.machine);
@@ -219,18 +219,29 @@ fn cases_agent(plan: &Plan) -> Agent<'static> {
     Agent { suite: report::suite(), environment, run: Box::new(run), files: counters(plan) }
 }
 
-/// The cases with these ids. The plan has the order of the registry, so one walk finds most; what is
-/// left behind in this process is small, since it forks for every case.
-fn known(ids: &[String]) -> Vec<Option<Case>> {
-    let mut all = uffd_suites::cases().into_iter().chain(uffd_suites::hidden_cases());
-    let find = |id: &String| {
-        let again = || {
-            let mut all = uffd_suites::cases().into_iter().chain(uffd_suites::hidden_cases());
-            all.find(|case| case.id() == *id)
-        };
-        all.find(|case| case.id() == *id).or_else(again)
+/// Every case that a guest can be asked for; host and guest are one program, so a place means the
+/// same in both.
+fn askable() -> impl Iterator<Item = Case> {
+    uffd_suites::registry().into_iter().chain(uffd_suites::hidden_cases())
+}
+
+/// The ids with the places of their cases before them: a guest that had to make all ids to find a few
+/// thousand would take seconds for it under emulation.
+fn placed(ids: &[String]) -> Vec<String> {
+    let places: HashMap<String, usize> =
+        askable().enumerate().map(|(place, case)| (case.id(), place)).collect();
+    let place = |id: &String| places.get(id).map_or_else(|| id.clone(), |n| format!("{n} {id}"));
+    ids.iter().map(place).collect()
+}
+
+/// The cases of a plan. What is left behind in this process is small, since it forks for every case.
+fn known(plan: &[String]) -> Vec<Option<Case>> {
+    let all: Vec<Case> = askable().collect();
+    let find = |line: &String| {
+        let (place, id) = line.split_once(' ')?;
+        all.get(place.parse::<usize>().ok()?).copied().filter(|case| case.id() == id)
     };
-    ids.iter().map(find).collect()
+    plan.iter().map(find).collect()
 }
 
 /// The cases that a record answers, in the order of the cases.
