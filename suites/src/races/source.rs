@@ -256,7 +256,7 @@ impl Trial for Source {
 const RETRY: &str = "mfill_atomic(): a fault on the source drops the locks; afterwards the target is \
                      looked up and checked again";
 const CHANGED: &str = "mfill_copy_folio_retry() compares the mapping with what it was before the locks \
-                       were dropped (7.1): EAGAIN for one of another kind";
+                       were dropped (7.1): EAGAIN for one of another kind, file or file offset";
 
 fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected> {
     let since = |major, minor| kernel >= KernelVersion::new(major, minor, 0);
@@ -265,6 +265,8 @@ fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected
         // Another file object, or another kind of memory, than before.
         Upset::OverRegistered => since(7, 1) && backing != Backing::Anon,
         Upset::SameRegistered => since(7, 1) && backing == Backing::SharedAnon,
+        // The mapping is cut at the page, so that its file offset is another.
+        Upset::ProtNone => since(7, 1) && backing != Backing::Anon,
         _ => false,
     };
     let (copy, field, why) = match upset {
@@ -290,7 +292,7 @@ fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected
     if upset.leaves_waiters() {
         let placed = copy == "0";
         let waiter = match upset {
-            Upset::ProtNone => "SEGV_ACCERR",
+            Upset::ProtNone if placed => "SEGV_ACCERR",
             _ if placed => "ran:copied",
             _ => "asleep",
         };
@@ -299,6 +301,7 @@ fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected
             let woken = match upset {
                 Upset::Unmap | Upset::Move => "SEGV_MAPERR",
                 Upset::OverAnon | Upset::OverSame => "ran:zero",
+                Upset::ProtNone => "SEGV_ACCERR",
                 _ => "again",
             };
             facts.push(Expected::new("woken", woken, says::WAKE));
