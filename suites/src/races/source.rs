@@ -262,11 +262,10 @@ fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected
     let since = |major, minor| kernel >= KernelVersion::new(major, minor, 0);
     let can_move = backing == Backing::Anon || since(5, 13);
     let changed = match upset {
-        // Another file object, or another kind of memory, than before.
-        Upset::OverRegistered => since(7, 1) && backing != Backing::Anon,
+        // Another kind of memory; or a mapping that was cut at the page, which changes its offset.
+        Upset::OverRegistered | Upset::ProtNone => since(7, 1) && backing != Backing::Anon,
+        // Another file than before.
         Upset::SameRegistered => since(7, 1) && backing == Backing::SharedAnon,
-        // The mapping is cut at the page, so that its file offset is another.
-        Upset::ProtNone => since(7, 1) && backing != Backing::Anon,
         _ => false,
     };
     let (copy, field, why) = match upset {
