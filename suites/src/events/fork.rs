@@ -172,6 +172,8 @@ impl Forks {
         }
         seen.fact("pages", ground.pages()?);
         seen.fact("reg", ground.registration()?);
+        // Where nothing else frees the child, this does.
+        drop(uffd);
         Ok(())
     }
 }

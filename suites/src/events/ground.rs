@@ -212,13 +212,12 @@ pub(crate) fn queues_behind(stage: &Stage, mover: &Mover) -> Result<bool, Stop> 
             return Ok(false);
         }
         // Killable, and still so at a second look: it waits for a reader and not for a lock.
-        if let (Ok(true), Ok(first)) = (file.is_off_cpu(), file.read()) {
-            if first.state == b'D'
-                && file.is_off_cpu() == Ok(true)
-                && file.read().is_ok_and(|second| second == first)
-            {
-                return Ok(true);
-            }
+        if let (Ok(true), Ok(first)) = (file.is_off_cpu(), file.read())
+            && first.state == b'D'
+            && file.is_off_cpu() == Ok(true)
+            && file.read().is_ok_and(|second| second == first)
+        {
+            return Ok(true);
         }
         if Instant::now() > deadline {
             return Err(Stop::Hang("the second call neither waits nor returns".into()));

@@ -281,8 +281,8 @@ impl Done {
                 mappings.truncate(1);
                 self.refused(
                     "EACCES",
-                    "commit e8e17ee90eaf (6.7, also in 6.1 as seen from 6.1.170 \
-                                        on): MADV_REMOVE of shared memory that is read-only now",
+                    "commit e8e17ee90eaf (6.7, also in 5.10.251 and 6.1.170 \
+                                        as seen): MADV_REMOVE of shared memory that is read-only now",
                 );
             }
             _ => {}
@@ -307,7 +307,12 @@ impl Done {
     }
 }
 
-/// Whether MADV_REMOVE wants the mapping itself to be writable.
+/// Whether MADV_REMOVE wants the mapping itself to be writable. Of 5.10 the releases up to 5.10.223
+/// were seen to, those from 5.10.251 on not to.
 fn asks_for_write(kernel: KernelVersion) -> bool {
-    kernel < KernelVersion::new(6, 7, 0) && kernel.series() != "6.1"
+    match kernel.series().as_str() {
+        "5.10" => kernel < KernelVersion::new(5, 10, 251),
+        "6.1" => false,
+        _ => kernel < KernelVersion::new(6, 7, 0),
+    }
 }

@@ -169,14 +169,12 @@ fn is_default(call: Call, backing: Backing, wants: Wants) -> bool {
     let set = wants.word;
     let is_one_of = |sets: &[Wants]| sets.iter().any(|w| w.word == set);
     match (backing, call) {
-        (Backing::HugetlbShared, _) => set == ALL.word,
         (Backing::HugetlbPrivate, _) => false,
         (Backing::Anon, Call::Unmap(_) | Call::Remap(_)) => true,
         (Backing::Anon, Call::Advise(..)) => is_one_of(&[NONE, REMOVE, ALL]),
         (Backing::Anon, Call::Over(..)) => is_one_of(&[NONE, UNMAP, ALL]),
         (Backing::Shmem, Call::Remap(_)) => is_one_of(&[NONE, UNMAP, FOLLOW]),
         (Backing::Shmem, Call::Unmap(_)) => is_one_of(&[NONE, ALL]),
-        (Backing::Shmem, _) => set == ALL.word,
         (_, Call::Over(_, fresh)) => set == ALL.word && fresh == Fresh::Same,
         _ => set == ALL.word,
     }

@@ -83,13 +83,13 @@ impl Trial for Unregistered {
             (false, true) => "......",
             (false, false) => ".mmmmm",
         };
-        let says = if refused { source::UNREGISTER_EINVAL } else { source::UNREGISTER };
+        let why = if refused { source::UNREGISTER_EINVAL } else { source::UNREGISTER };
         vec![
-            Expected::new("unregister", if refused { "EINVAL" } else { "0" }, says),
+            Expected::new("unregister", if refused { "EINVAL" } else { "0" }, why),
             Expected::new("event", self.event.event(0), stays),
             Expected::new("call", "0", stays),
             Expected::new("left", "EAGAIN", stays),
-            Expected::new("reg", reg, says),
+            Expected::new("reg", reg, why),
             Expected::new("copy", if all { "ENOENT" } else { "0" }, source::COPY_ENOENT),
             Expected::new("field", if all { "-2" } else { "4096" }, source::COPY_ENOENT),
         ]

@@ -159,8 +159,7 @@ impl Trial for Waits {
             (Then::WakeNew, _) => ("0", "asleep", says::WAKE),
             (Then::Unregister, By::Remove) => ("0", "ran:zero", says::UNREGISTER_WAKES),
             (Then::Unregister, By::Remap) => ("EINVAL", "asleep", says::UNREGISTER_EINVAL),
-            (Then::Unregister, _) => ("0", "asleep", says::UNREGISTER_WAKES),
-            (Then::UnregisterNew, _) => ("0", "asleep", says::UNREGISTER_WAKES),
+            (Then::Unregister | Then::UnregisterNew, _) => ("0", "asleep", says::UNREGISTER_WAKES),
             (Then::Close, By::Remove) => ("", "ran:zero", says::CLOSE),
             (Then::Close, _) => ("", met, says::CLOSE),
         };

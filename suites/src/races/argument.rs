@@ -229,10 +229,10 @@ impl Trial for Written {
             seen.fact("allow", gate.uffd.writeprotect(GATE, 0));
         }
         seen.fact("ioctl", stopped.end()?);
-        if ends != Ends::Unmapped {
-            if let Some(field) = field(request)? {
-                seen.fact("field", field);
-            }
+        if ends != Ends::Unmapped
+            && let Some(field) = field(request)?
+        {
+            seen.fact("field", field);
         }
         let fate = waiter.look(uffd, &ground.queue)?;
         seen.fact("waiter", stage.word(fate));

@@ -256,14 +256,15 @@ impl Trial for Source {
 const RETRY: &str = "mfill_atomic(): a fault on the source drops the locks; afterwards the target is \
                      looked up and checked again";
 const CHANGED: &str = "mfill_copy_folio_retry() compares the mapping with what it was before the locks \
-                       were dropped (7.1): EAGAIN for one of another kind";
+                       were dropped (7.1): EAGAIN for one of another kind, file or file offset";
 
 fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected> {
     let since = |major, minor| kernel >= KernelVersion::new(major, minor, 0);
     let can_move = backing == Backing::Anon || since(5, 13);
     let changed = match upset {
-        // Another file object, or another kind of memory, than before.
-        Upset::OverRegistered => since(7, 1) && backing != Backing::Anon,
+        // Another kind of memory; or a mapping that was cut at the page, which changes its offset.
+        Upset::OverRegistered | Upset::ProtNone => since(7, 1) && backing != Backing::Anon,
+        // Another file than before.
         Upset::SameRegistered => since(7, 1) && backing == Backing::SharedAnon,
         _ => false,
     };
@@ -290,7 +291,7 @@ fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected
     if upset.leaves_waiters() {
         let placed = copy == "0";
         let waiter = match upset {
-            Upset::ProtNone => "SEGV_ACCERR",
+            Upset::ProtNone if placed => "SEGV_ACCERR",
             _ if placed => "ran:copied",
             _ => "asleep",
         };
@@ -299,6 +300,7 @@ fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected
             let woken = match upset {
                 Upset::Unmap | Upset::Move => "SEGV_MAPERR",
                 Upset::OverAnon | Upset::OverSame => "ran:zero",
+                Upset::ProtNone => "SEGV_ACCERR",
                 _ => "again",
             };
             facts.push(Expected::new("woken", woken, says::WAKE));
