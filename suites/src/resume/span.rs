@@ -168,7 +168,8 @@ impl Trial for Span {
         let refused = odd == Odd::LastSplit && waits == Waits::Last && who != Who::UserRead;
         if let Some(page) = waits.page() {
             if refused {
-                facts.extend(want("mprotect(2)", &[("access", "SEGV_ACCERR")]));
+                let ends = if who == Who::SysRead { "EFAULT" } else { "SEGV_ACCERR" };
+                facts.extend(want("mprotect(2)", &[("access", ends)]));
             } else {
                 let kind = if who.write_faults(backing) { "write" } else { "read" };
                 let fault = format!("minor-{kind}@{page}");

@@ -104,7 +104,9 @@ pub(super) fn cases() -> Vec<Case> {
                     if deed.protects() != (modes == Modes::MinorWp) {
                         continue;
                     }
-                    let probe = if deed.wakes(backing) { &WAKES } else { &LEAVES };
+                    let woken =
+                        deed.wakes(backing) || deed == Deed::Unregister && modes == Modes::Both;
+                    let probe = if woken { &WAKES } else { &LEAVES };
                     let brief = !matches!(who, Who::SysWrite | Who::VmRead);
                     let by_default = FILES.contains(&backing) && brief && modes != Modes::Both;
                     let trial = Wakes { backing, deed, who, modes };
@@ -241,6 +243,13 @@ impl Trial for Wakes {
         facts.extend(want(says, &[(call, rc)]));
         if let Some(field) = &field {
             facts.extend(want(says, &[("field", field)]));
+        }
+        if deed == Deed::Unregister && modes == Modes::Both {
+            // It wakes whoever waits in a mapping that is registered for missing pages.
+            facts.extend(want(says, &[("waiter", &who.ran("kept")), ("queue", "0/0")]));
+            // A read may map the neighbour too.
+            facts.extend(want(says, &[("after", "--p?--")]));
+            return facts;
         }
         let stuck = deed.protects() && writes;
         let (fate, queue) = match deed {

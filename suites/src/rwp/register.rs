@@ -114,7 +114,7 @@ impl Trial for Register {
         if asks == Asks::OnlyAsync {
             return want(OBSERVED, &[("api", "EINVAL")]);
         }
-        let no_minor = matches!(backing, Backing::Anon | Backing::HugetlbPrivate);
+        let no_minor = backing.is_anon();
         let taken = match modes {
             _ if asks == Asks::None => None,
             Modes::Rwp => Some(("ur", "rrrrrr")),

@@ -280,6 +280,9 @@ impl Trial for After {
             // A private copy outlives its page of the file.
             Change::Punch if backing == Backing::Private => ("wwwwww", full.clone(), true, SHOWN),
             Change::Remove | Change::Punch => ("wwwwww", gone, true, MARKERS),
+            Change::Truncate if backing.is_huge() => {
+                ("wwwwww", "ww----".to_owned(), false, OBSERVED)
+            }
             Change::Truncate => ("wwwwww", "wwnnnn".to_owned(), true, MARKERS),
             Change::Over => ("ww..ww", format!("ww--w{last}"), false, "mmap(2)"),
             Change::Move if keeps_moved(kernel) => ("......", full.clone(), false, MOVED),

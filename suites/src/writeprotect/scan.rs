@@ -230,10 +230,14 @@ impl Trial for Asked {
             Ask::Clean | Ask::Sync => ("wwwwww", "0", "none", "6"),
             Ask::Empty => ("nnnpnn", "0", "3..4:w", "6"),
             Ask::Unprotected => ("pppppp", "0", "0..6:w", "6"),
-            Ask::EmptyUnprotected if empty_is_written(kernel) => ("------", "0", "0..6:w", "6"),
+            Ask::EmptyUnprotected if empty_is_written(kernel) && !backing.is_huge() => {
+                ("------", "0", "0..6:w", "6")
+            }
             Ask::EmptyUnprotected => ("------", "0", "none", "6"),
             Ask::RearmBlind => ("wwwpww", "0", "none", "6"),
             Ask::Inverted => ("wwwpww", "0", "0..3:,4..6:", "6"),
+            // The limit counts base pages: it ends within the first huge page.
+            Ask::OnePage if backing.is_huge() => ("wpwpww", "0", "1..1:w", "1"),
             Ask::OnePage | Ask::OneRegion => ("wpwpww", "0", "1..2:w", "3"),
             Ask::Categories => ("wwwpww", "0", all.as_str(), "6"),
             Ask::SyncChecked => ("wwwwww", "EPERM", "none", "6"),
