@@ -42,7 +42,8 @@ pub fn choose(filters: &[String], full: bool) -> Result<Vec<Case>, FilterError> 
     Ok(chosen.map(|(case, _)| case).chain(hidden).collect())
 }
 
-fn matches(filter: &str, id: &str) -> bool {
+/// Whether a case id has what a filter asks for: the filter itself, or its pattern with `*`.
+pub fn matches(filter: &str, id: &str) -> bool {
     if filter.contains('*') { glob(filter.as_bytes(), id.as_bytes()) } else { id.contains(filter) }
 }
 
