@@ -6,7 +6,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Bytes for one case: many times what one takes.
 pub const SIZE: usize = 1 << 20;
@@ -26,6 +27,48 @@ pub struct Bump;
 pub unsafe fn enter(start: usize) {
     START.store(start, Ordering::Relaxed);
     NEXT.store(start, Ordering::Release);
+}
+
+/// Room for what is kept, in bytes; only what is used takes memory.
+const KEPT: usize = 512 << 20;
+
+static KEEPS: AtomicBool = AtomicBool::new(false);
+static KEEP: OnceLock<Option<usize>> = OnceLock::new();
+static KEEP_NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// Runs `make`, and keeps all memory that it takes for as long as the process lives, where fork(2)
+/// does not copy it page by page: a process that forks for each of its cases would copy thousands of
+/// pages each time. For a process with one thread.
+pub fn keeping<T>(make: impl FnOnce() -> T) -> T {
+    let start = *KEEP.get_or_init(map_shared);
+    let before = KEEPS.swap(start.is_some(), Ordering::Relaxed);
+    let value = make();
+    KEEPS.store(before, Ordering::Relaxed);
+    value
+}
+
+fn kept(layout: Layout) -> Option<*mut u8> {
+    if !KEEPS.load(Ordering::Relaxed) {
+        return None;
+    }
+    let start = (*KEEP.get()?)?;
+    let room = layout.size() + layout.align();
+    let used = KEEP_NEXT.fetch_add(room, Ordering::Relaxed);
+    let at = (start + used).next_multiple_of(layout.align());
+    (used + room <= KEPT).then(|| ptr::with_exposed_provenance_mut(at))
+}
+
+fn is_kept(piece: *mut u8) -> bool {
+    let start = KEEP.get().copied().flatten();
+    start.is_some_and(|start| (start..start + KEPT).contains(&piece.addr()))
+}
+
+fn map_shared() -> Option<usize> {
+    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a fresh mapping at an address that the kernel chooses; never unmapped.
+    let at = unsafe { libc::mmap(ptr::null_mut(), KEPT, prot, flags, -1, 0) };
+    (at != libc::MAP_FAILED).then(|| at.expose_provenance())
 }
 
 fn take(layout: Layout) -> Option<*mut u8> {
@@ -52,12 +95,13 @@ fn take(layout: Layout) -> Option<*mut u8> {
 unsafe impl GlobalAlloc for Bump {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: passed on as it came.
-        take(layout).unwrap_or_else(|| unsafe { System.alloc(layout) })
+        kept(layout).or_else(|| take(layout)).unwrap_or_else(|| unsafe { System.alloc(layout) })
     }
 
     unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
         let start = START.load(Ordering::Relaxed);
-        if start == 0 || !(start..start + SIZE).contains(&piece.addr()) {
+        let is_bumped = start != 0 && (start..start + SIZE).contains(&piece.addr());
+        if !is_bumped && !is_kept(piece) {
             // SAFETY: not a piece of ours, so the system allocator's.
             unsafe { System.dealloc(piece, layout) }
         }
@@ -67,6 +111,18 @@ unsafe impl GlobalAlloc for Bump {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_is_shared_with_children_and_stays() {
+        crate::testing::isolated(|_| {
+            let words = keeping(|| (0..1000).map(|n| format!("word {n}")).collect::<Vec<_>>());
+            assert!(is_kept(words[7].as_ptr().cast_mut()) && !is_kept(Box::into_raw(Box::new(1))));
+            let mut longer = words.clone();
+            longer.push("more".to_owned());
+            drop(words);
+            assert!(longer.iter().take(1000).enumerate().all(|(n, w)| *w == format!("word {n}")));
+        });
+    }
 
     #[test]
     fn pieces_are_aligned_disjoint_and_end_with_the_memory() {

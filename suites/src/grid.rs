@@ -1,7 +1,8 @@
 //! Which points of the grid are asked: all of them, and the ones that are asked by default.
 //!
 //! By default anonymous memory and shared memfds, which migration programs use most, meet several
-//! waiters and every change; the others meet one waiter, and one change of each kind.
+//! waiters and every change; the others meet one waiter, and one change of each kind. The newer
+//! ioctls, modes and waiters follow the older ones: they are asked where they could differ.
 
 use crate::point::{Backing, Change, Mode, Msg, Op, Over, Part, Point, Remap, Waiter};
 use crate::probe::{Case, Probe};
@@ -74,7 +75,61 @@ pub(crate) fn cases(op: Op, mode: Mode, probes: &[&'static Probe]) -> Vec<Case> 
     probes.iter().flat_map(of).collect()
 }
 
+/// One change of each kind that leaves the page elsewhere or gone.
+fn is_short(change: Change) -> bool {
+    matches!(
+        change,
+        Change::None
+            | Change::Munmap(Part::Middle)
+            | Change::MmapOver(Part::Middle, Over::Anon)
+            | Change::Mremap(Remap::Move)
+    )
+}
+
 fn is_default(point: Point) -> bool {
+    let Point { backing, mode, change, waiter, msg, op } = point;
+    let small = matches!(backing, Backing::Anon | Backing::Shmem);
+    let placing = matches!(op, Op::Copy | Op::Unregister | Op::Wake) && mode == Mode::Missing;
+    let first = matches!(
+        waiter,
+        Waiter::None | Waiter::UserRead | Waiter::UserWrite | Waiter::SysRead | Waiter::SysWrite
+    );
+    if waiter.vcpu().is_some() {
+        // A VM and its vCPU cost as much as ten other cases.
+        let huge = backing == Backing::HugetlbShared && waiter == Waiter::VcpuRead;
+        let kind = backing == Backing::Anon || (huge && change == Change::None);
+        return placing && kind && is_short(change) && msg == Msg::Read;
+    }
+    if !first {
+        // They queue as the first ones do: each is asked with one change of each kind.
+        let kind = backing == Backing::Anon || (backing == Backing::Shmem && op == Op::Copy);
+        return placing && kind && is_short(change) && msg == Msg::Read;
+    }
+    if mode == Mode::Missing && !matches!(op, Op::Poison | Op::Move) {
+        return is_first_default(point);
+    }
+    let plain = match mode {
+        Mode::Wp => waiter == Waiter::UserWrite && msg == Msg::Read,
+        _ => waiter == Waiter::UserRead && msg == Msg::Read,
+    };
+    let in_kernel = match mode {
+        Mode::Wp => waiter == Waiter::SysRead && msg == Msg::Unread,
+        _ => waiter == Waiter::SysWrite && msg == Msg::Unread,
+    };
+    let parts = matches!(
+        change,
+        Change::Munmap(Part::Head | Part::Tail) | Change::MmapOver(Part::Head | Part::Tail, _)
+    );
+    match op {
+        _ if parts => false,
+        _ if !small => plain && is_short(change),
+        Op::Wake | Op::Unregister => plain || (in_kernel && is_short(change)),
+        _ => plain || ((in_kernel || waiter == Waiter::None) && is_short(change)),
+    }
+}
+
+/// COPY, ZEROPAGE, UNREGISTER and WAKE of missing pages, with the waiters of the first kinds.
+fn is_first_default(point: Point) -> bool {
     let Point { backing, change, waiter, msg, op, .. } = point;
     let plain = (waiter, msg) == (Waiter::UserRead, Msg::Read);
     let in_kernel = (waiter, msg) == (Waiter::SysWrite, Msg::Unread);

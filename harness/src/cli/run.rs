@@ -44,7 +44,7 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
-    let cases = filter::choose(&args.filter, args.cases.full)?;
+    let cases = uffd_suites::bump::keeping(|| filter::choose(&args.filter, args.cases.full))?;
     if args.kernel.names_any() { in_vms(args, &cases) } else { here(args, &cases) }
 }
 

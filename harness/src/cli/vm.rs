@@ -205,7 +205,7 @@ fn cases_agent(plan: &Plan) -> Agent<'static> {
         deadline: Duration::from_secs(number("deadline").unwrap_or(30).into()),
         repeat: number("repeat").unwrap_or(1),
     };
-    let cases = known(&plan.cases);
+    let cases = uffd_suites::bump::keeping(|| known(&plan.cases));
     let runner = Runner::new(limits.deadline);
     let accelerator = plan.setting("accelerator").unwrap_or_default();
     let memory = plan.setting("memory-mib").and_then(|n| n.parse().ok());
@@ -234,7 +234,7 @@ fn placed(ids: &[String]) -> Vec<String> {
     ids.iter().map(place).collect()
 }
 
-/// The cases of a plan. What is left behind in this process is small, since it forks for every case.
+/// The cases of a plan.
 fn known(plan: &[String]) -> Vec<Option<Case>> {
     let all: Vec<Case> = askable().collect();
     let find = |line: &String| {

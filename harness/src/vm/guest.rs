@@ -16,6 +16,7 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use uffd_results::{End, Environment, Facts, Outcome, Suite};
+use uffd_suites::bump::keeping;
 
 /// Whether this process is PID 1 of a VM of ours. To be asked first of all in `main`.
 pub fn is_guest() -> bool {
@@ -84,9 +85,12 @@ fn work<'a, W: Write>(
     sender: &mut Sender<W>,
     agent: impl FnOnce(&Plan) -> Agent<'a>,
 ) -> Result<(), String> {
-    let text =
-        std::fs::read_to_string(PLAN).map_err(|error| format!("can't read {PLAN}: {error}"))?;
-    let plan = Plan::parse(&text).map_err(|why| format!("{PLAN} is no plan: {why}"))?;
+    // This process forks for each case: what stays in it must not be copied each time.
+    let plan = keeping(|| {
+        let text =
+            std::fs::read_to_string(PLAN).map_err(|error| format!("can't read {PLAN}: {error}"))?;
+        Plan::parse(&text).map_err(|why| format!("{PLAN} is no plan: {why}"))
+    })?;
     prepare(&plan);
     let Agent { suite, environment, mut run, mut files } = agent(&plan);
     // What can't be had is said before anything is asked.
