@@ -133,7 +133,16 @@ fn keeps_handler(change: Change) -> bool {
 fn is_default(point: Point) -> bool {
     match point.backing {
         Backing::Anon => true,
-        Backing::Shmem => point.waiter != Waiter::SysWrite,
+        Backing::Shmem => {
+            let remapped = matches!(
+                point.change,
+                Change::Munmap(_)
+                    | Change::MmapOver(_, Over::Anon | Over::Same)
+                    | Change::Mremap(Remap::Move | Remap::Grow)
+                    | Change::Discard(_)
+            );
+            remapped && point.waiter != Waiter::SysWrite
+        }
         Backing::HugetlbShared => {
             let remapped = matches!(
                 point.change,

@@ -141,28 +141,32 @@ fn is_first_default(point: Point) -> bool {
         Change::MmapOver(Part::Head | Part::Tail, _) => return false,
         _ => {}
     }
-    // One change of each kind; all of mremap, where kinds of memory differ most.
-    let in_short = matches!(
-        change,
-        Change::None
-            | Change::Munmap(_)
-            | Change::MmapOver(Part::Middle, Over::Anon)
-            | Change::Mremap(_)
-    );
+    // One change of each kind; of mremap the three that leave the old place in different states.
+    let in_short = is_short(change)
+        || matches!(
+            change,
+            Change::Munmap(Part::Whole) | Change::Mremap(Remap::Grow | Remap::DontUnmap)
+        );
     match (backing, op) {
         // ZEROPAGE follows COPY: fewer waiters say as much.
-        (Backing::Anon, Op::Zeropage) => plain || in_kernel,
-        (Backing::Shmem, Op::Zeropage) => plain,
+        (Backing::Anon, Op::Zeropage) => plain || (in_kernel && is_short(change)),
+        (Backing::Shmem, Op::Zeropage) => plain && in_short,
         (Backing::HugetlbPrivate, Op::Zeropage | Op::Wake) => false,
         (_, Op::Wake) if waiter == Waiter::None => false,
-        (Backing::Anon, _) => in_kernel || (msg == Msg::Read && waiter != Waiter::SysWrite),
+        (Backing::Anon, _) => {
+            let brief = msg == Msg::Read && waiter != Waiter::SysWrite && is_short(change);
+            plain || in_kernel || brief
+        }
         (Backing::Shmem, _) => {
-            plain || in_kernel || (waiter, msg) == (Waiter::UserWrite, Msg::Read)
+            let writes = (waiter, msg) == (Waiter::UserWrite, Msg::Read);
+            plain || ((in_kernel || writes) && is_short(change))
         }
         // Huge pages take a hundred times as long to clear and copy.
         (Backing::Private | Backing::HugetlbShared, _) => plain && in_short,
-        (Backing::SharedAnon, _) => in_kernel && in_short,
-        (Backing::HugetlbPrivate, _) => in_short && (waiter, msg) == (Waiter::SysRead, Msg::Unread),
+        (Backing::SharedAnon, _) => in_kernel && is_short(change),
+        (Backing::HugetlbPrivate, _) => {
+            is_short(change) && (waiter, msg) == (Waiter::SysRead, Msg::Unread)
+        }
     }
 }
 
