@@ -64,6 +64,13 @@ static SPAN_REPLACED: Probe = Probe {
                 does not place the first page.",
     consumers: &[CRIU],
 };
+static SPAN_SPLIT: Probe = Probe {
+    suite: "copy",
+    name: "span-split",
+    statement: "COPY of two pages that lie in two mappings, both registered, fails with ENOENT, stores \
+                -2, places nothing and wakes nobody.",
+    consumers: &["CRIU lazy-pages: collect_iovs(), criu/uffd.c", FIRECRACKER],
+};
 static DONTWAKE: Probe = Probe {
     suite: "copy",
     name: "dontwake",
@@ -95,10 +102,11 @@ static EVENT_UNREAD: Probe = Probe {
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases =
         grid::cases(Op::Copy, Mode::Missing, &[&UNCHANGED, &MUNMAP, &MMAP_OVER, &MREMAP]);
-    let own: [(&'static Probe, Routine); 7] = [
+    let own: [(&'static Probe, Routine); 8] = [
         (&PRESENT, Routine { run: present, expect: expect_present, recipe: PRESENT_RECIPE }),
         (&PART_PRESENT, Routine { run: part_present, expect: expect_part, recipe: PART_RECIPE }),
         (&SPAN_REPLACED, Routine { run: span, expect: expect_span, recipe: SPAN_RECIPE }),
+        (&SPAN_SPLIT, Routine { run: split, expect: expect_split, recipe: SPLIT_RECIPE }),
         (&DONTWAKE, Routine { run: dontwake, expect: expect_dontwake, recipe: DONTWAKE_RECIPE }),
         (&SOURCE_UNMAPPED, Routine { run: source, expect: expect_source, recipe: SOURCE_RECIPE }),
         (&OTHER_UFFD, Routine { run: other, expect: expect_other, recipe: OTHER_RECIPE }),
@@ -214,6 +222,34 @@ fn expect_span(_: Backing, _: KernelVersion) -> Vec<Expected> {
     let mut facts = asleep("ENOENT", "-2", source::COPY_ENOENT);
     facts.push(Expected::new("pages", "------", source::COPY_ENOENT));
     facts.push(Expected::new("rescued", "ran:zero", source::RERUN));
+    facts
+}
+
+const SPLIT_RECIPE: &[&str] = &[
+    "map and register a block of 6 pages, page 3 written to before",
+    "a thread loads from page 2 and parks; its message is read",
+    "mprotect(PROT_READ) of pages 2..4, which makes three mappings of the block",
+    "UFFDIO_COPY of two pages to pages 1 and 2",
+    "look at the waiter of page 2 and at every page",
+];
+
+fn split(stage: &Stage, backing: Backing, seen: &mut Seen<'_>) -> Result<(), Stop> {
+    let src = if backing.is_huge() { stage.long_source()? } else { stage.source };
+    copy(stage, backing, seen, |scene| {
+        let rc = crate::memory::protect(scene.block.range(2..4), libc::PROT_READ);
+        if !rc.is_ok() {
+            return Err(Stop::Broken(format!("mprotect of pages 2..4: {rc}")));
+        }
+        Ok((scene.block.range(1..3), src, 0))
+    })
+}
+
+fn expect_split(_: Backing, _: KernelVersion) -> Vec<Expected> {
+    let says = "find_dst_vma() in mm/userfaultfd.c: the range must lie within one mapping";
+    let mut facts = asleep("ENOENT", "-2", says);
+    facts.push(Expected::new("reg", "mmmmmm", says));
+    facts.push(Expected::new("pages", "---k--", says));
+    facts.push(Expected::new("rescued", "again", source::RERUN));
     facts
 }
 

@@ -4,10 +4,12 @@
 //! The grid asks for WRITEPROTECT(0) after each change of the mapping. Here: [`reach`] which pages
 //! get protected, [`who`] meets the protection, [`both`] missing and protected pages in one
 //! registration, [`ranges`] of several mappings, [`lift`] whom the removal wakes, [`after`] what is
-//! left of the protection after a change, [`scan`] PAGEMAP_SCAN, [`sequence`] what consumers do step by step.
+//! left of the protection after a change, [`scan`] PAGEMAP_SCAN, [`sequence`] what consumers do step by step,
+//! [`close`] what the last close leaves behind.
 
 pub(crate) mod after;
 mod both;
+mod close;
 mod lift;
 mod ranges;
 pub(crate) mod reach;
@@ -31,6 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(after::cases());
     cases.extend(scan::cases());
     cases.extend(sequence::cases());
+    cases.extend(close::cases());
     cases
 }
 

@@ -305,7 +305,7 @@ fn meets(ground: Ground) -> (Option<&'static str>, char) {
         Command::Continue | Command::Rwprotect => (Some("ran:kept"), 'k'),
         Command::Writeprotect => (Some("ran"), 'w'),
         Command::Poison if ground.in_kernel => (Some("EFAULT"), '-'),
-        Command::Poison => (Some("BUS_MCEERR_AR"), '-'),
+        Command::Poison => (Some("BUS_MCEERR_AR|BUS_ADRERR"), '-'),
         Command::Move => (Some("ran:new"), 'n'),
     }
 }

@@ -192,7 +192,7 @@ impl Done {
                 gone(rows, 0..6);
                 self.says = "mremap_userfaultfd_complete(): the length of the call up to 6.16, the \
                              length that moved since the rework of mm/mremap.c (6.17)";
-                say(remap, if since(6, 17) { "remap(0..4>new)" } else { "remap(0..6>new)" });
+                say(remap, if since(6, 16) { "remap(0..4>new)" } else { "remap(0..6>new)" });
                 say(unmap, "unmap(4..6)");
                 say(unmap, "unmap(0..4)");
             }
