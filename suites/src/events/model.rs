@@ -190,8 +190,8 @@ impl Done {
             How::MoveShrink => {
                 moved(rows, 0..4, 0);
                 gone(rows, 0..6);
-                self.says = "mremap_userfaultfd_complete(): the length of the call up to 6.16, the \
-                             length that moved since the rework of mm/mremap.c (6.17)";
+                self.says = "mremap_userfaultfd_complete(): the length of the call up to 6.12, the \
+                             length that moved in 6.16.3 and later, after a rework of mm/mremap.c";
                 say(remap, if since(6, 16) { "remap(0..4>new)" } else { "remap(0..6>new)" });
                 say(unmap, "unmap(4..6)");
                 say(unmap, "unmap(0..4)");
