@@ -2,6 +2,7 @@
 
 mod file;
 mod guard;
+mod swapped;
 mod thp;
 mod treated;
 
@@ -13,5 +14,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(guard::cases());
     cases.extend(thp::cases());
     cases.extend(file::cases());
+    cases.extend(swapped::cases());
     cases
 }

@@ -21,6 +21,7 @@ pub mod probe;
 pub mod process;
 pub mod scenario;
 pub mod stage;
+mod swap;
 pub mod syscalls;
 pub mod thread;
 pub mod touch;

@@ -177,7 +177,12 @@ impl Case {
             Ask::Point(point) | Ask::Claim(point, _) => point.waiter.vcpu().is_some(),
             Ask::Trial(_) => self.probe.suite == crate::vcpu::SUITE,
         };
-        if is_vcpu { &["kvm-amd"] } else { &[] }
+        let swaps = (self.probe.suite, self.probe.name) == ("kinds", "swapped");
+        match (is_vcpu, swaps) {
+            (true, _) => &["kvm-amd"],
+            (false, true) => &["zram", "lzo-rle"],
+            (false, false) => &[],
+        }
     }
 
     /// Asks the kernel. Runs in a process of its own, which should end afterwards.
