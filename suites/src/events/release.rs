@@ -1,6 +1,5 @@
 //! What lets the caller of a call go that has raised an event.
 
-use super::call::words;
 use super::ground::{ALL, Ground, MISSING, asleep, register};
 use super::raiser::Raiser;
 use crate::abi::{Rc, Uffd};
@@ -10,7 +9,7 @@ use crate::memory::{self, BLOCK, Block, ELSEWHERE};
 use crate::mover::Mover;
 use crate::offspring::Offspring;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::syscalls;
@@ -36,7 +35,7 @@ static GONE: Probe = Probe {
                 with it; a process that just ends raises no event.",
     consumers: &["CRIU lazy-pages: handle_exit(), criu/uffd.c"],
 };
-words! {
+axis! {
     /// What lets the caller go.
     By {
         /// The event is read: the control.
@@ -154,7 +153,7 @@ impl Trial for Caller {
     }
 }
 
-words! {
+axis! {
     /// How the process goes.
     Going {
         /// By itself, with memory registered for every event.

@@ -5,10 +5,10 @@ use super::{
 };
 use crate::abi::{REGISTER_MODE_WP, WRITEPROTECT_MODE_WP};
 use crate::expect::Expected;
-use crate::lab::{Lab, Who, axis, want};
+use crate::lab::{Lab, Who, want};
 use crate::memory::{advise, dontneed};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Discard};
+use crate::point::{Backing, Discard, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::sharer::Sharer;
 use crate::stage::Stage;
