@@ -5,7 +5,7 @@ use crate::abi::{Range, Rc};
 use crate::memory::{self, BLOCK, Block, ELSEWHERE, OTHER, RW, map, new_data, remap, tag};
 use crate::outcome::Stop;
 use crate::point::{Backing, Discard, PAGES, axis};
-use crate::syscalls;
+use crate::treat;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -266,9 +266,9 @@ fn advise(block: &Block, advice: Advice, what: What) -> Rc {
         Advice::DontNeed => libc::MADV_DONTNEED,
         Advice::Free => libc::MADV_FREE,
         Advice::Remove => libc::MADV_REMOVE,
-        Advice::DontNeedLocked => syscalls::MADV_DONTNEED_LOCKED,
+        Advice::DontNeedLocked => treat::DONTNEED_LOCKED,
         Advice::Cold => libc::MADV_COLD,
-        Advice::Guard => syscalls::MADV_GUARD_INSTALL,
+        Advice::Guard => treat::GUARD_INSTALL,
         Advice::Punch => return block.discard(Discard::Punch, what.pages()).unwrap_or(Rc::OK),
     };
     memory::advise(what.range(block), number)

@@ -11,8 +11,8 @@ use crate::offspring::Offspring;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
+use crate::process;
 use crate::stage::Stage;
-use crate::syscalls;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use uffd_results::KernelVersion;
@@ -67,8 +67,9 @@ impl Trial for Caller {
         let ground = Ground::set(stage, self.backing, self.event.feature())?;
         let range = ground.block.range(0..1);
         let event = self.event;
+        process::catch(false)?;
         let call = move || {
-            let rc = syscalls::take_signals();
+            let rc = process::unblock();
             if !rc.is_ok() {
                 return rc;
             }
@@ -90,12 +91,12 @@ impl Trial for Caller {
         seen.fact("caller", char::from(before.state));
         if matches!(self.by, By::SignalRead | By::SignalClose) {
             seen.step("signal");
-            seen.fact("signal", syscalls::signal_thread(mover.tid()));
+            seen.fact("signal", process::signal_thread(mover.tid()).map(|()| Rc::OK)?);
             let (_, after) = asleep(stage, &mover)?;
             seen.fact("signalled", char::from(after.state));
             let ran = file.read()?.switches != before.switches;
             seen.fact("stirred", if ran { "yes" } else { "no" });
-            seen.fact("taken-before", syscalls::signals_taken());
+            seen.fact("taken-before", process::caught());
         }
         seen.step("release");
         let Ground { uffd, block, .. } = ground;
@@ -106,7 +107,7 @@ impl Trial for Caller {
         seen.fact("call", mover.join()?);
         if matches!(self.by, By::SignalRead | By::SignalClose) {
             // The handler runs on the way back to user space, before the thread says that it is done.
-            seen.fact("taken-after", syscalls::signals_taken());
+            seen.fact("taken-after", process::caught());
         }
         Ok(())
     }
