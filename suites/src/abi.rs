@@ -243,7 +243,8 @@ impl Uffd {
     }
 
     fn ioctl<T>(&self, request: u64, arg: &mut T) -> Rc {
-        // SAFETY: `request` encodes the size of T (asserted below) and `arg` is valid for it.
+        // SAFETY: `request` encodes a size no larger than T's (asserted below), and `arg` is valid
+        // for that.
         Rc::of(unsafe { libc::ioctl(self.0.as_raw_fd(), request, std::ptr::from_mut(arg)) }.into())
     }
 }

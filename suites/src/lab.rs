@@ -7,7 +7,7 @@ use crate::evidence::{self, QueueFile};
 use crate::expect::Expected;
 use crate::memory::{BLOCK, Block, HUGE, PAGE, tag};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, Waiter as Kind};
+use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::scenario::fault_word;
 use crate::stage::Stage;
 use crate::touch;
@@ -15,27 +15,6 @@ use crate::waiter::{Fate, Waiter};
 use nix::errno::Errno;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-
-/// An enumeration of one crate's own whose values have one word each, as case ids write them.
-macro_rules! axis {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $value:ident = $word:literal,)+ }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum $name { $($(#[$doc])* $value,)+ }
-
-        impl $name {
-            /// Every value, in the order in which cases are listed.
-            pub(crate) const ALL: &'static [Self] = &[$(Self::$value,)+];
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(match self { $(Self::$value => $word,)+ })
-            }
-        }
-    };
-}
-pub(crate) use axis;
 
 axis! {
     /// Who accesses a page, and how.

@@ -3,7 +3,7 @@
 //! From the ground up: [`abi`], [`memory`] and [`touch`], [`change`], [`waiter`] with its
 //! [`evidence`], [`point`] and [`scenario`]; then [`model`] and [`probe`]; then a file a suite.
 //! `unsafe` stays in the ground under the suites: abi, access, bump, memory, touch, treat, thread,
-//! process, offspring, sharer, syscalls and stage.
+//! process, offspring and stage.
 
 pub mod abi;
 pub mod access;
@@ -21,8 +21,6 @@ pub mod probe;
 pub mod process;
 pub mod scenario;
 pub mod stage;
-mod swap;
-pub mod syscalls;
 pub mod thread;
 pub mod touch;
 pub mod treat;
@@ -53,7 +51,7 @@ mod relocate;
 mod resume;
 mod rwp;
 mod script;
-mod sharer;
+mod swap;
 mod unregister;
 mod waiters;
 mod wake;

@@ -1,5 +1,9 @@
-//! Child processes of a case: made by a thread that may block on the fork's event, or sharing the
-//! case's descriptors, so that what the child opens is at hand in the case.
+//! Child processes of a case that are what it is about: made by a thread that may block on the
+//! fork's event, sharing the case's descriptors, so that what the child opens is at hand in the case,
+//! or idle, so that pages stay shared. They say one word, or none.
+//!
+//! A child that the case talks to, both ways and with descriptors, is a
+//! [`Child`](crate::process::Child).
 
 use crate::abi::Rc;
 use crate::mover::Mover;
@@ -14,12 +18,14 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-/// A child process that says one word and ends.
+/// A child process that says one word and ends, or only waits.
 #[derive(Debug)]
 pub struct Offspring {
     pid: &'static AtomicI32,
     words: OwnedFd,
     patience: Duration,
+    /// Whether it only waits, so that whoever drops this ends it.
+    idle: bool,
 }
 
 /// A pipe's two ends: read, write.
@@ -60,23 +66,47 @@ impl Offspring {
             )
         };
         let mover = Mover::start(stage, call)?;
-        Ok((mover, Self { pid, words, patience: stage.patience }))
+        Ok((mover, Self { pid, words, patience: stage.patience, idle: false }))
+    }
+
+    /// As [`Offspring::fork`], of a child that waits until this is dropped.
+    pub fn fork_idle(stage: &Stage) -> Result<(Mover, Self), Stop> {
+        let (mover, mut child) = Self::fork(stage, idle)?;
+        child.idle = true;
+        Ok((mover, child))
     }
 
     /// Makes, from the case's first thread, a child that shares the table of descriptors. It dies
     /// with the case.
     pub fn sharing_files(stage: &Stage, life: impl FnOnce() -> String) -> Result<Self, Stop> {
+        Self::bound(stage, libc::CLONE_FILES, life)
+    }
+
+    /// Forks from the case's first thread, with no event to wait for. The child dies with the case.
+    pub fn here(stage: &Stage, life: impl FnOnce() -> String) -> Result<Self, Stop> {
+        Self::bound(stage, 0, life)
+    }
+
+    /// As [`Offspring::here`], of a child that only waits: it keeps what fork(2) made shared, shared,
+    /// until this is dropped.
+    pub fn idle(stage: &Stage) -> Result<Self, Stop> {
+        let mut child = Self::here(stage, idle)?;
+        child.idle = true;
+        Ok(child)
+    }
+
+    fn bound(stage: &Stage, flags: i32, life: impl FnOnce() -> String) -> Result<Self, Stop> {
         let pid: &'static AtomicI32 = Box::leak(Box::new(AtomicI32::new(0)));
         let (words, pen) = pipe()?;
         let bound = || {
-            let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+            crate::process::die_with_parent();
             life()
         };
-        let child = clone(libc::CLONE_FILES, bound, &pen)
-            .map_err(|e| Stop::Broken(format!("clone(CLONE_FILES): {e:?}")))?;
+        let child = clone(flags, bound, &pen)
+            .map_err(|e| Stop::Broken(format!("clone with flags {flags:#x}: {e:?}")))?;
         pid.store(child, Ordering::Release);
         std::mem::forget(pen);
-        Ok(Self { pid, words, patience: stage.patience })
+        Ok(Self { pid, words, patience: stage.patience, idle: false })
     }
 
     /// The child's id; 0 before it was made.
@@ -111,6 +141,24 @@ impl Offspring {
             Ok(WaitStatus::Signaled(_, signal, _)) => Ok(signal.as_str().to_owned()),
             other => Err(Stop::Broken(format!("waitpid: {other:?}"))),
         }
+    }
+}
+
+impl Drop for Offspring {
+    fn drop(&mut self) {
+        // Nothing to be done where these fail: the child dies with the machine at the latest.
+        if self.idle && self.pid() != 0 {
+            let _ = self.kill();
+            let _ = self.end();
+        }
+    }
+}
+
+/// The life of a child that only waits.
+fn idle() -> String {
+    loop {
+        // SAFETY: takes nothing, touches nothing; all signals but SIGKILL and faults' are blocked.
+        unsafe { libc::pause() };
     }
 }
 

@@ -24,6 +24,7 @@ macro_rules! axis {
         pub enum $name { $($(#[$doc])* $value,)+ }
 
         #[allow(unreachable_pub, reason = "some axes are a suite's own")]
+        #[allow(dead_code, reason = "not every axis is listed as a whole")]
         impl $name {
             /// Every value, in the order in which cases are listed.
             pub const ALL: &'static [Self] = &[$(Self::$value,)+];

@@ -3,13 +3,15 @@
 //! A child runs a closure and speaks over a socket: words one way and the other, and descriptors. It
 //! dies with the thread that forked it, and at the latest when its [`Child`] is dropped. What it may
 //! do beside other threads of the case: everything, since the case's heap takes no lock.
+//!
+//! For a fork that may raise an event, or a child that only has to be there, see [`crate::offspring`].
 
 mod program;
 mod signal;
 mod twin;
 
 pub use program::{exec, program};
-pub use signal::{catch, caught, signal_thread};
+pub use signal::{catch, caught, signal_thread, unblock};
 pub use twin::Twin;
 
 use crate::abi::Uffd;

@@ -12,10 +12,10 @@ mod state;
 mod wakes;
 
 use crate::abi::{REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP};
-use crate::lab::{Lab, axis};
+use crate::lab::Lab;
 use crate::memory::dontneed;
 use crate::outcome::Stop;
-use crate::point::{Backing, Discard};
+use crate::point::{Backing, Discard, axis};
 use crate::probe::Case;
 use crate::touch;
 

@@ -15,9 +15,9 @@ mod who;
 
 use crate::abi::features;
 use crate::abi::newer::{REGISTER_MODE_RWP, RWPROTECT_MODE_RWP};
-use crate::lab::{Lab, axis};
+use crate::lab::Lab;
 use crate::outcome::Stop;
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, axis};
 use crate::probe::Case;
 use crate::stage::Stage;
 

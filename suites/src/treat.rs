@@ -1,5 +1,5 @@
-//! What a case does to memory of the arena beside mapping it: advice, locks, protection, pins,
-//! copies by fork. One system call each where it is one.
+//! What a case does to memory of the arena beside what [`crate::memory`] has: advice, locks, seals,
+//! pins, references; and what /proc says of it. One system call each where it is one.
 
 use crate::abi::{Range, Rc};
 use crate::memory::guard;
@@ -8,6 +8,8 @@ use nix::errno::Errno;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+/// `MADV_DONTNEED_LOCKED` (5.18).
+pub const DONTNEED_LOCKED: i32 = 24;
 /// `MADV_COLLAPSE` (6.1), which libc does not name everywhere.
 pub const COLLAPSE: i32 = 25;
 /// `MADV_GUARD_INSTALL` (6.13).
@@ -37,82 +39,6 @@ pub fn allow_huge_pages(allow: bool) -> Rc {
         unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, libc::c_ulong::from(!allow), 0, 0, 0) }
             .into(),
     )
-}
-
-/// Forks a child that shares all private pages with this process. It stays until this process has
-/// ended, or, if `stays` is false, has ended when this returns.
-///
-/// To be called before any userfaultfd is made, whose last close would else be the child's.
-pub fn fork(stays: bool) -> Result<(), Stop> {
-    let fail = |e: Errno| Stop::Broken(format!("fork: {e:?}"));
-    let pipe = nix::unistd::pipe().map_err(fail)?;
-    // SAFETY: the child makes only system calls on what it has, and leaves with _exit.
-    match unsafe { nix::unistd::fork() }.map_err(fail)? {
-        nix::unistd::ForkResult::Child => {
-            drop(pipe.1);
-            if stays {
-                let mut byte = [0];
-                // Ends when the parent's end of the pipe is gone: with the parent.
-                let _ = nix::unistd::read(&pipe.0, &mut byte);
-            }
-            // SAFETY: leaves at once.
-            unsafe { libc::_exit(0) }
-        }
-        nix::unistd::ForkResult::Parent { child } => {
-            if stays {
-                std::mem::forget(pipe.1);
-                return Ok(());
-            }
-            nix::sys::wait::waitpid(child, None).map(|_| ()).map_err(fail)
-        }
-    }
-}
-
-/// Forks a child that loads from `at`, and gives back what it met: the value or the signal.
-pub fn load_in_child(at: usize) -> Result<Result<u64, crate::touch::Signal>, Stop> {
-    let fail = |e: Errno| Stop::Broken(format!("a child that loads: {e:?}"));
-    let pipe = nix::unistd::pipe().map_err(fail)?;
-    // SAFETY: the child makes one load, one write(2), and leaves with _exit.
-    match unsafe { nix::unistd::fork() }.map_err(fail)? {
-        nix::unistd::ForkResult::Child => {
-            let (kind, value) = match crate::touch::load(at) {
-                Ok(value) => (0, value),
-                Err(signal) => (
-                    1,
-                    u64::from(signal.number.cast_unsigned()) << 32
-                        | u64::from(signal.code.cast_unsigned()),
-                ),
-            };
-            let mut message = [0_u8; 16];
-            message[..8].copy_from_slice(&u64::to_ne_bytes(kind));
-            message[8..].copy_from_slice(&u64::to_ne_bytes(value));
-            let _ = nix::unistd::write(&pipe.1, &message);
-            // SAFETY: leaves at once.
-            unsafe { libc::_exit(0) }
-        }
-        nix::unistd::ForkResult::Parent { child } => {
-            drop(pipe.1);
-            let mut message = [0_u8; 16];
-            let n = nix::unistd::read(&pipe.0, &mut message).map_err(fail)?;
-            nix::sys::wait::waitpid(child, None).map_err(fail)?;
-            if n != message.len() {
-                return Err(Stop::Broken("the child that loads said nothing".into()));
-            }
-            let half = |at: usize| {
-                let mut bytes = [0; 8];
-                bytes.copy_from_slice(&message[at..at + 8]);
-                u64::from_ne_bytes(bytes)
-            };
-            let value = half(8);
-            Ok(if half(0) == 0 {
-                Ok(value)
-            } else {
-                let number = i32::try_from(value >> 32).unwrap_or(0);
-                let code = u32::try_from(value & 0xffff_ffff).unwrap_or(0).cast_signed();
-                Err(crate::touch::Signal { number, code })
-            })
-        }
-    }
 }
 
 /// Pins the pages of `at` for good, as a driver does before DMA: io_uring's registered buffers.

@@ -18,8 +18,7 @@ mod sequence;
 mod who;
 
 use crate::abi::features;
-use crate::lab::axis;
-use crate::point::Backing;
+use crate::point::{Backing, axis};
 use crate::probe::Case;
 use uffd_results::KernelVersion;
 

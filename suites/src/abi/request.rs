@@ -1,10 +1,10 @@
-//! Ioctls as data: one type for those that concern a range, issued from a struct of ours or from
-//! one that lies in memory of the arena, where reading or writing it can fault.
+//! The ioctls of a range with their usual arguments: a thin layer over [`Command`], issued from a
+//! struct of ours or from one that lies in memory of the arena, where reading or writing it can
+//! fault. WRITEPROTECT counts twice, with and without MODE_WP.
 
-use super::newer::{UFFDIO_MOVE, UFFDIO_POISON};
-use super::{Field, Range, Rc, SENTINEL, Uffd, WRITEPROTECT_MODE_WP};
+use super::command::{Command, WORDS};
+use super::{Field, REGISTER_MODE_MISSING, Range, Rc, SENTINEL, Uffd, WRITEPROTECT_MODE_WP};
 use std::fmt;
-use userfaultfd_sys as sys;
 
 /// An ioctl of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,75 +46,72 @@ impl Request {
         Self::Unregister,
     ];
 
+    /// The ioctl that it is.
+    pub const fn command(self) -> Command {
+        match self {
+            Self::Copy => Command::Copy,
+            Self::Zeropage => Command::Zeropage,
+            Self::Continue => Command::Continue,
+            Self::Protect | Self::Unprotect => Command::Writeprotect,
+            Self::Poison => Command::Poison,
+            Self::Move => Command::Move,
+            Self::Wake => Command::Wake,
+            Self::Register => Command::Register,
+            Self::Unregister => Command::Unregister,
+        }
+    }
+
     /// The word used in case ids.
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Copy => "copy",
-            Self::Zeropage => "zeropage",
-            Self::Continue => "continue",
             Self::Protect => "protect",
             Self::Unprotect => "unprotect",
-            Self::Poison => "poison",
-            Self::Move => "move",
-            Self::Wake => "wake",
-            Self::Register => "register",
-            Self::Unregister => "unregister",
+            _ => self.command().word(),
         }
     }
 
     /// Issues it for `at`; COPY and MOVE take their pages from `source`.
     pub fn issue(self, uffd: &Uffd, at: Range, source: usize) -> (Rc, Option<Field>) {
         let mut words = self.words(at, source);
-        let rc = match self {
-            Self::Wake | Self::Unregister => uffd.ioctl(self.number(), first::<2>(&mut words)),
-            Self::Protect | Self::Unprotect => uffd.ioctl(self.number(), first::<3>(&mut words)),
-            Self::Copy | Self::Move => uffd.ioctl(self.number(), first::<5>(&mut words)),
-            _ => uffd.ioctl(self.number(), first::<4>(&mut words)),
-        };
+        // The kernel reads and writes as much as the number says, which is no more than there is.
+        let rc = uffd.ioctl(self.command().request(), &mut words);
         (rc, self.result_word().map(|n| Field(words[n].cast_signed())))
     }
 
-    /// The ioctl's number.
-    pub fn number(self) -> u64 {
-        match self {
-            Self::Copy => sys::UFFDIO_COPY.into(),
-            Self::Zeropage => sys::UFFDIO_ZEROPAGE.into(),
-            Self::Continue => sys::UFFDIO_CONTINUE.into(),
-            Self::Protect | Self::Unprotect => sys::UFFDIO_WRITEPROTECT.into(),
-            Self::Poison => UFFDIO_POISON,
-            Self::Move => UFFDIO_MOVE,
-            Self::Wake => sys::UFFDIO_WAKE.into(),
-            Self::Register => sys::UFFDIO_REGISTER.into(),
-            Self::Unregister => sys::UFFDIO_UNREGISTER.into(),
-        }
-    }
-
     /// Its struct as words, with the sentinel in the result field; the rest is zero.
-    pub fn words(self, at: Range, source: usize) -> [u64; 5] {
-        let (start, len, source) = (at.start as u64, at.len as u64, source as u64);
-        let unseen = SENTINEL.cast_unsigned();
-        match self {
-            Self::Copy | Self::Move => [start, source, len, 0, unseen],
-            Self::Zeropage | Self::Continue | Self::Poison => [start, len, 0, unseen, 0],
-            Self::Protect => [start, len, WRITEPROTECT_MODE_WP, 0, 0],
-            Self::Register => [start, len, super::REGISTER_MODE_MISSING, unseen, 0],
-            Self::Unprotect | Self::Wake | Self::Unregister => [start, len, 0, 0, 0],
+    pub fn words(self, at: Range, source: usize) -> [u64; WORDS] {
+        let command = self.command();
+        let mut words = [0; WORDS];
+        words[0] = at.start as u64;
+        if let Some(n) = command.length_at() {
+            if n == 2 {
+                words[1] = source as u64;
+            }
+            words[n] = at.len as u64;
         }
+        if let Some(n) = command.mode_at() {
+            words[n] = match self {
+                Self::Protect => WRITEPROTECT_MODE_WP,
+                Self::Register => REGISTER_MODE_MISSING,
+                _ => 0,
+            };
+        }
+        if command.has_result() {
+            words[command.words() - 1] = SENTINEL.cast_unsigned();
+        }
+        words
     }
 
     /// Which word is the signed result field.
     pub const fn result_word(self) -> Option<usize> {
-        match self {
-            Self::Copy | Self::Move => Some(4),
-            Self::Zeropage | Self::Continue | Self::Poison => Some(3),
-            _ => None,
+        let command = self.command();
+        // REGISTER has a set of ioctls there.
+        if command.has_result() && !matches!(self, Self::Register) {
+            Some(command.words() - 1)
+        } else {
+            None
         }
     }
-}
-
-/// The first words, as many as the ioctl's struct has.
-fn first<const N: usize>(words: &mut [u64; 5]) -> &mut [u64; N] {
-    words.first_chunk_mut().unwrap_or_else(|| unreachable!("no struct is longer"))
 }
 
 impl fmt::Display for Request {
@@ -142,16 +139,17 @@ mod tests {
     }
 
     #[test]
-    fn a_struct_is_as_long_as_the_number_says() {
-        for request in Request::ALL {
-            let size = request.number() >> 16 & 0x3fff;
-            let words = match request {
-                Request::Wake | Request::Unregister => 2,
-                Request::Protect | Request::Unprotect => 3,
-                Request::Copy | Request::Move => 5,
-                _ => 4,
-            };
-            assert_eq!(size, words * 8, "{request}");
-        }
+    fn a_range_and_its_modes_lie_where_the_structs_have_them() {
+        let at = Range { start: BLOCK, len: PAGE };
+        let (start, len) = (at.start as u64, at.len as u64);
+        let unseen = SENTINEL.cast_unsigned();
+        let words = |request: Request| request.words(at, 7);
+        assert_eq!(words(Request::Copy), [start, 7, len, 0, unseen]);
+        assert_eq!(words(Request::Move), [start, 7, len, 0, unseen]);
+        assert_eq!(words(Request::Poison), [start, len, 0, unseen, 0]);
+        assert_eq!(words(Request::Protect), [start, len, WRITEPROTECT_MODE_WP, 0, 0]);
+        assert_eq!(words(Request::Unprotect), [start, len, 0, 0, 0]);
+        assert_eq!(words(Request::Register), [start, len, REGISTER_MODE_MISSING, unseen, 0]);
+        assert_eq!(words(Request::Unregister), [start, len, 0, 0, 0]);
     }
 }

@@ -4,34 +4,12 @@ use super::ground::Ground;
 use crate::abi::{Range, Rc};
 use crate::memory::{self, BLOCK, Block, ELSEWHERE, OTHER, RW, map, new_data, remap, tag};
 use crate::outcome::Stop;
-use crate::point::{Backing, Discard, PAGES};
-use crate::syscalls;
+use crate::point::{Backing, Discard, PAGES, axis};
+use crate::treat;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// An enumeration whose values have one word each, as case ids write them.
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $value:ident = $word:literal,)+ }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum $name { $($(#[$doc])* $value,)+ }
-
-        #[allow(dead_code, reason = "not every axis is listed as a whole")]
-        impl $name {
-            /// Every value, in the order in which cases are listed.
-            pub(crate) const ALL: &'static [Self] = &[$(Self::$value,)+];
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(match self { $(Self::$value => $word,)+ })
-            }
-        }
-    };
-}
-pub(crate) use words;
-
-words! {
+axis! {
     /// Which addresses a call names.
     What {
         /// The block.
@@ -57,7 +35,7 @@ words! {
     }
 }
 
-words! {
+axis! {
     /// What mmap(MAP_FIXED) puts over the block.
     Fresh {
         /// Private anonymous memory.
@@ -71,7 +49,7 @@ words! {
     }
 }
 
-words! {
+axis! {
     /// What mremap(2) does.
     How {
         /// The block moves.
@@ -105,7 +83,7 @@ words! {
     }
 }
 
-words! {
+axis! {
     /// Advice of madvise(2), and the like.
     Advice {
         /// `MADV_DONTNEED`.
@@ -288,9 +266,9 @@ fn advise(block: &Block, advice: Advice, what: What) -> Rc {
         Advice::DontNeed => libc::MADV_DONTNEED,
         Advice::Free => libc::MADV_FREE,
         Advice::Remove => libc::MADV_REMOVE,
-        Advice::DontNeedLocked => syscalls::MADV_DONTNEED_LOCKED,
+        Advice::DontNeedLocked => treat::DONTNEED_LOCKED,
         Advice::Cold => libc::MADV_COLD,
-        Advice::Guard => syscalls::MADV_GUARD_INSTALL,
+        Advice::Guard => treat::GUARD_INSTALL,
         Advice::Punch => return block.discard(Discard::Punch, what.pages()).unwrap_or(Rc::OK),
     };
     memory::advise(what.range(block), number)

@@ -1,7 +1,6 @@
 //! fork(2): which event it raises, the userfaultfd that reading it brings, and what the child's
 //! memory is registered with.
 
-use super::call::words;
 use super::ground::{Ground, MISSING, asleep, register};
 use crate::abi::{Message, Uffd, features};
 use crate::evidence::{self, QueueFile};
@@ -11,7 +10,7 @@ use crate::model::source;
 use crate::mover::Mover;
 use crate::offspring::{Offspring, adopt};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::touch;
@@ -34,7 +33,7 @@ static FORK: Probe = Probe {
     ],
 };
 
-words! {
+axis! {
     /// What is special.
     Forking {
         /// COPY through the child's userfaultfd.

@@ -1,6 +1,5 @@
 //! Two events at once, events beside faults, events of one context beside another.
 
-use super::call::words;
 use super::ground::{Ground, MISSING, queues_behind, register};
 use super::raiser::Raiser;
 use super::unread::{REPAIRED, unread_field};
@@ -9,7 +8,7 @@ use crate::expect::Expected;
 use crate::memory::{Block, OTHER};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, Waiter as Kind};
+use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::waiter::Waiter;
@@ -115,7 +114,7 @@ impl Trial for Two {
     }
 }
 
-words! {
+axis! {
     /// Who copies where while the event of the block's context is unread.
     Who {
         /// The context of the block, to its block: the control.
@@ -197,7 +196,7 @@ impl Trial for Others {
     }
 }
 
-words! {
+axis! {
     /// What comes first.
     First {
         /// The fault.
@@ -207,7 +206,7 @@ words! {
     }
 }
 
-words! {
+axis! {
     /// How the messages are read.
     Reading {
         /// One a call.

@@ -1,14 +1,14 @@
 //! One call for each kind of event, small enough to leave the missing page alone.
 
-use super::call::words;
 use super::ground::Ground;
 use crate::abi::features;
 use crate::memory::{self, ELSEWHERE};
 use crate::mover::Mover;
 use crate::offspring::Offspring;
 use crate::outcome::Stop;
+use crate::point::axis;
 
-words! {
+axis! {
     /// Which event is raised.
     Raiser {
         /// `MADV_DONTNEED` of a page.

@@ -1,6 +1,5 @@
 //! What lets the caller of a call go that has raised an event.
 
-use super::call::words;
 use super::ground::{ALL, Ground, MISSING, asleep, register};
 use super::raiser::Raiser;
 use crate::abi::{Rc, Uffd};
@@ -10,10 +9,10 @@ use crate::memory::{self, BLOCK, Block, ELSEWHERE};
 use crate::mover::Mover;
 use crate::offspring::Offspring;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
+use crate::process;
 use crate::stage::Stage;
-use crate::syscalls;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use uffd_results::KernelVersion;
@@ -36,7 +35,7 @@ static GONE: Probe = Probe {
                 with it; a process that just ends raises no event.",
     consumers: &["CRIU lazy-pages: handle_exit(), criu/uffd.c"],
 };
-words! {
+axis! {
     /// What lets the caller go.
     By {
         /// The event is read: the control.
@@ -68,8 +67,9 @@ impl Trial for Caller {
         let ground = Ground::set(stage, self.backing, self.event.feature())?;
         let range = ground.block.range(0..1);
         let event = self.event;
+        process::catch(false)?;
         let call = move || {
-            let rc = syscalls::take_signals();
+            let rc = process::unblock();
             if !rc.is_ok() {
                 return rc;
             }
@@ -91,12 +91,12 @@ impl Trial for Caller {
         seen.fact("caller", char::from(before.state));
         if matches!(self.by, By::SignalRead | By::SignalClose) {
             seen.step("signal");
-            seen.fact("signal", syscalls::signal_thread(mover.tid()));
+            seen.fact("signal", process::signal_thread(mover.tid()).map(|()| Rc::OK)?);
             let (_, after) = asleep(stage, &mover)?;
             seen.fact("signalled", char::from(after.state));
             let ran = file.read()?.switches != before.switches;
             seen.fact("stirred", if ran { "yes" } else { "no" });
-            seen.fact("taken-before", syscalls::signals_taken());
+            seen.fact("taken-before", process::caught());
         }
         seen.step("release");
         let Ground { uffd, block, .. } = ground;
@@ -107,7 +107,7 @@ impl Trial for Caller {
         seen.fact("call", mover.join()?);
         if matches!(self.by, By::SignalRead | By::SignalClose) {
             // The handler runs on the way back to user space, before the thread says that it is done.
-            seen.fact("taken-after", syscalls::signals_taken());
+            seen.fact("taken-after", process::caught());
         }
         Ok(())
     }
@@ -154,7 +154,7 @@ impl Trial for Caller {
     }
 }
 
-words! {
+axis! {
     /// How the process goes.
     Going {
         /// By itself, with memory registered for every event.

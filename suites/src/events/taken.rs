@@ -1,12 +1,11 @@
 //! What becomes of an unread event when its range is unregistered, and when a read of it fails.
 
-use super::call::words;
 use super::ground::Ground;
 use super::raiser::Raiser;
 use crate::expect::Expected;
 use crate::memory::OTHER;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
@@ -31,7 +30,7 @@ static LOST: Probe = Probe {
     consumers: &["every handler that reads into memory that it may have unmapped"],
 };
 
-words! {
+axis! {
     /// What is unregistered.
     Range {
         /// The block.

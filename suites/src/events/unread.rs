@@ -37,9 +37,7 @@ struct Unread {
 pub(crate) const fn needs(request: Request) -> u64 {
     match request {
         Request::Continue => features::MINOR_SHMEM,
-        Request::Poison => features::POISON,
-        Request::Move => features::MOVE,
-        _ => 0,
+        _ => request.command().needs(),
     }
 }
 

@@ -1,13 +1,13 @@
 //! Waiters of memory whose event is unread, and after it was read: whom does it wake?
 
-use super::call::{Call, Fresh, How, Ready, What, words};
+use super::call::{Call, Fresh, How, Ready, What};
 use super::ground::{ALL, Ground};
 use crate::expect::Expected;
 use crate::memory::ELSEWHERE;
 use crate::model::source as says;
 use crate::mover::Mover;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, Waiter as Kind};
+use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::waiter::{Fate, Waiter};
@@ -26,7 +26,7 @@ static WAITER: Probe = Probe {
     ],
 };
 
-words! {
+axis! {
     /// What raises the event.
     By {
         /// `madvise(MADV_DONTNEED)`.
@@ -40,7 +40,7 @@ words! {
     }
 }
 
-words! {
+axis! {
     /// What is done after the event was read.
     Then {
         /// `UFFDIO_COPY` to the page where the thread waits.

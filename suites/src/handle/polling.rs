@@ -4,6 +4,7 @@ use super::setting::Setting;
 use crate::abi::{Uffd, Way};
 use crate::expect::Expected;
 use crate::outcome::{Seen, Stop};
+use crate::point::axis;
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use nix::fcntl::OFlag;
@@ -37,22 +38,8 @@ static INTEREST: Probe = Probe {
     consumers: &["CRIU: lazy-pages daemon, criu/uffd.c"],
 };
 
-macro_rules! words {
-    ($name:ident { $($value:ident = $word:literal,)+ }) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        enum $name { $($value,)+ }
-
-        impl $name {
-            const ALL: &'static [Self] = &[$(Self::$value,)+];
-
-            const fn word(self) -> &'static str {
-                match self { $(Self::$value => $word,)+ }
-            }
-        }
-    };
-}
-
-words! {
+axis! {
+    /// What has happened to the userfaultfd.
     State {
         BeforeApi = "before-api",
         Idle = "idle",
@@ -64,7 +51,8 @@ words! {
     }
 }
 
-words! {
+axis! {
+    /// How it is asked whether the userfaultfd is ready.
     Call {
         Poll = "poll",
         Select = "select",

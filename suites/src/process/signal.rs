@@ -1,6 +1,7 @@
-//! A signal that a thread of the case handles.
+//! A signal that a thread of the case handles: SIGUSR1, which else is blocked everywhere.
 
 use super::broken;
+use crate::abi::Rc;
 use crate::outcome::Stop;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -21,6 +22,14 @@ pub fn catch(restart: bool) -> Result<(), Stop> {
     let action = SigAction::new(SigHandler::Handler(on_signal), flags, SigSet::empty());
     // SAFETY: the handler only adds to a number.
     unsafe { sigaction(Signal::SIGUSR1, &action) }.map(drop).map_err(|e| broken("sigaction", e))
+}
+
+/// Lets the calling thread take SIGUSR1.
+pub fn unblock() -> Rc {
+    use nix::sys::signal::SigSet;
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGUSR1);
+    Rc(set.thread_unblock().err())
 }
 
 /// How often the handler ran.

@@ -5,7 +5,6 @@ use super::stopped::{GATE, Gate, STOCK, map_page, write_words};
 use crate::abi::{
     Field, REGISTER_MODE_MISSING, REGISTER_MODE_WP, Request, Uffd, WRITEPROTECT_MODE_WP,
 };
-use crate::events::call::words;
 use crate::events::ground::{Ground, MISSING};
 use crate::events::raiser::Raiser;
 use crate::events::unread::{afterwards, map_spare, needs, source};
@@ -13,7 +12,7 @@ use crate::expect::Expected;
 use crate::memory;
 use crate::model::source as says;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, Waiter as Kind};
+use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::touch;
@@ -35,7 +34,7 @@ static RESULT: Probe = Probe {
     consumers: &["every handler whose ioctl structs lie in memory that can change"],
 };
 
-words! {
+axis! {
     /// What comes meanwhile.
     Meanwhile {
         /// Nothing: the control.
@@ -106,7 +105,8 @@ impl Trial for Argument {
         write_words(STOCK, request.words(ground.target(), source(stage, request)))?;
         let gate = Gate::shut(stage, REGISTER_MODE_MISSING)?;
         seen.step("ioctl");
-        let stopped = gate.stop(stage, move || uffd.raw(request.number(), GATE.start))?;
+        let stopped =
+            gate.stop(stage, move || uffd.raw(request.command().request(), GATE.start))?;
         seen.step("meanwhile");
         let raised = match meanwhile.event() {
             Some(event) => Some(event.raise(&ground)?),
@@ -174,7 +174,7 @@ impl Trial for Argument {
     }
 }
 
-words! {
+axis! {
     /// How the write of the result ends.
     Ends {
         /// The page is made writable: the control.
@@ -215,7 +215,8 @@ impl Trial for Written {
         let mut waiter = Waiter::park(stage, Kind::UserRead, target, uffd, &ground.queue)?;
         ground.read();
         seen.step("ioctl");
-        let stopped = gate.stop(stage, move || uffd.raw(request.number(), GATE.start))?;
+        let stopped =
+            gate.stop(stage, move || uffd.raw(request.command().request(), GATE.start))?;
         seen.fact("early-pages", ground.pages()?);
         seen.fact("early-waiter", stage.word(waiter.look(uffd, &ground.queue)?));
         seen.step("end");

@@ -3,14 +3,13 @@
 
 use super::stopped::{GATE, Gate, map_page};
 use crate::abi::{REGISTER_MODE_MISSING, Range, Rc, SENTINEL, Uffd};
-use crate::events::call::words;
 use crate::events::ground::{self, Ground, MISSING};
 use crate::events::raiser::Raiser;
 use crate::expect::Expected;
 use crate::memory::{self, ELSEWHERE, RW, map, remap};
 use crate::model::source as says;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, Waiter as Kind};
+use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::waiter::{Fate, Waiter};
@@ -31,7 +30,7 @@ static SOURCE: Probe = Probe {
     ],
 };
 
-words! {
+axis! {
     /// What happens to the target meanwhile.
     Upset {
         /// Nothing: the control.

@@ -4,11 +4,11 @@
 use super::{CROSVM, MISSING, Modes, VHOST};
 use crate::abi::features;
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, Who, axis, length, outcome, want};
+use crate::lab::{Lab, Who, length, outcome, want};
 use crate::memory::{RW, SPARE, map, tag};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::touch;

@@ -2,11 +2,11 @@
 
 use super::{CLONES, MINOR, MISSING, Modes, Page};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, Who, axis, outcome, want};
+use crate::lab::{Lab, Who, outcome, want};
 use crate::memory::{RW, dontneed, protect};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Discard, PAGES};
+use crate::point::{Backing, Discard, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;

@@ -2,11 +2,11 @@
 
 use super::{CLONES, FILES, Modes, Page, REFUSES};
 use crate::expect::Expected;
-use crate::lab::{Lab, Who, axis, outcome, want};
+use crate::lab::{Lab, Who, outcome, want};
 use crate::memory::{HUGE, PAGE, protect, unmap};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;

@@ -3,10 +3,10 @@
 use super::{CLONES, MINOR, Modes, Page, REFUSES};
 use crate::abi::{COPY_MODE_DONTWAKE, COPY_MODE_WP};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, axis, length, outcome, want};
+use crate::lab::{Lab, length, outcome, want};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::Backing;
+use crate::point::{Backing, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;

@@ -3,11 +3,11 @@
 use super::{ART, CLONES, FILES, MINOR, Modes, Page, REFUSES};
 use crate::abi::{COPY_MODE_DONTWAKE, COPY_MODE_WP};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, Who, axis, length, outcome, want};
+use crate::lab::{Lab, Who, length, outcome, want};
 use crate::memory::{SPARE, map, tag};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Discard, PAGES};
+use crate::point::{Backing, Discard, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::touch;

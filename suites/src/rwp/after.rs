@@ -62,7 +62,7 @@ impl Trial for After {
         seen.fact("reg", evidence::registration(&[(place, page)])?.concat());
         seen.fact("entries", evidence::entries("self", place, page)?);
         if let Some(child) = &child {
-            seen.fact("child", evidence::entries(&child.process(), place, page)?);
+            seen.fact("child", evidence::entries(&child.pid().to_string(), place, page)?);
         }
         seen.step("read");
         let start = place.start + PAGE * page;

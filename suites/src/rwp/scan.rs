@@ -3,10 +3,10 @@
 use super::{ASYNC, Delivery, TRACKERS, protected};
 use crate::abi::scan::{IS_ACCESSED, IS_PRESENT, IS_WRITTEN, REGIONS, Scan};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{SMALL, axis, want};
+use crate::lab::{SMALL, want};
 use crate::memory::{BLOCK, tag};
 use crate::outcome::{Seen, Stop};
-use crate::point::Backing;
+use crate::point::{Backing, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::touch;

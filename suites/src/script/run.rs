@@ -4,6 +4,7 @@ use super::{Call, Ctx, Memory, Place, Span, Step, Treat};
 use crate::abi::{Field, Message, Rc, Uffd};
 use crate::evidence::{self, QueueFile};
 use crate::memory::{Block, RW, map, remap, unmap};
+use crate::offspring::Offspring;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Discard};
 use crate::scenario::fault_word;
@@ -122,13 +123,13 @@ impl<'a> Act<'a> {
             }
             Step::ChildLoads(span, name) => {
                 seen.step(name);
-                seen.fact(
-                    name,
-                    match treat::load_in_child(span.range().start)? {
+                let child =
+                    Offspring::here(self.stage, || match touch::load(span.range().start) {
                         Ok(value) => crate::waiter::content(self.stage.tag(value)).to_owned(),
                         Err(signal) => signal.to_string(),
-                    },
-                );
+                    })?;
+                seen.fact(name, child.word()?);
+                child.end()?;
             }
         }
         Ok(())
@@ -283,8 +284,16 @@ impl<'a> Act<'a> {
             }
             Treat::Protect(prot) => crate::memory::protect(at, prot),
             Treat::LockOnFault => treat::lock(at, libc::MLOCK_ONFAULT),
-            Treat::Fork => treat::fork(true).map(|()| Rc::OK)?,
-            Treat::ForkGone => treat::fork(false).map(|()| Rc::OK)?,
+            // Before any userfaultfd is made, whose last close would else be the child's.
+            Treat::Fork => {
+                // It stays for as long as the case.
+                std::mem::forget(Offspring::idle(self.stage)?);
+                Rc::OK
+            }
+            Treat::ForkGone => {
+                Offspring::here(self.stage, String::new)?.end()?;
+                Rc::OK
+            }
             Treat::Pin => treat::pin(at)?,
             Treat::Splice => treat::splice(at)?,
             Treat::TruncateAndGrow => {

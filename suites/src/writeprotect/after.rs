@@ -4,15 +4,14 @@ use super::{Asks, BACKGROUND, SHOWN, TRACKERS, row};
 use crate::abi::{REGISTER_MODE_WP, Range, Rc, WRITEPROTECT_MODE_WP, features};
 use crate::evidence;
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, SMALL, Who, axis, want};
+use crate::lab::{Lab, SMALL, Who, want};
 use crate::memory::{ELSEWHERE, RW, advise, dontneed, protect, remap};
 use crate::mover::{self, Mover};
+use crate::offspring::Offspring;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Discard, PAGES};
+use crate::point::{Backing, Discard, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
-use crate::sharer::{self, Sharer};
 use crate::stage::Stage;
-use std::sync::atomic::{AtomicI32, Ordering};
 use uffd_results::KernelVersion;
 
 static AFTER: Probe = Probe {
@@ -165,7 +164,7 @@ impl Change {
         lab: &Lab<'_>,
         mode: u64,
         seen: &mut Seen<'_>,
-    ) -> Result<(Rc, Option<Sharer>), Stop> {
+    ) -> Result<(Rc, Option<Offspring>), Stop> {
         let changed = lab.range(CHANGED);
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         let rc = match self {
@@ -197,7 +196,7 @@ impl Change {
                 let rc = follow(lab, there.start, lab.all(), seen)?;
                 if rc.is_ok() { follow(lab, lab.all().start, there, seen)? } else { rc }
             }
-            Change::Fork => return Sharer::new().map(|child| (Rc::OK, Some(child))),
+            Change::Fork => return Offspring::idle(lab.stage).map(|child| (Rc::OK, Some(child))),
             Change::ForkEvent => return fork_with_event(lab).map(|child| (Rc::OK, Some(child))),
             Change::Cold => advise(changed, libc::MADV_COLD),
         };
@@ -206,15 +205,8 @@ impl Change {
 }
 
 /// Forks on another thread and reads the event.
-fn fork_with_event(lab: &Lab<'_>) -> Result<Sharer, Stop> {
-    let pid: &'static AtomicI32 = Box::leak(Box::new(AtomicI32::new(0)));
-    let mover = Mover::start(lab.stage, move || match sharer::fork() {
-        Ok(child) => {
-            pid.store(child.as_raw(), Ordering::Release);
-            Rc::OK
-        }
-        Err(errno) => Rc(Some(errno)),
-    })?;
+fn fork_with_event(lab: &Lab<'_>) -> Result<Offspring, Stop> {
+    let (mover, child) = Offspring::fork_idle(lab.stage)?;
     if mover.blocks_on_event(&lab.uffd)? {
         let word = mover::word(lab.uffd.read());
         if word != "fork" {
@@ -222,10 +214,7 @@ fn fork_with_event(lab: &Lab<'_>) -> Result<Sharer, Stop> {
         }
     }
     let rc = mover.join()?;
-    match pid.load(Ordering::Acquire) {
-        0 => Err(Stop::Broken(format!("fork on another thread: {rc}"))),
-        pid => Ok(Sharer::of(nix::unistd::Pid::from_raw(pid))),
-    }
+    if rc.is_ok() { Ok(child) } else { Err(Stop::Broken(format!("fork on another thread: {rc}"))) }
 }
 
 impl Trial for After {
@@ -254,7 +243,7 @@ impl Trial for After {
         seen.fact("reg", evidence::registration(&[(place, page)])?.concat());
         seen.fact("entries", evidence::entries("self", place, page)?);
         if let Some(child) = &child {
-            seen.fact("child", evidence::entries(&child.process(), place, page)?);
+            seen.fact("child", evidence::entries(&child.pid().to_string(), place, page)?);
         }
         seen.step("write");
         let start = place.start + PAGE * page;

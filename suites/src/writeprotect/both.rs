@@ -5,10 +5,10 @@ use crate::abi::{
     COPY_MODE_DONTWAKE, COPY_MODE_WP, REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP,
 };
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, SMALL, Who, axis, length, outcome, want};
+use crate::lab::{Lab, SMALL, Who, length, outcome, want};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;

@@ -5,12 +5,12 @@ use crate::abi::{
     REGISTER_MODE_WP, Uffd, WRITEPROTECT_MODE_DONTWAKE, WRITEPROTECT_MODE_WP, features,
 };
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, SMALL, Who, axis, want};
+use crate::lab::{Lab, SMALL, Who, want};
 use crate::memory::OTHER;
 use crate::model::source;
 use crate::mover::{self, Mover};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;

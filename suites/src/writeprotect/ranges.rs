@@ -3,10 +3,10 @@
 use super::{E2B, PROTECTS, SHOWN, row};
 use crate::abi::{REGISTER_MODE_MISSING, REGISTER_MODE_WP, Rc, WRITEPROTECT_MODE_WP};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, SMALL, axis, want};
+use crate::lab::{Lab, SMALL, want};
 use crate::memory::{RW, map, protect, unmap};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;

@@ -5,12 +5,12 @@ use super::{
 };
 use crate::abi::{REGISTER_MODE_WP, WRITEPROTECT_MODE_WP};
 use crate::expect::Expected;
-use crate::lab::{Lab, Who, axis, want};
+use crate::lab::{Lab, Who, want};
 use crate::memory::{advise, dontneed};
+use crate::offspring::Offspring;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Discard};
+use crate::point::{Backing, Discard, axis};
 use crate::probe::{Case, Probe, Trial};
-use crate::sharer::Sharer;
 use crate::stage::Stage;
 use crate::touch;
 use uffd_results::KernelVersion;
@@ -66,7 +66,7 @@ impl State {
     }
 
     /// Brings `page` there; the child, if that takes one.
-    pub(crate) fn make(self, lab: &Lab<'_>, page: usize) -> Result<Option<Sharer>, Stop> {
+    pub(crate) fn make(self, lab: &Lab<'_>, page: usize) -> Result<Option<Offspring>, Stop> {
         let pages = page..page + 1;
         if !matches!(self, Self::Loaded | Self::Missing | Self::Cached) {
             lab.fill(pages.clone())?;
@@ -82,7 +82,7 @@ impl State {
                 lab.block.fill_cache(page)?;
                 return Ok(None);
             }
-            Self::Forked => return Sharer::new().map(Some),
+            Self::Forked => return Offspring::idle(lab.stage).map(Some),
             Self::Dropped => dontneed(lab.page(page)),
             Self::Freed => advise(lab.page(page), libc::MADV_FREE),
             Self::Punched => lab.block.discard(Discard::Punch, pages)?,

@@ -6,10 +6,10 @@ use crate::abi::scan::{
 };
 use crate::abi::{REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, SMALL, axis, want};
+use crate::lab::{Lab, SMALL, want};
 use crate::memory::{BLOCK, tag, unmap};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::touch;

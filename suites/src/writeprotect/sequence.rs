@@ -3,11 +3,11 @@
 use super::{BACKGROUND, E2B, FAULTS, LIFTS, SHOWN, UMAP, UNPOPULATED, row};
 use crate::abi::{COPY_MODE_WP, REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP};
 use crate::expect::Expected;
-use crate::lab::{Lab, SMALL, Who, axis, length, outcome, want};
+use crate::lab::{Lab, SMALL, Who, length, outcome, want};
 use crate::memory::dontneed;
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::touch;

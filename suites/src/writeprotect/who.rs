@@ -3,9 +3,9 @@
 use super::{ASYNC, Asks, FAULTS, LIFTS, SHOWN, TRACKERS, row};
 use crate::abi::{REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features};
 use crate::expect::Expected;
-use crate::lab::{Lab, SMALL, Who, axis, want};
+use crate::lab::{Lab, SMALL, Who, want};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
