@@ -113,14 +113,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_shared_with_children_and_stays() {
+    fn what_is_kept_is_shared_with_children() {
         crate::testing::isolated(|_| {
-            let words = keeping(|| (0..1000).map(|n| format!("word {n}")).collect::<Vec<_>>());
-            assert!(is_kept(words[7].as_ptr().cast_mut()) && !is_kept(Box::into_raw(Box::new(1))));
-            let mut longer = words.clone();
-            longer.push("more".to_owned());
-            drop(words);
-            assert!(longer.iter().take(1000).enumerate().all(|(n, w)| *w == format!("word {n}")));
+            let layout = Layout::from_size_align(8, 8).expect("layout");
+            assert!(kept(layout).is_none());
+            let piece = keeping(|| kept(layout)).expect("room");
+            assert!(piece.addr().is_multiple_of(8) && is_kept(piece) && kept(layout).is_none());
+            // SAFETY: the piece has room for a number and is nobody else's.
+            unsafe { piece.cast::<u64>().write(7) };
+            let child = crate::stage::fork_child(|| {
+                // SAFETY: as above; the parent waits meanwhile.
+                unsafe { piece.cast::<u64>().write(8) };
+            });
+            nix::sys::wait::waitpid(child.expect("fork"), None).expect("waitpid");
+            // SAFETY: as above.
+            assert_eq!(unsafe { piece.cast::<u64>().read() }, 8);
         });
     }
 
