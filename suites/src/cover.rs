@@ -1,6 +1,6 @@
 //! Which trials are asked by default, of those that their suites propose: enough that every value of
-//! an axis is asked, of anonymous memory where it can be, those of the first axis also of some other
-//! kind, and that every two values of the few axes of a small probe meet. All of them are asked with `--full`.
+//! an axis is asked, of anonymous memory where it can be, that every kind of memory is, and that every
+//! two values of the few axes of a small probe meet. All of them are asked with `--full`.
 
 use crate::probe::{Ask, Case};
 use std::collections::{HashMap, HashSet};
@@ -19,8 +19,8 @@ pub(crate) fn thin(cases: &mut [Case]) {
     }
 }
 
-/// What a case shows: its values; each of them of anonymous memory, the first also of some other;
-/// and the pairs of two values where there are no more, of anonymous memory or where there is none.
+/// What a case shows: its values, each of them of anonymous memory where there is a choice; and the
+/// pairs of two values where there are no more, of anonymous memory or where there is none.
 fn shows(axes: &str) -> Vec<String> {
     let (backing, others): (Vec<&str>, Vec<&str>) =
         axes.split(',').partition(|a| a.starts_with("backing=") || a.starts_with("memory="));
@@ -30,8 +30,9 @@ fn shows(axes: &str) -> Vec<String> {
         None => "none",
     };
     let mut shown: Vec<String> = axes.split(',').map(ToOwned::to_owned).collect();
-    let kept = if kind == "other" { 1 } else { others.len() };
-    shown.extend(others.iter().take(kept).map(|value| format!("{kind},{value}")));
+    if kind != "other" {
+        shown.extend(others.iter().map(|value| format!("{kind},{value}")));
+    }
     if let ([a, b], "anon") | ([a, b, ..], "none") = (&others[..], kind) {
         shown.push(format!("{a},{b}"));
     }
@@ -66,6 +67,6 @@ mod tests {
         let anon = shows("backing=anon,op=copy,who=read");
         assert!(anon.ends_with(&["anon,who=read".to_owned(), "op=copy,who=read".to_owned()]));
         let shmem = shows("backing=shmem,op=copy,who=read");
-        assert_eq!(shmem, ["backing=shmem", "op=copy", "who=read", "other,op=copy"]);
+        assert_eq!(shmem, ["backing=shmem", "op=copy", "who=read"]);
     }
 }
