@@ -119,15 +119,15 @@ mod tests {
             assert!(kept(layout).is_none());
             let piece = keeping(|| kept(layout)).expect("room");
             assert!(piece.addr().is_multiple_of(8) && is_kept(piece) && kept(layout).is_none());
-            // SAFETY: the piece has room for a number and is nobody else's.
-            unsafe { piece.cast::<u64>().write(7) };
+            // SAFETY: the piece has room for a byte and is nobody else's.
+            unsafe { piece.write(7) };
             let child = crate::stage::fork_child(|| {
                 // SAFETY: as above; the parent waits meanwhile.
-                unsafe { piece.cast::<u64>().write(8) };
+                unsafe { piece.write(8) };
             });
             nix::sys::wait::waitpid(child.expect("fork"), None).expect("waitpid");
             // SAFETY: as above.
-            assert_eq!(unsafe { piece.cast::<u64>().read() }, 8);
+            assert_eq!(unsafe { piece.read() }, 8);
         });
     }
 

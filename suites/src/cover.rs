@@ -5,6 +5,29 @@
 use crate::probe::{Ask, Case};
 use std::collections::{HashMap, HashSet};
 
+/// What a consumer's assumption rests on stays a default, whatever it repeats: a probe, and what the
+/// axes of a case must have. `docs/assumptions.md` names these cases.
+const INSISTED: [(&str, &[&str]); 12] = [
+    ("changes/file", &["backing=shmem", "how=write-page", "user-read", "op=copy"]),
+    ("changes/madvise", &["backing=shmem", "how=dontneed-page", "user-read"]),
+    ("changes/sequence", &["backing=anon", "how=qemu-shrink,", "op=copy"]),
+    ("changes/sequence", &["backing=shmem", "how=qemu-shrink-file", "op=copy"]),
+    ("continue/fault", &["backing=shmem", "page=punched", "mode=missing,"]),
+    ("handle/ready", &["call=epoll,", "state=one-of-two-read"]),
+    ("permission/open", &["who=other-user", "way=user-mode-only", "features=none"]),
+    ("permission/open", &["who=userns-root", "features=event-fork"]),
+    ("register/modes", &["memory=hugetlb-shared", "mode=missing,", "features=none"]),
+    ("register/modes", &["memory=shmem", "mode=missing,", "features=none"]),
+    ("register/modes", &["memory=shmem", "mode=wp,"]),
+    ("waiters/spread", &["backing=anon", "waiter=user-read,msg=read", "first=3"]),
+];
+
+fn is_insisted(case: &Case) -> bool {
+    let probe = case.probe.to_string();
+    let axes = format!("{},", case.axes());
+    INSISTED.iter().any(|(name, all)| *name == probe && all.iter().all(|part| axes.contains(part)))
+}
+
 /// Takes the default away from trials that show nothing that others before them have not shown.
 pub(crate) fn thin(cases: &mut [Case]) {
     let mut shown: HashMap<*const crate::probe::Probe, HashSet<String>> = HashMap::new();
@@ -15,7 +38,7 @@ pub(crate) fn thin(cases: &mut [Case]) {
         let shown = shown.entry(std::ptr::from_ref(case.probe)).or_default();
         let before = shown.len();
         shown.extend(shows(&case.axes()));
-        case.by_default = shown.len() > before;
+        case.by_default = shown.len() > before || is_insisted(case);
     }
 }
 
