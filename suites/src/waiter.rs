@@ -296,11 +296,17 @@ fn unparked(kind: Kind, fate: Fate) -> Stop {
         {
             Stop::Unsupported("madvise(MADV_POPULATE_*): EINVAL (5.14 brought it)".into())
         }
-        Fate::Ended(Access::Failed(Errno::EFAULT)) if kind.in_kernel() => Stop::Denied(
-            "kernel-mode faults fail with EFAULT on a user-mode-only userfaultfd: needs \
-             CAP_SYS_PTRACE, vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd"
-                .into(),
-        ),
+        // mlock(2) calls the same ENOMEM.
+        Fate::Ended(Access::Failed(errno))
+            if kind.in_kernel()
+                && (errno == Errno::EFAULT || (kind, errno) == (Kind::Mlock, Errno::ENOMEM)) =>
+        {
+            Stop::Denied(
+                "kernel-mode faults fail with EFAULT on a user-mode-only userfaultfd: needs \
+                 CAP_SYS_PTRACE, vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd"
+                    .into(),
+            )
+        }
         other => Stop::Broken(format!("the {kind} waiter did not park: {other}")),
     }
 }
