@@ -238,7 +238,10 @@ fn placed(ids: &[String]) -> Vec<String> {
 fn known(plan: &[String]) -> Vec<Option<Case>> {
     let all: Vec<Case> = askable().collect();
     let find = |line: &String| {
-        let (place, id) = line.split_once(' ')?;
+        // A plan of somebody else's names cases by their ids alone.
+        let Some((place, id)) = line.split_once(' ') else {
+            return all.iter().find(|case| case.id() == *line).copied();
+        };
         all.get(place.parse::<usize>().ok()?).copied().filter(|case| case.id() == id)
     };
     plan.iter().map(find).collect()
