@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use uffd_results::{End, KernelVersion, Outcome, Record};
 use uffd_suites::probe::Case;
 
-/// A fact that differs between two neighbouring kernels, in the same way in several cases.
+/// A fact that differs between two neighbouring kernels, for one reason in several cases.
 #[derive(Debug)]
 pub(super) struct Change {
     /// The two kernels: places among the records. Neighbours of those that asked the case.
@@ -13,17 +13,18 @@ pub(super) struct Change {
     /// The fact; `end` for cases that ended in different ways.
     pub(super) fact: String,
     /// Its values on the two kernels; `(none)` for a fact that was not observed.
-    pub(super) values: (String, String),
+    values: Vec<(String, String)>,
     /// The probes of the cases.
     pub(super) probes: Vec<String>,
-    /// Why: the sources that the expectation of the newer kernel names, or what the older one lacks.
-    reasons: Vec<String>,
+    /// Why: the source that the expectation of the newer kernel names, or what one of them lacks.
+    reason: Option<String>,
     /// The axes of the cases.
     cases: Vec<String>,
 }
 
-/// What cases must share to be named together: kernels, fact, values.
-type Key = ((usize, usize), String, (String, String));
+/// What cases must share to be named together: kernels, fact and reason; how they ended, if that is
+/// what differs.
+type Key = ((usize, usize), String, Option<String>, Option<(String, String)>);
 
 /// All changes, by kernels and then in the order of the cases.
 pub(super) fn find(records: &[Record], cases: &[Case]) -> Vec<Change> {
@@ -40,32 +41,26 @@ pub(super) fn find(records: &[Record], cases: &[Case]) -> Vec<Change> {
             let ((older, a), (newer, b)) = (pair[0], pair[1]);
             let Some(fact) = first_difference(a, b) else { continue };
             let (between, values) = ((older, newer), (value(a, &fact), value(b, &fact)));
-            let key = (between, fact.clone(), values.clone());
+            let ended = fact == "end";
+            let reason = reason(case, &fact, (a, b), &records[newer]);
+            let told = reason.clone().filter(|_| !ended);
+            let key = (between, fact.clone(), told, ended.then(|| values.clone()));
             let at = *place.entry(key).or_insert_with(|| {
-                let (probes, reasons, cases) = (Vec::new(), Vec::new(), Vec::new());
-                changes.push(Change {
-                    between,
-                    fact: fact.clone(),
-                    values,
-                    probes,
-                    reasons,
-                    cases,
-                });
+                let (values, probes, cases) = (Vec::new(), Vec::new(), Vec::new());
+                changes.push(Change { between, fact, values, probes, reason, cases });
                 changes.len() - 1
             });
             let change = &mut changes[at];
             change.cases.push(case.axes());
+            keep(&mut change.values, values);
             keep(&mut change.probes, case.probe.to_string());
-            if let Some(reason) = reason(case, &fact, (a, b), &records[newer]) {
-                keep(&mut change.reasons, reason);
-            }
         }
     }
     changes.sort_by_key(|change| change.between);
     changes
 }
 
-fn keep(words: &mut Vec<String>, word: String) {
+fn keep<T: PartialEq>(words: &mut Vec<T>, word: T) {
     if !words.contains(&word) {
         words.push(word);
     }
@@ -104,9 +99,13 @@ impl Change {
         format!("{} → {}", name(self.between.0), name(self.between.1))
     }
 
-    /// The values: `untouched` → `-11`.
+    /// The values: `untouched` → `-11`; of many the first few.
     pub(super) fn turn(&self) -> String {
-        format!("{} → {}", series::code(&self.values.0), series::code(&self.values.1))
+        let turn = |(a, b): &(String, String)| format!("{} → {}", series::code(a), series::code(b));
+        let shown: Vec<String> = self.values.iter().take(3).map(turn).collect();
+        let more = self.values.len() - shown.len();
+        let text = shown.join(", ");
+        if more == 0 { text } else { format!("{text} and {more} more") }
     }
 
     /// The probes, as code.
@@ -116,11 +115,9 @@ impl Change {
 
     /// What explains it, as text from records and sources.
     pub(super) fn why(&self) -> String {
-        let shown: Vec<&str> = self.reasons.iter().take(3).map(String::as_str).collect();
-        let more = self.reasons.len() - shown.len();
-        let text: String = shown.join("; ").chars().filter(|c| !c.is_control()).collect();
-        let text = text.replace('<', "&lt;");
-        if more == 0 { text } else { format!("{text}; and {more} more") }
+        let reason = self.reason.as_deref().unwrap_or_default();
+        let text: String = reason.chars().filter(|c| !c.is_control()).collect();
+        text.replace('<', "&lt;")
     }
 
     /// Which cases: their number and the values of their axes.
@@ -147,6 +144,6 @@ impl Change {
     pub(super) fn is_only_skip(&self) -> bool {
         let skip = [End::Precondition, End::Denied, End::NotRun].map(End::word);
         let is_skip = |value: &String| skip.contains(&value.as_str());
-        self.fact == "end" && (is_skip(&self.values.0) || is_skip(&self.values.1))
+        self.fact == "end" && self.values.iter().any(|(a, b)| is_skip(a) || is_skip(b))
     }
 }
