@@ -12,7 +12,9 @@ use crate::touch::{self, Signal};
 use crate::vcpu::Vcpu;
 use nix::errno::Errno;
 use std::fmt;
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 /// How an access ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,7 @@ pub struct Accessor {
     kind: Kind,
     page: Range,
     pipe: Option<(OwnedFd, OwnedFd)>,
+    mem: Option<File>,
     vcpu: Option<Vcpu>,
 }
 
@@ -63,6 +66,13 @@ impl Accessor {
             }
             _ => None,
         };
+        let mem = match kind {
+            Kind::MemRead | Kind::MemWrite => {
+                let mem = File::options().read(true).write(true).open("/proc/self/mem");
+                Some(mem.map_err(|e| Stop::Broken(format!("opening /proc/self/mem: {e}")))?)
+            }
+            _ => None,
+        };
         let vcpu = match kind.vcpu() {
             // The block is the guest's memory from the page on.
             Some(access) => {
@@ -71,14 +81,17 @@ impl Accessor {
             }
             None => None,
         };
-        Ok(Self { kind, page, pipe, vcpu })
+        Ok(Self { kind, page, pipe, mem, vcpu })
     }
 
     /// Makes the access.
     pub fn go(&self) -> Access {
-        let Self { kind, page, pipe, vcpu } = self;
+        let Self { kind, page, pipe, mem, vcpu } = self;
         if let Some(vcpu) = vcpu {
             return vcpu.run().into();
+        }
+        if let Some(mem) = mem {
+            return through(mem, page.start as u64, *kind == Kind::MemWrite);
         }
         let at = page.start as *mut libc::c_void;
         match (kind, pipe) {
@@ -117,7 +130,9 @@ impl Accessor {
                 | Kind::SysWrite
                 | Kind::VcpuRead
                 | Kind::VcpuWrite
-                | Kind::VcpuFetch,
+                | Kind::VcpuFetch
+                | Kind::MemRead
+                | Kind::MemWrite,
                 _,
             ) => Access::Ran(None),
         }
@@ -154,6 +169,18 @@ fn vm_write(page: Range) -> Access {
     ended(unsafe {
         libc::process_vm_writev(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0)
     })
+}
+
+/// An access by way of /proc/self/mem.
+fn through(mem: &File, at: u64, writes: bool) -> Access {
+    let mut value = tag::WROTE.to_ne_bytes();
+    let done = if writes { mem.write_at(&value, at) } else { mem.read_at(&mut value, at) };
+    match done {
+        Ok(0) => Access::Failed(Errno::EIO),
+        Ok(_) if writes => Access::Ran(None),
+        Ok(_) => Access::Ran(Some(u64::from_ne_bytes(value))),
+        Err(e) => Access::Failed(Errno::from_raw(e.raw_os_error().unwrap_or(0))),
+    }
 }
 
 /// FUTEX_WAIT for a value that no page of ours begins with: the kernel loads from the page, sees

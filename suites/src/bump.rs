@@ -121,9 +121,10 @@ mod tests {
             assert!(piece.addr().is_multiple_of(8) && is_kept(piece) && kept(layout).is_none());
             // SAFETY: the piece has room for a byte and is nobody else's.
             unsafe { piece.write(7) };
-            let child = crate::stage::fork_child(|| {
+            let child = crate::process::fork(|| {
                 // SAFETY: as above; the parent waits meanwhile.
                 unsafe { piece.write(8) };
+                0
             });
             nix::sys::wait::waitpid(child.expect("fork"), None).expect("waitpid");
             // SAFETY: as above.

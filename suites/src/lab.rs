@@ -7,90 +7,12 @@ use crate::evidence::{self, QueueFile};
 use crate::expect::Expected;
 use crate::memory::{BLOCK, Block, HUGE, PAGE, tag};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, Waiter as Kind, axis};
+use crate::point::{Backing, PAGES, Waiter as Kind};
 use crate::scenario::fault_word;
 use crate::stage::Stage;
 use crate::touch;
 use crate::waiter::{Fate, Waiter};
 use nix::errno::Errno;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-
-axis! {
-    /// Who accesses a page, and how.
-    Who {
-        /// A load.
-        UserRead = "user-read",
-        /// A store.
-        UserWrite = "user-write",
-        /// read(2) into the page.
-        SysRead = "sys-read",
-        /// write(2) from the page.
-        SysWrite = "sys-write",
-        /// process_vm_readv(2).
-        VmRead = "vm-read",
-        /// process_vm_writev(2).
-        VmWrite = "vm-write",
-        /// madvise(MADV_POPULATE_READ).
-        PopulateRead = "populate-read",
-        /// madvise(MADV_POPULATE_WRITE).
-        PopulateWrite = "populate-write",
-        /// mlock(2).
-        Mlock = "mlock",
-        /// futex(2).
-        Futex = "futex",
-        /// pread(2) of /proc/self/mem.
-        MemRead = "proc-mem-read",
-        /// pwrite(2) to /proc/self/mem.
-        MemWrite = "proc-mem-write",
-    }
-}
-
-impl Who {
-    /// The grid's waiter of this kind, if it has one.
-    pub(crate) const fn kind(self) -> Option<Kind> {
-        Some(match self {
-            Self::UserRead => Kind::UserRead,
-            Self::UserWrite => Kind::UserWrite,
-            Self::SysRead => Kind::SysRead,
-            Self::SysWrite => Kind::SysWrite,
-            Self::VmRead => Kind::VmRead,
-            Self::VmWrite => Kind::VmWrite,
-            Self::PopulateRead => Kind::PopulateRead,
-            Self::PopulateWrite => Kind::PopulateWrite,
-            Self::Mlock => Kind::Mlock,
-            Self::Futex => Kind::Futex,
-            Self::MemRead | Self::MemWrite => return None,
-        })
-    }
-
-    /// Whether its fault is one of a write.
-    pub(crate) const fn write_faults(self, backing: Backing) -> bool {
-        match self.kind() {
-            Some(kind) => kind.write_faults(backing),
-            None => matches!(self, Self::MemWrite),
-        }
-    }
-
-    /// Whether it changes the page.
-    pub(crate) const fn stores(self) -> bool {
-        match self.kind() {
-            Some(kind) => kind.stores(),
-            None => matches!(self, Self::MemWrite),
-        }
-    }
-
-    /// What it ends with where nothing stops it and the page holds `there`, a word of
-    /// [`crate::waiter::content`].
-    pub(crate) fn ran(self, there: &str) -> String {
-        match self {
-            Self::UserRead | Self::SysWrite | Self::VmRead | Self::MemRead => {
-                format!("ran:{there}")
-            }
-            _ => "ran".to_owned(),
-        }
-    }
-}
 
 /// A block that is mapped and not yet registered, with a userfaultfd.
 #[derive(Debug)]
@@ -148,10 +70,10 @@ impl<'a> Lab<'a> {
     }
 
     /// Starts an access to `page` and waits until it has parked or ended.
-    pub(crate) fn access(&self, who: Who, page: usize) -> Result<(Waiter, Fate), Stop> {
-        let mut waiter = self.begin(who, self.page(page))?;
+    pub(crate) fn access(&self, who: Kind, page: usize) -> Result<(Waiter, Fate), Stop> {
+        let mut waiter = Waiter::start(self.stage, who, self.page(page))?;
         let fate = waiter.settle(&self.uffd, &self.queue)?;
-        if matches!(who, Who::PopulateRead | Who::PopulateWrite)
+        if matches!(who, Kind::PopulateRead | Kind::PopulateWrite)
             && fate == Fate::Ended(Access::Failed(Errno::EINVAL))
         {
             let why = "madvise(MADV_POPULATE_*): EINVAL (5.14 brought it)";
@@ -160,26 +82,12 @@ impl<'a> Lab<'a> {
         Ok((waiter, fate))
     }
 
-    /// Starts an access without waiting for it.
-    pub(crate) fn begin(&self, who: Who, page: Range) -> Result<Waiter, Stop> {
-        if let Some(kind) = who.kind() {
-            return Waiter::start(self.stage, kind, page);
-        }
-        let mem = File::options()
-            .read(true)
-            .write(true)
-            .open("/proc/self/mem")
-            .map_err(|e| Stop::Broken(format!("opening /proc/self/mem: {e}")))?;
-        let writes = who == Who::MemWrite;
-        Waiter::begin(self.stage, move || through(&mem, page.start as u64, writes))
-    }
-
     /// Has somebody access `page` and records `name`: `parks`, or how the access ended; then
     /// `fault`, its message, if it parked. The waiter, if it waits.
     pub(crate) fn meet(
         &self,
         (name, fault): (&'static str, &'static str),
-        who: Who,
+        who: Kind,
         page: usize,
         seen: &mut Seen<'_>,
     ) -> Result<Option<Waiter>, Stop> {
@@ -205,6 +113,28 @@ impl<'a> Lab<'a> {
         let fate = waiter.look(&self.uffd, &self.queue)?;
         seen.fact(name, self.stage.word(fate));
         Ok(fate.waits())
+    }
+
+    /// Wakes a waiter of `page` that sleeps on and records `rescue` and `rescued`; whether it waits even then.
+    pub(crate) fn rescue(
+        &self,
+        waiter: &mut Waiter,
+        page: usize,
+        seen: &mut Seen<'_>,
+    ) -> Result<bool, Stop> {
+        seen.step("rescue");
+        // A message of its own would be taken for the unread old one.
+        while self.uffd.read().is_ok() {}
+        seen.fact("rescue", self.uffd.wake(self.page(page)));
+        self.look("rescued", waiter, seen)
+    }
+
+    /// Closes the context, which frees whoever waits, and records how the waiter's access `closed`.
+    pub(crate) fn close(self, waiter: &Waiter, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        seen.step("close");
+        drop(self.uffd);
+        seen.fact("closed", self.stage.word(waiter.end()?));
+        Ok(())
     }
 
     /// Reads one fault; `wp-write@2` for page 2.
@@ -237,18 +167,6 @@ impl<'a> Lab<'a> {
         let rows = evidence::registration(&[(self.all(), self.block.page)])?;
         seen.fact(name, rows.concat());
         Ok(())
-    }
-}
-
-/// An access by way of /proc/self/mem, to which the page belongs to a foreign process.
-fn through(mem: &File, at: u64, writes: bool) -> Access {
-    let mut value = tag::WROTE.to_ne_bytes();
-    let done = if writes { mem.write_at(&value, at) } else { mem.read_at(&mut value, at) };
-    match done {
-        Ok(0) => Access::Failed(Errno::EIO),
-        Ok(_) if writes => Access::Ran(None),
-        Ok(_) => Access::Ran(Some(u64::from_ne_bytes(value))),
-        Err(e) => Access::Failed(Errno::from_raw(e.raw_os_error().unwrap_or(0))),
     }
 }
 

@@ -3,7 +3,7 @@
 //! From the ground up: [`abi`], [`memory`] and [`touch`], [`change`], [`waiter`] with its
 //! [`evidence`], [`point`] and [`scenario`]; then [`model`] and [`probe`]; then a file a suite.
 //! `unsafe` stays in the ground under the suites: abi, access, bump, memory, touch, treat, thread,
-//! process, offspring and stage.
+//! process and stage.
 
 pub mod abi;
 pub mod access;
@@ -14,7 +14,6 @@ pub mod expect;
 pub mod memory;
 pub mod model;
 pub mod mover;
-pub mod offspring;
 pub mod outcome;
 pub mod point;
 pub mod probe;
@@ -44,6 +43,7 @@ mod lifetime;
 mod permission;
 mod points;
 mod poison;
+mod protection;
 mod races;
 mod recipe;
 mod register;

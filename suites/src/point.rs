@@ -157,6 +157,11 @@ axis! {
         VcpuWrite = "vcpu-write",
         /// A thread in KVM_RUN whose guest fetches an instruction from the page.
         VcpuFetch = "vcpu-fetch",
+        /// A thread in pread(2) of /proc/self/mem: the page is taken as another process's, with whose
+        /// faults the kernel does not always wait. Not in the grid.
+        MemRead = "proc-mem-read",
+        /// A thread in pwrite(2) to /proc/self/mem. Not in the grid.
+        MemWrite = "proc-mem-write",
     }
 }
 
@@ -287,19 +292,41 @@ impl Waiter {
 
     /// Whether the access changes the content of the page.
     pub const fn stores(self) -> bool {
-        matches!(self, Self::UserWrite | Self::SysRead | Self::VmWrite | Self::VcpuWrite)
+        matches!(
+            self,
+            Self::UserWrite | Self::SysRead | Self::VmWrite | Self::VcpuWrite | Self::MemWrite
+        )
     }
 
     /// Whether the access brings back the content of the page.
     pub const fn loads(self) -> bool {
         matches!(
             self,
-            Self::UserRead | Self::SysWrite | Self::VmRead | Self::VcpuRead | Self::VcpuFetch
+            Self::UserRead
+                | Self::SysWrite
+                | Self::VmRead
+                | Self::VcpuRead
+                | Self::VcpuFetch
+                | Self::MemRead
         )
     }
 
-    /// All but the vCPUs, which need KVM.
-    pub const THREADS: &'static [Self] = Self::ALL.split_at(Self::ALL.len() - 3).0;
+    /// The word for an access that nothing stops, to a page with this content; see
+    /// [`crate::waiter::content`].
+    pub fn ran(self, content: &str) -> String {
+        if self.loads() { format!("ran:{content}") } else { "ran".to_owned() }
+    }
+
+    /// Those that the grid crosses with everything.
+    pub const GRID: &'static [Self] = Self::ALL.split_at(Self::ALL.len() - 2).0;
+
+    /// Those of the grid but the vCPUs, which need KVM.
+    pub const THREADS: &'static [Self] = Self::GRID.split_at(Self::GRID.len() - 3).0;
+
+    /// Everybody who needs no KVM, by way of /proc/self/mem too; nobody not.
+    pub fn without_kvm() -> impl Iterator<Item = Self> {
+        Self::THREADS[1..].iter().copied().chain([Self::MemRead, Self::MemWrite])
+    }
 
     /// What the guest does, for a waiter that is a vCPU.
     pub const fn vcpu(self) -> Option<VcpuAccess> {
@@ -398,7 +425,7 @@ mod tests {
     #[test]
     fn every_kind_that_is_no_thread_is_a_vcpu() {
         assert!(Waiter::THREADS.iter().all(|kind| kind.vcpu().is_none()));
-        assert_eq!(Waiter::ALL.iter().filter(|kind| kind.vcpu().is_some()).count(), 3);
+        assert_eq!(Waiter::GRID.iter().filter(|kind| kind.vcpu().is_some()).count(), 3);
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub(crate) fn waiter(kind: Waiter) -> Option<&'static str> {
             "a vCPU's guest, whose memory is the block, fetches an instruction from"
         }
         Waiter::Futex => "a thread calls futex(2), FUTEX_WAIT, on",
+        Waiter::MemRead => "a thread reads by way of /proc/self/mem from",
+        Waiter::MemWrite => "a thread writes by way of /proc/self/mem to",
     })
 }
 

@@ -14,11 +14,11 @@ mod set_mode;
 mod who;
 
 use crate::abi::features;
-use crate::abi::newer::{REGISTER_MODE_RWP, RWPROTECT_MODE_RWP};
 use crate::lab::Lab;
 use crate::outcome::Stop;
-use crate::point::{Backing, PAGES, axis};
+use crate::point::{Backing, PAGES};
 use crate::probe::Case;
+use crate::protection::{Delivery, Protection};
 use crate::stage::Stage;
 
 /// The suite's cases.
@@ -33,36 +33,22 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-axis! {
-    /// Which way of delivery the context asks for.
-    Delivery {
-        /// Messages.
-        Message = "message",
-        /// None: RWP_ASYNC.
-        Async = "async",
-        /// Signals: SIGBUS.
-        Signal = "sigbus",
-    }
-}
-
-impl Delivery {
-    const fn bits(self) -> u64 {
-        features::RWP
-            | match self {
-                Self::Message => 0,
-                Self::Async => features::RWP_ASYNC,
-                Self::Signal => features::SIGBUS,
-            }
-    }
+/// The features that a way of delivery takes.
+const fn bits(delivery: Delivery) -> u64 {
+    features::RWP
+        | match delivery {
+            Delivery::Message => 0,
+            Delivery::Async => features::RWP_ASYNC,
+            Delivery::Signal => features::SIGBUS,
+        }
 }
 
 /// A block whose pages were all written to, registered with `features` and protected.
 fn protected(stage: &Stage, backing: Backing, features: u64) -> Result<Lab<'_>, Stop> {
     let lab = Lab::new(stage, backing, features)?;
     lab.fill(0..PAGES)?;
-    lab.register(0..PAGES, REGISTER_MODE_RWP)?;
-    let rc = lab.uffd.rwprotect(lab.all(), RWPROTECT_MODE_RWP);
-    if rc.is_ok() { Ok(lab) } else { Err(Stop::Broken(format!("RWPROTECT of the block: {rc}"))) }
+    Protection::All.cover(&lab)?;
+    Ok(lab)
 }
 
 /// What the header says.

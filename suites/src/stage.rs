@@ -7,7 +7,6 @@ use crate::memory::{HUGE, PAGE, RW, tag};
 use crate::outcome::Stop;
 use crate::waiter::{Access, Fate};
 use nix::errno::Errno;
-use nix::unistd::{ForkResult, Pid, fork};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -243,20 +242,6 @@ impl Stage {
     /// Tells later cases.
     pub(crate) fn set_kvm_proof(&self, proof: KvmProof) {
         self.kvm.store(proof as u8, Ordering::Release);
-    }
-}
-
-/// Runs `task` in a child process, which then ends. For a case that has one thread.
-pub(crate) fn fork_child(task: impl FnOnce()) -> nix::Result<Pid> {
-    // SAFETY: the process has one thread, so the child may use everything.
-    match unsafe { fork()? } {
-        ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => {
-            let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-            task();
-            // SAFETY: ends the process without the destructors and exit handlers of its parent.
-            unsafe { libc::_exit(0) }
-        }
     }
 }
 

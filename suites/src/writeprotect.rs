@@ -7,12 +7,12 @@
 //! left of the protection after a change, [`scan`] PAGEMAP_SCAN, [`sequence`] what consumers do step by step,
 //! [`close`] what the last close leaves behind.
 
-pub(crate) mod after;
+mod after;
 mod both;
 mod close;
 mod lift;
 mod ranges;
-pub(crate) mod reach;
+mod reach;
 mod scan;
 mod sequence;
 mod who;

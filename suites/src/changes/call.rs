@@ -5,11 +5,12 @@ use crate::abi::{REGISTER_MODE_MISSING, Range, Rc};
 use crate::memory::{self, BLOCK, ELSEWHERE, RW, guard, map, remap, tag, unmap};
 use crate::outcome::{Seen, Stop};
 use crate::point::{GROWN, PAGES};
+use crate::process;
 use crate::scenario::Scene;
 use crate::touch;
 use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::Pid;
 
 /// Names of the facts of the steps of a change.
 const NAMES: [&str; 6] = ["change", "change-2", "change-3", "change-4", "change-5", "change-6"];
@@ -207,16 +208,7 @@ fn fork_child(scene: &Scene<'_>, child: Child) -> Result<&'static str, Stop> {
         }
         Pid::from_raw(pid)
     } else {
-        // SAFETY: the child makes system calls and ends; it takes no lock of another thread.
-        match unsafe { fork() } {
-            Ok(ForkResult::Parent { child }) => child,
-            Ok(ForkResult::Child) => {
-                let code = in_child(scene, child);
-                // SAFETY: ends the child without destructors.
-                unsafe { libc::_exit(code) }
-            }
-            Err(e) => return Err(Stop::Broken(format!("fork: {e:?}"))),
-        }
+        process::fork(|| in_child(scene, child))?
     };
     match waitpid(pid, None) {
         Ok(WaitStatus::Exited(_, code)) => Ok(word(code)),
@@ -273,13 +265,8 @@ fn in_child(scene: &Scene<'_>, child: Child) -> i32 {
         Child::Load => load(2),
         Child::LoadBehind => load(3),
         Child::Fork => {
-            // SAFETY: as in `fork_child`.
-            match unsafe { fork() } {
-                // SAFETY: ends the grandchild without destructors.
-                Ok(ForkResult::Child) => unsafe { libc::_exit(0) },
-                Ok(ForkResult::Parent { child }) => i32::from(waitpid(child, None).is_err()),
-                Err(_) => 1,
-            }
+            let grandchild = process::fork(|| 0);
+            i32::from(grandchild.is_err() || waitpid(grandchild.ok(), None).is_err())
         }
     }
 }

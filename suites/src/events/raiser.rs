@@ -4,9 +4,9 @@ use super::ground::Ground;
 use crate::abi::features;
 use crate::memory::{self, ELSEWHERE};
 use crate::mover::Mover;
-use crate::offspring::Offspring;
 use crate::outcome::Stop;
 use crate::point::axis;
+use crate::process::Offspring;
 
 axis! {
     /// Which event is raised.

@@ -7,11 +7,11 @@ use crate::evidence::QueueFile;
 use crate::expect::Expected;
 use crate::memory::{self, BLOCK, Block, ELSEWHERE};
 use crate::mover::Mover;
-use crate::offspring::Offspring;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::process;
+use crate::process::Offspring;
 use crate::stage::Stage;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -215,7 +215,7 @@ impl Trial for Gone {
         let mut fd = [0; 4];
         nix::unistd::read(&hear, &mut fd)
             .map_err(|e| Stop::Broken(format!("hearing of the descriptor: {e:?}")))?;
-        let uffd = Uffd::from_fd(crate::offspring::adopt(i32::from_ne_bytes(fd)));
+        let uffd = Uffd::from_fd(process::adopt(i32::from_ne_bytes(fd)));
         if going != Going::Exit {
             seen.step("event");
             let timeout = PollTimeout::try_from(stage.patience).unwrap_or(PollTimeout::MAX);

@@ -9,7 +9,8 @@ use crate::memory::{self, BLOCK, Block, RW, SPARE, tag};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
-use crate::stage::{Stage, fork_child};
+use crate::process::Offspring;
+use crate::stage::Stage;
 use crate::swap::Swap;
 use crate::touch;
 use crate::treat;
@@ -154,14 +155,8 @@ impl Swapped {
         }
         seen.fact("swapped", bits);
         // A page that two processes map is not paged out; an entry that they share is not exclusive.
-        if self.0 == Deed::MoveShared {
-            fork_child(|| {
-                loop {
-                    nix::unistd::pause();
-                }
-            })
-            .map_err(|e| Stop::Broken(format!("fork: {e:?}")))?;
-        }
+        let shares = self.0 == Deed::MoveShared;
+        let _child = shares.then(|| Offspring::idle(stage)).transpose()?;
         let uffd = stage.uffd(0)?;
         let mode = if self.0 == Deed::Protect { REGISTER_MODE_WP } else { REGISTER_MODE_MISSING };
         uffd.register(block.range(0..PAGES), mode)

@@ -118,13 +118,7 @@ impl Trial for Followed {
         let mut child = Child::fork(stage, |link| {
             link.say(evidence::registration(&[(all, block.page)])?.remove(0))?;
             link.must_hear("go")?;
-            let touched = if self.store {
-                touch::store(page.start, tag::WROTE).map(|()| "ran".to_owned())
-            } else {
-                touch::load(page.start)
-                    .map(|value| format!("ran:{}", crate::waiter::content(stage.tag(value))))
-            };
-            link.say(touched.unwrap_or_else(|signal| signal.to_string()))?;
+            link.say(super::touched(stage, page.start, self.store.then_some(tag::WROTE)))?;
             link.say(evidence::pages(all, block.page, &letter)?)
         })?;
         reader.join()?;
@@ -216,15 +210,7 @@ impl Trial for Followed {
 /// The cases.
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let grounds = [
-        (Backing::Anon, Mode::Missing),
-        (Backing::Shmem, Mode::Missing),
-        (Backing::Private, Mode::Missing),
-        (Backing::SharedAnon, Mode::Missing),
-        (Backing::Anon, Mode::Wp),
-        (Backing::Shmem, Mode::Wp),
-    ];
-    for (backing, mode) in grounds {
+    for (backing, mode) in super::INHERITED {
         for store in [false, true] {
             let trial = Followed { backing, mode, store, full: false };
             cases.push(Case::trial(&KEPT, trial, true));

@@ -74,12 +74,8 @@ impl Clean {
         let reg = evidence::registration(&[(all, block.page)])?.remove(0);
         let letter = |value| stage.letter(value);
         let pages = evidence::pages(all, block.page, &letter)?;
-        let touched = match self.touch {
-            Touch::Load => touch::load(page.start)
-                .map(|value| format!("ran:{}", crate::waiter::content(stage.tag(value)))),
-            Touch::Store => touch::store(page.start, tag::NEW).map(|()| "ran".to_owned()),
-        };
-        let touched = touched.unwrap_or_else(|signal| signal.to_string());
+        let store = (self.touch == Touch::Store).then_some(tag::NEW);
+        let touched = super::touched(stage, page.start, store);
         Ok([reg, pages, touched, evidence::pages(page, block.page, &letter)?])
     }
 }
@@ -313,16 +309,8 @@ impl Trial for Inherited {
 /// The cases.
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let grounds = [
-        (Backing::Anon, Mode::Missing),
-        (Backing::Shmem, Mode::Missing),
-        (Backing::Private, Mode::Missing),
-        (Backing::SharedAnon, Mode::Missing),
-        (Backing::Anon, Mode::Wp),
-        (Backing::Shmem, Mode::Wp),
-        (Backing::Shmem, Mode::Minor),
-    ];
-    for (backing, mode) in grounds {
+    let minor = (Backing::Shmem, Mode::Minor);
+    for (backing, mode) in super::INHERITED.into_iter().chain([minor]) {
         for (waiter, msg) in
             [(Kind::None, Msg::Read), (Kind::UserWrite, Msg::Read), (Kind::UserWrite, Msg::Unread)]
         {

@@ -1,17 +1,17 @@
 //! What happens to a registration afterwards: protection that changes, pages that were there before.
 
 use super::words::MODE;
-use crate::abi::REGISTER_MODE_MISSING;
-use crate::evidence::{self, QueueFile};
+use crate::abi::{REGISTER_MODE_MISSING, Rc};
 use crate::expect::Expected;
-use crate::memory::{BLOCK, Block, PAGE, RW, dontneed, protect, tag};
+use crate::lab::{Lab, length, outcome, want};
+use crate::memory::{RW, dontneed, protect, tag};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, Waiter as Kind, axis};
+use crate::point::{Backing, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::touch;
-use crate::waiter::{Fate, Waiter};
+use crate::waiter::Waiter;
 use uffd_results::KernelVersion;
 
 static PROT: Probe = Probe {
@@ -34,6 +34,39 @@ static PRESENT: Probe = Probe {
         "crosvm, Cloud Hypervisor: guest memory of a memfd that was written before",
     ],
 };
+
+/// The page that is touched and placed.
+const TOUCHED: usize = 2;
+
+/// REGISTER of the whole block for missing pages, whose return value is recorded.
+fn register(lab: &Lab<'_>, seen: &mut Seen<'_>) {
+    let rc = lab.uffd.register(lab.all(), REGISTER_MODE_MISSING);
+    seen.fact("register", Rc(rc.err()));
+}
+
+/// Has a thread touch page 2, copies to it, and looks at the thread if it has parked.
+fn touch_and_copy(lab: &Lab<'_>, kind: Kind, seen: &mut Seen<'_>) -> Result<(), Stop> {
+    let target = lab.page(TOUCHED);
+    seen.step("touch");
+    let mut waiter = Waiter::start(lab.stage, kind, target)?;
+    let fate = waiter.settle(&lab.uffd, &lab.queue)?;
+    let parks = fate.waits();
+    seen.fact("touch", if parks { "parks".into() } else { lab.stage.word(fate) });
+    if parks {
+        while lab.uffd.read().is_ok() {}
+    }
+    seen.step("copy");
+    outcome(("copy", "field"), lab.uffd.copy(target, lab.stage.source, 0), seen);
+    if parks {
+        lab.look("waiter", &mut waiter, seen)?;
+    }
+    Ok(())
+}
+
+/// What a COPY that places its page returns.
+fn copied(backing: Backing) -> Vec<Expected> {
+    want(source::COPY, &[("copy", "0"), ("field", &length(backing))])
+}
 
 axis! {
     /// A protection.
@@ -83,39 +116,20 @@ impl Trial for Protected {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
-        let block = Block::map(self.backing, BLOCK)?;
-        let (all, target) = (block.range(0..PAGES), block.range(2..3));
-        let rc = protect(all, self.at_register.bits());
+        let lab = Lab::new(stage, self.backing, 0)?;
+        let rc = protect(lab.all(), self.at_register.bits());
         if !rc.is_ok() {
             return Err(Stop::Broken(format!("mprotect before REGISTER: {rc}")));
         }
-        let uffd = stage.uffd(0)?;
-        let queue = QueueFile::open(&uffd)?;
-        let rc = uffd.register(all, REGISTER_MODE_MISSING);
-        seen.fact("register", rc.map_or_else(|e| format!("{e:?}"), |_| "0".to_owned()));
+        register(&lab, seen);
         seen.step("mprotect");
-        seen.fact("mprotect", protect(all, self.later.bits()));
-        seen.fact("reg", evidence::registration(&[(all, block.page)])?.concat());
-        seen.step("touch");
-        let mut waiter = Waiter::start(stage, self.waiter, target)?;
-        let fate = waiter.settle(&uffd, &queue)?;
-        seen.fact("touch", if fate == Fate::Again { "parks".into() } else { stage.word(fate) });
-        if fate == Fate::Again {
-            while uffd.read().is_ok() {}
-        }
-        seen.step("copy");
-        let (rc, field) = uffd.copy(target, stage.source, 0);
-        seen.fact("copy", rc);
-        seen.fact("field", field);
-        if fate == Fate::Again {
-            seen.fact("waiter", stage.word(waiter.look(&uffd, &queue)?));
-        }
-        Ok(())
+        seen.fact("mprotect", protect(lab.all(), self.later.bits()));
+        lab.registered("reg", seen)?;
+        touch_and_copy(&lab, self.waiter, seen)
     }
 
     fn expect(&self, _: KernelVersion) -> Vec<Expected> {
         let says = "mprotect_fixup() in mm/mprotect.c: the context stays with the mapping that it splits or changes";
-        let page = if self.backing.is_huge() { crate::memory::HUGE } else { PAGE };
         let mut facts = vec![
             Expected::new("register", "0", MODE),
             Expected::new("mprotect", "0", "mprotect(2)"),
@@ -124,11 +138,9 @@ impl Trial for Protected {
         let parks = self.later.allows(self.waiter);
         let refused = if self.waiter.in_kernel() { "EFAULT" } else { "SEGV_ACCERR" };
         facts.push(Expected::new("touch", if parks { "parks" } else { refused }, source::QUEUE));
-        facts.push(Expected::new("copy", "0", source::COPY));
-        facts.push(Expected::new("field", page.to_string(), source::COPY));
+        facts.extend(copied(self.backing));
         if parks {
-            let ran = if self.waiter.loads() { "ran:copied" } else { "ran" };
-            facts.push(Expected::new("waiter", ran, source::COPY));
+            facts.push(Expected::new("waiter", self.waiter.ran("copied"), source::COPY));
         }
         facts
     }
@@ -206,12 +218,12 @@ impl Trial for Present {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
-        let block = Block::map(self.backing, BLOCK)?;
-        let (all, target) = (block.range(0..PAGES), block.range(2..3));
+        let lab = Lab::new(stage, self.backing, 0)?;
+        let target = lab.page(TOUCHED);
         let fail = |signal| Stop::Broken(format!("touching the page: {signal}"));
         match self.before {
             Before::Never => {}
-            Before::Cached => block.fill_cache(2)?,
+            Before::Cached => lab.block.fill_cache(TOUCHED)?,
             Before::Written | Before::WrittenDiscarded => {
                 touch::store(target.start, tag::KEPT).map_err(fail)?;
             }
@@ -222,27 +234,9 @@ impl Trial for Present {
         if matches!(self.before, Before::WrittenDiscarded | Before::ReadDiscarded) {
             seen.fact("madvise", dontneed(target));
         }
-        let uffd = stage.uffd(0)?;
-        let queue = QueueFile::open(&uffd)?;
-        let rc = uffd.register(all, REGISTER_MODE_MISSING);
-        seen.fact("register", rc.map_or_else(|e| format!("{e:?}"), |_| "0".to_owned()));
-        let letter = |value| stage.letter(value);
-        seen.fact("pages", evidence::pages(all, block.page, &letter)?);
-        seen.step("touch");
-        let mut waiter = Waiter::start(stage, self.waiter, target)?;
-        let fate = waiter.settle(&uffd, &queue)?;
-        seen.fact("touch", if fate == Fate::Again { "parks".into() } else { stage.word(fate) });
-        if fate == Fate::Again {
-            while uffd.read().is_ok() {}
-        }
-        seen.step("copy");
-        let (rc, field) = uffd.copy(target, stage.source, 0);
-        seen.fact("copy", rc);
-        seen.fact("field", field);
-        if fate == Fate::Again {
-            seen.fact("waiter", stage.word(waiter.look(&uffd, &queue)?));
-        }
-        Ok(())
+        register(&lab, seen);
+        lab.contents("pages", seen)?;
+        touch_and_copy(&lab, self.waiter, seen)
     }
 
     fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {
@@ -273,11 +267,8 @@ impl Trial for Present {
         };
         facts.push(Expected::new("touch", touch, says));
         if touch == "parks" {
-            let page = if self.backing.is_huge() { crate::memory::HUGE } else { PAGE };
-            let ran = if self.waiter.loads() { "ran:copied" } else { "ran" };
-            facts.push(Expected::new("copy", "0", source::COPY));
-            facts.push(Expected::new("field", page.to_string(), source::COPY));
-            facts.push(Expected::new("waiter", ran, source::COPY));
+            facts.extend(copied(self.backing));
+            facts.push(Expected::new("waiter", self.waiter.ran("copied"), source::COPY));
         } else {
             let says = "ioctl_userfaultfd(2), UFFDIO_COPY, EEXIST: the page is there";
             facts.push(Expected::new("copy", "EEXIST", says));

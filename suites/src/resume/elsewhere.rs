@@ -4,11 +4,11 @@
 use super::{CROSVM, MISSING, Modes, VHOST};
 use crate::abi::features;
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, Who, length, outcome, want};
+use crate::lab::{Lab, length, outcome, want};
 use crate::memory::{RW, SPARE, map, tag};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, axis};
+use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::touch;
@@ -46,7 +46,7 @@ struct Elsewhere {
     backing: Backing,
     modes: Modes,
     deed: Deed,
-    who: Who,
+    who: Kind,
 }
 
 /// The cases.
@@ -58,9 +58,9 @@ pub(super) fn cases() -> Vec<Case> {
                 if backing.is_huge() && deed == Deed::Zeropage {
                     continue;
                 }
-                for who in [Who::UserRead, Who::UserWrite, Who::SysRead, Who::SysWrite] {
-                    let few = deed == Deed::Wake && who == Who::UserRead;
-                    let brief = matches!(who, Who::UserRead | Who::UserWrite);
+                for who in [Kind::UserRead, Kind::UserWrite, Kind::SysRead, Kind::SysWrite] {
+                    let few = deed == Deed::Wake && who == Kind::UserRead;
+                    let brief = matches!(who, Kind::UserRead | Kind::UserWrite);
                     let by_default = if backing.is_huge() { few } else { brief };
                     let trial = Elsewhere { backing, modes, deed, who };
                     cases.push(Case::trial(&ELSEWHERE, trial, by_default));

@@ -2,9 +2,9 @@
 
 use super::{CROSVM, MINOR, MISSING, Modes, Page, VHOST};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, Who, want};
+use crate::lab::{Lab, want};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, Waiter as Kind};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
@@ -24,7 +24,7 @@ struct Fault {
     backing: Backing,
     page: Page,
     modes: Modes,
-    who: Who,
+    who: Kind,
 }
 
 /// The cases.
@@ -35,10 +35,10 @@ pub(super) fn cases() -> Vec<Case> {
     for backing in backings {
         for page in pages.into_iter().filter(|page| page.fits(backing)) {
             for modes in [Modes::None, Modes::Missing, Modes::Minor, Modes::Both] {
-                for who in Who::ALL.iter().copied() {
-                    let brief = matches!(who, Who::UserRead | Who::UserWrite | Who::SysRead)
-                        || who == Who::MemRead && modes == Modes::Both;
-                    let huge = page == Page::Cached && who == Who::UserRead;
+                for who in Kind::without_kvm() {
+                    let brief = matches!(who, Kind::UserRead | Kind::UserWrite | Kind::SysRead)
+                        || who == Kind::MemRead && modes == Modes::Both;
+                    let huge = page == Page::Cached && who == Kind::UserRead;
                     let by_default = if backing.is_huge() { huge } else { brief };
                     let trial = Fault { backing, page, modes, who };
                     cases.push(Case::trial(&FAULT, trial, by_default));
@@ -79,7 +79,7 @@ impl Trial for Fault {
             _ => modes.missing().then_some(("", MISSING)),
         };
         if let Some((why, says)) = caught {
-            if matches!(who, Who::MemRead | Who::MemWrite) {
+            if matches!(who, Kind::MemRead | Kind::MemWrite) {
                 return want(OBSERVED, &[("access", "EIO"), ("queue", "0/0"), ("after", "------")]);
             }
             let mut facts = want(says, &[("access", "parks"), ("fault", &format!("{why}{kind}"))]);

@@ -2,11 +2,11 @@
 
 use super::{CLONES, MINOR, MISSING, Modes, Page};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, Who, outcome, want};
+use crate::lab::{Lab, outcome, want};
 use crate::memory::{RW, dontneed, protect};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Discard, PAGES, axis};
+use crate::point::{Backing, Discard, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
@@ -48,7 +48,7 @@ struct Refault {
     backing: Backing,
     modes: Modes,
     then: Then,
-    who: Who,
+    who: Kind,
 }
 
 /// The cases.
@@ -60,8 +60,8 @@ pub(super) fn cases() -> Vec<Case> {
                 if backing == Backing::Private && then == Then::Remove {
                     continue;
                 }
-                for who in [Who::UserRead, Who::UserWrite, Who::SysRead] {
-                    let by_default = !backing.is_huge() && who != Who::SysRead;
+                for who in [Kind::UserRead, Kind::UserWrite, Kind::SysRead] {
+                    let by_default = !backing.is_huge() && who != Kind::SysRead;
                     let trial = Refault { backing, modes, then, who };
                     cases.push(Case::trial(&REFAULT, trial, by_default));
                 }

@@ -2,11 +2,11 @@
 
 use super::{CLONES, FILES, Modes, Page, REFUSES};
 use crate::expect::Expected;
-use crate::lab::{Lab, Who, outcome, want};
+use crate::lab::{Lab, outcome, want};
 use crate::memory::{HUGE, PAGE, protect, unmap};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, axis};
+use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
@@ -94,7 +94,7 @@ struct Span {
     backing: Backing,
     odd: Odd,
     waits: Waits,
-    who: Who,
+    who: Kind,
 }
 
 /// The cases.
@@ -107,12 +107,12 @@ pub(super) fn cases() -> Vec<Case> {
                 if busy || odd == Odd::LastHole && waits == Waits::Last {
                     continue;
                 }
-                for who in [Who::UserRead, Who::UserWrite, Who::SysRead] {
-                    if waits == Waits::Nobody && who != Who::UserRead {
+                for who in [Kind::UserRead, Kind::UserWrite, Kind::SysRead] {
+                    if waits == Waits::Nobody && who != Kind::UserRead {
                         continue;
                     }
                     let probe = if odd == Odd::None { &WHOLE } else { &SPAN };
-                    let by_default = FILES.contains(&backing) && who != Who::SysRead;
+                    let by_default = FILES.contains(&backing) && who != Kind::SysRead;
                     let trial = Span { backing, odd, waits, who };
                     cases.push(Case::trial(probe, trial, by_default));
                 }
@@ -165,10 +165,10 @@ impl Trial for Span {
         let Self { backing, odd, waits, who } = *self;
         let size = if backing.is_huge() { HUGE } else { PAGE };
         let mut facts = Vec::new();
-        let refused = odd == Odd::LastSplit && waits == Waits::Last && who != Who::UserRead;
+        let refused = odd == Odd::LastSplit && waits == Waits::Last && who != Kind::UserRead;
         if let Some(page) = waits.page() {
             if refused {
-                let ends = if who == Who::SysRead { "EFAULT" } else { "SEGV_ACCERR" };
+                let ends = if who == Kind::SysRead { "EFAULT" } else { "SEGV_ACCERR" };
                 facts.extend(want("mprotect(2)", &[("access", ends)]));
             } else {
                 let kind = if who.write_faults(backing) { "write" } else { "read" };

@@ -3,11 +3,11 @@
 use super::{ART, CLONES, FILES, MINOR, Modes, Page, REFUSES};
 use crate::abi::{COPY_MODE_DONTWAKE, COPY_MODE_WP};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, Who, length, outcome, want};
+use crate::lab::{Lab, length, outcome, want};
 use crate::memory::{SPARE, map, tag};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Discard, PAGES, axis};
+use crate::point::{Backing, Discard, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::touch;
@@ -85,7 +85,7 @@ impl Deed {
 struct Wakes {
     backing: Backing,
     deed: Deed,
-    who: Who,
+    who: Kind,
     modes: Modes,
 }
 
@@ -99,7 +99,9 @@ pub(super) fn cases() -> Vec<Case> {
             {
                 continue;
             }
-            for who in [Who::UserRead, Who::UserWrite, Who::SysRead, Who::SysWrite, Who::VmRead] {
+            for who in
+                [Kind::UserRead, Kind::UserWrite, Kind::SysRead, Kind::SysWrite, Kind::VmRead]
+            {
                 for modes in [Modes::Minor, Modes::Both, Modes::MinorWp] {
                     if deed.protects() != (modes == Modes::MinorWp) {
                         continue;
@@ -107,7 +109,7 @@ pub(super) fn cases() -> Vec<Case> {
                     let woken =
                         deed.wakes(backing) || deed == Deed::Unregister && modes == Modes::Both;
                     let probe = if woken { &WAKES } else { &LEAVES };
-                    let brief = !matches!(who, Who::SysWrite | Who::VmRead);
+                    let brief = !matches!(who, Kind::SysWrite | Kind::VmRead);
                     let by_default = FILES.contains(&backing) && brief && modes != Modes::Both;
                     let trial = Wakes { backing, deed, who, modes };
                     cases.push(Case::trial(probe, trial, by_default));
@@ -219,14 +221,10 @@ impl Trial for Wakes {
             seen.fact("lift", lab.uffd.writeprotect(lab.page(PAGE), 0));
             waits = lab.look("freed", &mut waiter, seen)?;
         } else if waits && self.deed != Deed::Wake {
-            seen.step("rescue");
-            seen.fact("rescue", lab.uffd.wake(lab.page(PAGE)));
-            waits = lab.look("rescued", &mut waiter, seen)?;
+            waits = lab.rescue(&mut waiter, PAGE, seen)?;
         }
         if waits {
-            seen.step("close");
-            drop(lab.uffd);
-            seen.fact("closed", stage.word(waiter.end()?));
+            lab.close(&waiter, seen)?;
         }
         Ok(())
     }

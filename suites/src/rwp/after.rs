@@ -1,16 +1,13 @@
 //! What is left of the protection against all access after a change.
 
-use super::{Delivery, TRACKERS, protected};
-use crate::abi::Range;
-use crate::abi::newer::REGISTER_MODE_RWP;
-use crate::evidence;
+use super::{TRACKERS, bits, protected};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{SMALL, Who, want};
+use crate::lab::{SMALL, want};
 use crate::outcome::{Seen, Stop};
 use crate::point::Backing;
 use crate::probe::{Case, Probe, Trial};
+use crate::protection::{Change, Delivery, Protection};
 use crate::stage::Stage;
-use crate::writeprotect::after::{Change, place};
 use uffd_results::KernelVersion;
 
 static AFTER: Probe = Probe {
@@ -40,36 +37,15 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-const PAGE: usize = 2;
-
 impl Trial for After {
     fn axes(&self) -> String {
         format!("backing={},change={}", self.backing, self.change)
     }
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        let features = Delivery::Message.bits() | self.change.features();
+        let features = bits(Delivery::Message) | self.change.features();
         let lab = protected(stage, self.backing, features)?;
-        lab.entries("before", seen)?;
-        seen.step("change");
-        let (rc, child) = self.change.apply(&lab, REGISTER_MODE_RWP, seen)?;
-        seen.fact("change", rc);
-        if !rc.is_ok() {
-            return Ok(());
-        }
-        let place = place(&lab, self.change);
-        let page = lab.block.page;
-        seen.fact("reg", evidence::registration(&[(place, page)])?.concat());
-        seen.fact("entries", evidence::entries("self", place, page)?);
-        if let Some(child) = &child {
-            seen.fact("child", evidence::entries(&child.pid().to_string(), place, page)?);
-        }
-        seen.step("read");
-        let start = place.start + PAGE * page;
-        let mut waiter = lab.begin(Who::UserRead, Range { start, len: page })?;
-        let fate = waiter.settle(&lab.uffd, &lab.queue)?;
-        seen.fact("read", if fate.waits() { "parks".to_owned() } else { stage.word(fate) });
-        Ok(())
+        Protection::All.outlives(self.change, &lab, seen)
     }
 
     fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {

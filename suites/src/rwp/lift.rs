@@ -1,14 +1,15 @@
 //! Whom RWPROTECT wakes, and what else happens to a thread parked at a protected page.
 
-use super::{Delivery, HEADER, TRACKERS, protected};
+use super::{HEADER, TRACKERS, bits, protected};
 use crate::abi::newer::{REGISTER_MODE_RWP, RWPROTECT_MODE_DONTWAKE, RWPROTECT_MODE_RWP};
 use crate::abi::{Rc, features};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, SMALL, Who, want};
+use crate::lab::{Lab, SMALL, want};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, axis};
+use crate::point::{Backing, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
+use crate::protection::Delivery;
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
 
@@ -61,7 +62,7 @@ axis! {
 struct Lift {
     backing: Backing,
     deed: Deed,
-    who: Who,
+    who: Kind,
 }
 
 /// The cases.
@@ -69,8 +70,8 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for backing in Backing::ALL.iter().copied() {
         for deed in Deed::ALL.iter().copied() {
-            for who in [Who::UserRead, Who::UserWrite, Who::SysRead] {
-                let by_default = SMALL.contains(&backing) && who != Who::UserWrite;
+            for who in [Kind::UserRead, Kind::UserWrite, Kind::SysRead] {
+                let by_default = SMALL.contains(&backing) && who != Kind::UserWrite;
                 cases.push(Case::trial(&LIFT, Lift { backing, deed, who }, by_default));
             }
         }
@@ -118,7 +119,7 @@ impl Trial for Lift {
     }
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        let lab = protected(stage, self.backing, Delivery::Message.bits())?;
+        let lab = protected(stage, self.backing, bits(Delivery::Message))?;
         let Some(mut waiter) = lab.meet(("access", "fault"), self.who, PAGE, seen)? else {
             return Ok(());
         };
@@ -131,18 +132,13 @@ impl Trial for Lift {
             seen.fact("queue", lab.queue.read()?);
             lab.entries("after", seen)?;
             if waits && self.deed != Deed::Wake {
-                seen.step("rescue");
-                while lab.uffd.read().is_ok() {}
-                seen.fact("rescue", lab.uffd.wake(lab.page(PAGE)));
-                waits = lab.look("rescued", &mut waiter, seen)?;
+                waits = lab.rescue(&mut waiter, PAGE, seen)?;
             }
         }
         if waits {
             let all = lab.all();
             let size = lab.block.page;
-            seen.step("close");
-            drop(lab.uffd);
-            seen.fact("closed", stage.word(waiter.end()?));
+            lab.close(&waiter, seen)?;
             seen.fact("left", crate::evidence::entries("self", all, size)?);
         }
         Ok(())

@@ -1,14 +1,14 @@
 //! Which pages RWPROTECT protects, by what is at the page.
 
-use super::{Delivery, HEADER, TRACKERS};
+use super::{HEADER, TRACKERS, bits};
 use crate::abi::newer::{REGISTER_MODE_RWP, RWPROTECT_MODE_RWP};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, SMALL, Who, want};
+use crate::lab::{Lab, SMALL, want};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES};
+use crate::point::{Backing, PAGES, Waiter as Kind};
 use crate::probe::{Case, Probe, Trial};
+use crate::protection::{Delivery, State};
 use crate::stage::Stage;
-use crate::writeprotect::reach::State;
 use uffd_results::KernelVersion;
 
 static REACH: Probe = Probe {
@@ -24,7 +24,7 @@ static REACH: Probe = Probe {
 struct Reach {
     backing: Backing,
     state: State,
-    who: Who,
+    who: Kind,
 }
 
 /// The cases.
@@ -32,9 +32,9 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for backing in Backing::ALL.iter().copied() {
         for state in State::ALL.iter().copied().filter(|state| state.fits(backing)) {
-            for who in [Who::UserRead, Who::UserWrite] {
+            for who in [Kind::UserRead, Kind::UserWrite] {
                 let huge = backing == Backing::HugetlbShared
-                    && who == Who::UserRead
+                    && who == Kind::UserRead
                     && matches!(state, State::Present | State::Missing);
                 let by_default = SMALL.contains(&backing) || huge;
                 cases.push(Case::trial(&REACH, Reach { backing, state, who }, by_default));
@@ -53,7 +53,7 @@ impl Trial for Reach {
     }
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        let lab = Lab::new(stage, self.backing, Delivery::Message.bits())?;
+        let lab = Lab::new(stage, self.backing, bits(Delivery::Message))?;
         lab.fill(PAGE + 1..PAGE + 2)?;
         let _child = self.state.make(&lab, PAGE)?;
         lab.register(0..PAGES, REGISTER_MODE_RWP)?;

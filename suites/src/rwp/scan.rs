@@ -1,6 +1,6 @@
 //! PAGEMAP_SCAN on memory protected against all access.
 
-use super::{ASYNC, Delivery, TRACKERS, protected};
+use super::{ASYNC, TRACKERS, bits, protected};
 use crate::abi::scan::{IS_ACCESSED, IS_PRESENT, IS_WRITTEN, REGIONS, Scan};
 use crate::expect::{Expected, OBSERVED};
 use crate::lab::{SMALL, want};
@@ -8,6 +8,7 @@ use crate::memory::{BLOCK, tag};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, axis};
 use crate::probe::{Case, Probe, Trial};
+use crate::protection::Delivery;
 use crate::stage::Stage;
 use crate::touch;
 use std::fs::File;
@@ -77,7 +78,7 @@ impl Trial for Asked {
     }
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        let lab = protected(stage, self.backing, Delivery::Async.bits())?;
+        let lab = protected(stage, self.backing, bits(Delivery::Async))?;
         let at = lab.page(PAGE).start;
         let done = match self.done {
             Done::Nothing => Ok(()),

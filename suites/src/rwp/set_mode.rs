@@ -1,13 +1,14 @@
 //! UFFDIO_SET_MODE: switching RWP_ASYNC while the context is in use.
 
-use super::{Delivery, SET_MODE, TRACKERS, protected};
+use super::{SET_MODE, TRACKERS, bits, protected};
 use crate::abi::newer::RWPROTECT_MODE_RWP;
 use crate::abi::{Uffd, features};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, Who, want};
+use crate::lab::{Lab, want};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, axis};
+use crate::point::{Backing, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
+use crate::protection::Delivery;
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
 
@@ -87,7 +88,7 @@ struct Answer {
 #[derive(Clone, Copy, Debug)]
 struct Effect {
     backing: Backing,
-    who: Who,
+    who: Kind,
 }
 
 /// The cases.
@@ -99,7 +100,7 @@ pub(super) fn cases() -> Vec<Case> {
         }
     }
     for backing in Backing::ALL.iter().copied() {
-        for who in [Who::UserRead, Who::UserWrite, Who::SysRead, Who::VmRead] {
+        for who in [Kind::UserRead, Kind::UserWrite, Kind::SysRead, Kind::VmRead] {
             let trial = Effect { backing, who };
             cases.push(Case::trial(&EFFECT, trial, crate::lab::SMALL.contains(&backing)));
         }
@@ -154,7 +155,7 @@ impl Trial for Effect {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         stage.must_offer(features::RWP_ASYNC)?;
-        let lab = protected(stage, self.backing, Delivery::Message.bits())?;
+        let lab = protected(stage, self.backing, bits(Delivery::Message))?;
         seen.fact("enable", lab.uffd.set_mode(features::RWP_ASYNC, 0));
         lab.meet(("async", "async-fault"), self.who, 2, seen)?;
         lab.entries("met", seen)?;
@@ -202,6 +203,6 @@ impl Trial for Effect {
 /// Protects page 4 again while RWP_ASYNC is on, and loads from it.
 fn again(lab: &Lab<'_>, seen: &mut Seen<'_>) -> Result<(), Stop> {
     seen.fact("protect", lab.uffd.rwprotect(lab.page(4), RWPROTECT_MODE_RWP));
-    lab.meet(("again", "again-fault"), Who::UserRead, 4, seen)?;
+    lab.meet(("again", "again-fault"), Kind::UserRead, 4, seen)?;
     Ok(())
 }

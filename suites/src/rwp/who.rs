@@ -1,11 +1,12 @@
 //! Who meets protection against all access.
 
-use super::{ASYNC, Delivery, HEADER, TRACKERS, protected};
+use super::{ASYNC, HEADER, TRACKERS, bits, protected};
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{SMALL, Who, want};
+use crate::lab::{SMALL, want};
 use crate::outcome::{Seen, Stop};
-use crate::point::Backing;
+use crate::point::{Backing, Waiter as Kind};
 use crate::probe::{Case, Probe, Trial};
+use crate::protection::{Delivery, Protection, meetings};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
 
@@ -32,30 +33,19 @@ static SIGBUS: Probe = Probe {
 #[derive(Clone, Copy, Debug)]
 struct Meets {
     backing: Backing,
-    who: Who,
+    who: Kind,
     delivery: Delivery,
 }
 
 /// The cases.
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for delivery in Delivery::ALL.iter().copied() {
-        let probe = match delivery {
-            Delivery::Message => &WHO,
-            Delivery::Async => &ASYNC_WHO,
-            Delivery::Signal => &SIGBUS,
-        };
-        for backing in Backing::ALL.iter().copied() {
-            for who in Who::ALL.iter().copied() {
-                let by_default = SMALL.contains(&backing);
-                cases.push(Case::trial(probe, Meets { backing, who, delivery }, by_default));
-            }
-        }
+    for (probe, delivery, backing, who) in meetings([&WHO, &ASYNC_WHO, &SIGBUS]) {
+        let by_default = SMALL.contains(&backing);
+        cases.push(Case::trial(probe, Meets { backing, who, delivery }, by_default));
     }
     cases
 }
-
-const PAGE: usize = 2;
 
 impl Trial for Meets {
     fn axes(&self) -> String {
@@ -63,18 +53,11 @@ impl Trial for Meets {
     }
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        let lab = protected(stage, self.backing, self.delivery.bits())?;
+        let lab = protected(stage, self.backing, bits(self.delivery))?;
         lab.entries("before", seen)?;
-        let waiter = lab.meet(("access", "fault"), self.who, PAGE, seen)?;
-        lab.entries("met", seen)?;
-        if let Some(mut waiter) = waiter {
-            seen.step("lift");
-            seen.fact("lift", lab.uffd.rwprotect(lab.page(PAGE), 0));
-            lab.look("waiter", &mut waiter, seen)?;
-            lab.entries("after", seen)?;
-        }
+        Protection::All.meet(&lab, self.who, seen)?;
         seen.step("lift-all");
-        seen.fact("lift-all", lab.uffd.rwprotect(lab.all(), 0));
+        seen.fact("lift-all", Protection::All.lift(&lab, lab.all()));
         lab.entries("lifted", seen)?;
         lab.contents("pages", seen)
     }
@@ -82,7 +65,7 @@ impl Trial for Meets {
     fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
         let Self { backing, who, delivery } = *self;
         let mut facts = want(HEADER, &[("before", "wwwwww")]);
-        let foreign = matches!(who, Who::MemRead | Who::MemWrite);
+        let foreign = matches!(who, Kind::MemRead | Kind::MemWrite);
         let mut stored = who.stores();
         match delivery {
             Delivery::Async => {
@@ -98,8 +81,8 @@ impl Trial for Meets {
                 stored = false;
                 let ends = match who {
                     _ if foreign => "EIO",
-                    Who::UserRead | Who::UserWrite => "BUS_ADRERR",
-                    Who::Mlock => "ENOMEM",
+                    Kind::UserRead | Kind::UserWrite => "BUS_ADRERR",
+                    Kind::Mlock => "ENOMEM",
                     _ => "EFAULT",
                 };
                 facts.extend(want(OBSERVED, &[("access", ends), ("met", "wwwwww")]));

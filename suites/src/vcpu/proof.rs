@@ -5,7 +5,8 @@
 
 use super::{PROOF, Vcpu, VcpuAccess, VcpuEnd};
 use crate::outcome::Stop;
-use crate::stage::{KvmProof, Stage, fork_child};
+use crate::process;
+use crate::stage::{KvmProof, Stage};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -47,7 +48,7 @@ pub(super) fn demand(stage: &Stage) -> Result<(), Stop> {
 fn attempt() -> Result<KvmProof, Stop> {
     let broken = |what: &str, e: Errno| Stop::Broken(format!("{what}, to prove KVM: {e:?}"));
     let (ours, theirs) = nix::unistd::pipe().map_err(|e| broken("pipe", e))?;
-    let child = fork_child(|| {
+    let child = process::fork(|| {
         let vcpu = Vcpu::make(PROOF, VcpuAccess::Write, None);
         let proof = match vcpu.map(|vcpu| vcpu.run()) {
             Ok(VcpuEnd::Ran(_)) => KvmProof::Works,
@@ -55,8 +56,8 @@ fn attempt() -> Result<KvmProof, Stop> {
             Err(_) => KvmProof::Absent,
         };
         let _ = nix::unistd::write(&theirs, &[proof as u8]);
-    })
-    .map_err(|e| broken("fork", e))?;
+        0
+    })?;
     drop(theirs);
     let mut fds = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
     let timeout = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);

@@ -11,12 +11,13 @@ use crate::model::source;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, Waiter as Kind};
 use crate::probe::{Case, Probe, Trial};
+use crate::process;
 use crate::scenario::fault_word;
 use crate::stage::Stage;
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Instant;
 use uffd_results::KernelVersion;
 
@@ -84,21 +85,10 @@ fn send(pid: Pid, signal: i32) -> Result<(), Stop> {
     if ret == 0 { Ok(()) } else { Err(Stop::Broken(format!("kill: {:?}", Errno::last()))) }
 }
 
-/// Forks a child that shares this process's descriptors, so that both see its userfaultfd.
-fn fork_sharing_files() -> Result<i32, Stop> {
-    let flags = libc::CLONE_FILES | libc::SIGCHLD;
-    // SAFETY: without CLONE_VM this is fork(2); this process has one thread.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
-    match i32::try_from(pid) {
-        Ok(pid) if pid >= 0 => Ok(pid),
-        _ => Err(Stop::Broken(format!("clone: {:?}", Errno::last()))),
-    }
-}
-
 impl Process {
     /// What the child does; its exit code.
     fn be_child(&self, stage: &Stage, say: &OwnedFd) -> i32 {
-        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+        process::die_with_parent();
         admit(libc::SIGTERM);
         let ready = || -> Result<(Accessor, Uffd), Stop> {
             let block = Block::map(self.backing, BLOCK)?;
@@ -125,12 +115,9 @@ impl Process {
     fn start<'a>(&self, stage: &'a Stage) -> Result<Child<'a>, Stop> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let (hear, say) = nix::unistd::pipe().map_err(|e| Stop::Broken(format!("pipe: {e:?}")))?;
-        let pid = fork_sharing_files()?;
-        if pid == 0 {
-            let code = self.be_child(stage, &say);
-            // SAFETY: ends the child without destructors.
-            unsafe { libc::_exit(code) }
-        }
+        // Both see its userfaultfd.
+        let pid = process::fork_with(libc::CLONE_FILES, || self.be_child(stage, &say))
+            .map_err(|e| Stop::Broken(format!("clone: {e:?}")))?;
         let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&hear), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(stage.patience).unwrap_or(PollTimeout::MAX);
         if poll(&mut fds, timeout) != Ok(1) {
@@ -138,10 +125,9 @@ impl Process {
         }
         let mut number = [0; 4];
         nix::unistd::read(&hear, &mut number).map_err(|e| Stop::Broken(format!("read: {e:?}")))?;
-        // SAFETY: the child has opened it in the shared table and left it to this process.
-        let uffd = Uffd::from_fd(unsafe { OwnedFd::from_raw_fd(i32::from_ne_bytes(number)) });
-        let (queue, thread) = (QueueFile::open(&uffd)?, ThreadFile::of_process(pid)?);
-        Ok(Child { pid: Pid::from_raw(pid), uffd, queue, thread, stage })
+        let uffd = Uffd::from_fd(process::adopt(i32::from_ne_bytes(number)));
+        let (queue, thread) = (QueueFile::open(&uffd)?, ThreadFile::of_process(pid.as_raw())?);
+        Ok(Child { pid, uffd, queue, thread, stage })
     }
 }
 

@@ -141,7 +141,9 @@ pub(super) const fn sleep(kind: Kind) -> Sleep {
         | Kind::Mlock
         | Kind::VcpuRead
         | Kind::VcpuWrite
-        | Kind::VcpuFetch => Sleep::Killable,
+        | Kind::VcpuFetch
+        | Kind::MemRead
+        | Kind::MemWrite => Sleep::Killable,
     }
 }
 

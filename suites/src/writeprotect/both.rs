@@ -5,10 +5,10 @@ use crate::abi::{
     COPY_MODE_DONTWAKE, COPY_MODE_WP, REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP,
 };
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, SMALL, Who, length, outcome, want};
+use crate::lab::{Lab, SMALL, length, outcome, want};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, axis};
+use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
@@ -79,14 +79,14 @@ impl How {
 struct Both {
     backing: Backing,
     how: How,
-    who: Who,
+    who: Kind,
     asks: Asks,
 }
 
 /// The cases.
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let everyone = [Who::UserRead, Who::UserWrite, Who::SysRead, Who::VmWrite];
+    let everyone = [Kind::UserRead, Kind::UserWrite, Kind::SysRead, Kind::VmWrite];
     for backing in Backing::ALL.iter().copied() {
         for how in How::ALL.iter().copied() {
             if backing.is_huge() && how.zeroes() {
@@ -99,10 +99,10 @@ pub(super) fn cases() -> Vec<Case> {
                     }
                     let trial = Both { backing, how, who, asks };
                     let probe = if how == How::Copy { &PLAIN } else { &BOTH };
-                    let brief = matches!(who, Who::UserRead | Who::UserWrite);
+                    let brief = matches!(who, Kind::UserRead | Kind::UserWrite);
                     let huge = backing == Backing::HugetlbShared
                         && how == How::CopyWp
-                        && who == Who::UserWrite
+                        && who == Kind::UserWrite
                         && asks == Asks::None;
                     let by_default = (SMALL.contains(&backing) && brief) || huge;
                     cases.push(Case::trial(probe, trial, by_default));

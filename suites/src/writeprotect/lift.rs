@@ -5,13 +5,14 @@ use crate::abi::{
     REGISTER_MODE_WP, Uffd, WRITEPROTECT_MODE_DONTWAKE, WRITEPROTECT_MODE_WP, features,
 };
 use crate::expect::{Expected, OBSERVED};
-use crate::lab::{Lab, SMALL, Who, want};
+use crate::lab::{Lab, SMALL, want};
 use crate::memory::OTHER;
 use crate::model::source;
 use crate::mover::{self, Mover};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, axis};
+use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
+use crate::protection::Protection;
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
 
@@ -76,7 +77,7 @@ impl Deed {
 struct Lift {
     backing: Backing,
     deed: Deed,
-    who: Who,
+    who: Kind,
     message_read: bool,
 }
 
@@ -85,14 +86,14 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for backing in Backing::ALL.iter().copied() {
         for deed in Deed::ALL.iter().copied() {
-            for who in [Who::UserWrite, Who::SysRead, Who::VmWrite] {
+            for who in [Kind::UserWrite, Kind::SysRead, Kind::VmWrite] {
                 for message_read in [true, false] {
                     // The fault would be read before the event.
                     if deed == Deed::Changing && !message_read {
                         continue;
                     }
                     let probe = if deed.wakes() { &WAKES } else { &LEAVES };
-                    let first = message_read && who != Who::VmWrite;
+                    let first = message_read && who != Kind::VmWrite;
                     let by_default = first && SMALL.contains(&backing);
                     let trial = Lift { backing, deed, who, message_read };
                     cases.push(Case::trial(probe, trial, by_default));
@@ -149,7 +150,7 @@ impl Trial for Lift {
         let lab = Lab::new(stage, self.backing, if changing { features::EVENT_REMOVE } else { 0 })?;
         let other = stage.uffd(0)?;
         lab.fill(0..PAGES)?;
-        lab.register(0..PAGES, REGISTER_MODE_WP)?;
+        Protection::Writes.cover(&lab)?;
         if self.deed == Deed::Foreign {
             // A context of the same process that owns something else.
             let beside = crate::memory::Block::map(self.backing, OTHER)?;
@@ -157,10 +158,6 @@ impl Trial for Lift {
             other
                 .register(range, REGISTER_MODE_WP)
                 .map_err(|e| Stop::Broken(format!("REGISTER of another block: {e:?}")))?;
-        }
-        let rc = lab.uffd.writeprotect(lab.all(), WRITEPROTECT_MODE_WP);
-        if !rc.is_ok() {
-            return Err(Stop::Broken(format!("WRITEPROTECT of the block: {rc}")));
         }
         seen.step("park");
         let (mut waiter, fate) = lab.access(self.who, PAGE)?;
@@ -176,15 +173,10 @@ impl Trial for Lift {
         seen.fact("queue", lab.queue.read()?);
         lab.entries("after", seen)?;
         if waits {
-            seen.step("rescue");
-            while lab.uffd.read().is_ok() {}
-            seen.fact("rescue", lab.uffd.wake(lab.page(PAGE)));
-            waits = lab.look("rescued", &mut waiter, seen)?;
+            waits = lab.rescue(&mut waiter, PAGE, seen)?;
         }
         if waits {
-            seen.step("close");
-            drop(lab.uffd);
-            seen.fact("closed", stage.word(waiter.end()?));
+            lab.close(&waiter, seen)?;
         }
         Ok(())
     }

@@ -3,11 +3,11 @@
 use super::{BACKGROUND, E2B, FAULTS, LIFTS, SHOWN, UMAP, UNPOPULATED, row};
 use crate::abi::{COPY_MODE_WP, REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP};
 use crate::expect::Expected;
-use crate::lab::{Lab, SMALL, Who, length, outcome, want};
+use crate::lab::{Lab, SMALL, length, outcome, want};
 use crate::memory::dontneed;
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, axis};
+use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::touch;
@@ -58,19 +58,19 @@ axis! {
 struct Snapshot {
     backing: Backing,
     before: Before,
-    who: Who,
+    who: Kind,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Pager {
     backing: Backing,
-    who: Who,
+    who: Kind,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Subrange {
     backing: Backing,
-    who: Who,
+    who: Kind,
 }
 
 /// The cases.
@@ -79,10 +79,10 @@ pub(super) fn cases() -> Vec<Case> {
     for backing in Backing::ALL.iter().copied() {
         let by_default = SMALL.contains(&backing);
         for before in Before::ALL.iter().copied() {
-            for who in [Who::UserWrite, Who::SysRead, Who::VmWrite] {
+            for who in [Kind::UserWrite, Kind::SysRead, Kind::VmWrite] {
                 let silent = before == Before::Untouched;
                 let probe = if silent { &SILENT } else { &SNAPSHOT };
-                let brief = who != Who::VmWrite;
+                let brief = who != Kind::VmWrite;
                 cases.push(Case::trial(
                     probe,
                     Snapshot { backing, before, who },
@@ -90,10 +90,10 @@ pub(super) fn cases() -> Vec<Case> {
                 ));
             }
         }
-        for who in [Who::UserWrite, Who::SysRead, Who::VmWrite] {
+        for who in [Kind::UserWrite, Kind::SysRead, Kind::VmWrite] {
             cases.push(Case::trial(&PAGER, Pager { backing, who }, by_default));
         }
-        for who in [Who::UserRead, Who::UserWrite, Who::SysRead] {
+        for who in [Kind::UserRead, Kind::UserWrite, Kind::SysRead] {
             cases.push(Case::trial(&SUBRANGE, Subrange { backing, who }, by_default));
         }
     }
@@ -131,9 +131,7 @@ impl Trial for Snapshot {
         seen.fact("unregister", lab.uffd.unregister(lab.all()));
         if let Some(mut last) = last {
             lab.look("last", &mut last, seen)?;
-            seen.step("close");
-            drop(lab.uffd);
-            seen.fact("closed", stage.word(last.end()?));
+            lab.close(&last, seen)?;
         }
         Ok(())
     }
@@ -201,7 +199,7 @@ impl Trial for Pager {
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         let lab = Lab::new(stage, self.backing, 0)?;
         lab.register(0..PAGES, REGISTER_MODE_MISSING | REGISTER_MODE_WP)?;
-        let Some(mut reader) = lab.meet(("read", "fault"), Who::UserRead, 2, seen)? else {
+        let Some(mut reader) = lab.meet(("read", "fault"), Kind::UserRead, 2, seen)? else {
             return Ok(());
         };
         let placed = lab.uffd.copy(lab.page(2), stage.source, COPY_MODE_WP);
@@ -215,7 +213,7 @@ impl Trial for Pager {
         lab.contents("pages", seen)?;
         seen.step("evict");
         seen.fact("evict", dontneed(lab.page(2)));
-        lab.meet(("read-again", "fault-3"), Who::UserRead, 2, seen)?;
+        lab.meet(("read-again", "fault-3"), Kind::UserRead, 2, seen)?;
         Ok(())
     }
 

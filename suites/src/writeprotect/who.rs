@@ -1,12 +1,13 @@
 //! Who meets write protection.
 
 use super::{ASYNC, Asks, FAULTS, LIFTS, SHOWN, TRACKERS, row};
-use crate::abi::{REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features};
+use crate::abi::features;
 use crate::expect::Expected;
-use crate::lab::{Lab, SMALL, Who, want};
+use crate::lab::{Lab, SMALL, want};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, axis};
+use crate::point::{Backing, PAGES, Waiter as Kind};
 use crate::probe::{Case, Probe, Trial};
+use crate::protection::{Delivery, Protection, meetings};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
 
@@ -33,44 +34,23 @@ static SIGBUS: Probe = Probe {
     consumers: &["Android ART: mark_compact.cc"],
 };
 
-axis! {
-    /// Which way of delivery the context asks for.
-    Delivery {
-        /// Messages.
-        Message = "message",
-        /// None: WP_ASYNC.
-        Async = "async",
-        /// Signals: SIGBUS.
-        Signal = "sigbus",
-    }
-}
-
 /// The question.
 #[derive(Clone, Copy, Debug)]
 struct Meets {
     backing: Backing,
-    who: Who,
+    who: Kind,
     delivery: Delivery,
 }
 
 /// The cases.
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for delivery in Delivery::ALL.iter().copied() {
-        let probe = match delivery {
-            Delivery::Message => &WHO,
-            Delivery::Async => &ASYNC_WHO,
-            Delivery::Signal => &SIGBUS,
-        };
-        for backing in Backing::ALL.iter().copied() {
-            for who in Who::ALL.iter().copied() {
-                let huge = backing == Backing::HugetlbShared
-                    && delivery == Delivery::Message
-                    && matches!(who, Who::UserWrite | Who::UserRead);
-                let by_default = SMALL.contains(&backing) || huge;
-                cases.push(Case::trial(probe, Meets { backing, who, delivery }, by_default));
-            }
-        }
+    for (probe, delivery, backing, who) in meetings([&WHO, &ASYNC_WHO, &SIGBUS]) {
+        let huge = backing == Backing::HugetlbShared
+            && delivery == Delivery::Message
+            && matches!(who, Kind::UserWrite | Kind::UserRead);
+        let by_default = SMALL.contains(&backing) || huge;
+        cases.push(Case::trial(probe, Meets { backing, who, delivery }, by_default));
     }
     cases
 }
@@ -78,8 +58,6 @@ pub(super) fn cases() -> Vec<Case> {
 /// Access by way of /proc/self/mem.
 const FOREIGN: &str = "__access_remote_vm() takes pages without FAULT_FLAG_ALLOW_RETRY, with which \
     handle_userfault() does not wait: EIO";
-
-const PAGE: usize = 2;
 
 impl Meets {
     fn bits(self) -> u64 {
@@ -99,16 +77,9 @@ impl Trial for Meets {
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         let lab = Lab::new(stage, self.backing, self.bits())?;
         lab.fill(0..PAGES)?;
-        lab.register(0..PAGES, REGISTER_MODE_WP)?;
-        seen.fact("protect", lab.uffd.writeprotect(lab.all(), WRITEPROTECT_MODE_WP));
-        let waiter = lab.meet(("access", "fault"), self.who, PAGE, seen)?;
-        lab.entries("met", seen)?;
-        if let Some(mut waiter) = waiter {
-            seen.step("lift");
-            seen.fact("lift", lab.uffd.writeprotect(lab.page(PAGE), 0));
-            lab.look("waiter", &mut waiter, seen)?;
-            lab.entries("after", seen)?;
-        }
+        lab.register(0..PAGES, Protection::Writes.mode())?;
+        seen.fact("protect", Protection::Writes.set(&lab, lab.all()));
+        Protection::Writes.meet(&lab, self.who, seen)?;
         lab.contents("pages", seen)
     }
 
@@ -123,7 +94,7 @@ impl Trial for Meets {
             facts.extend(want(SHOWN, &[("met", &kept), ("pages", "kkkkkk")]));
             return facts;
         }
-        if who == Who::MemWrite && delivery != Delivery::Async {
+        if who == Kind::MemWrite && delivery != Delivery::Async {
             facts.extend(want(FOREIGN, &[("access", "EIO"), ("met", &kept), ("pages", "kkkkkk")]));
             return facts;
         }
@@ -140,8 +111,8 @@ impl Trial for Meets {
             }
             Delivery::Signal => {
                 let ends = match who {
-                    Who::UserWrite => "BUS_ADRERR",
-                    Who::Mlock => "ENOMEM",
+                    Kind::UserWrite => "BUS_ADRERR",
+                    Kind::Mlock => "ENOMEM",
                     _ => "EFAULT",
                 };
                 let says = "ioctl_userfaultfd(2), UFFD_FEATURE_SIGBUS: no message, a SIGBUS \

@@ -1,9 +1,6 @@
-//! Child processes of a case that are what it is about: made by a thread that may block on the
-//! fork's event, sharing the case's descriptors, so that what the child opens is at hand in the case,
-//! or idle, so that pages stay shared. They say one word, or none.
-//!
-//! A child that the case talks to, both ways and with descriptors, is a
-//! [`Child`](crate::process::Child).
+//! Child processes that are what a case is about: made by a thread that may block on the fork's
+//! event, sharing the case's descriptors, so that what the child opens is at hand in the case, or
+//! idle, so that pages stay shared. They say one word, or none.
 
 use crate::abi::Rc;
 use crate::mover::Mover;
@@ -14,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -100,7 +97,7 @@ impl Offspring {
         let (words, pen) = pipe()?;
         let parent = nix::unistd::getpid();
         let bound = || {
-            crate::process::die_with_parent();
+            super::die_with_parent();
             // A case that has ended before that was said sends no signal any more.
             if nix::unistd::getppid() == parent { life() } else { String::new() }
         };
@@ -164,30 +161,12 @@ fn idle() -> String {
     }
 }
 
-/// clone(2) as fork(2) calls it, with `flags` beside; the child runs `life`, writes its word to
-/// `pen` and ends.
+/// A child that runs `life` and writes its word to `pen`.
 fn clone(flags: i32, life: impl FnOnce() -> String, pen: &OwnedFd) -> Result<i32, Errno> {
-    // SAFETY: without CLONE_VM the child has a copy of everything on its own stack. It is the copy
-    // of one thread of several: it allocates only from the bump heap, which has no lock, and leaves
-    // by `_exit`.
-    let ret = unsafe {
-        libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0_usize, 0_usize, 0_usize, 0_usize)
-    };
-    match ret {
-        -1 => Err(Errno::last()),
-        0 => {
-            let word = life();
-            let _ = nix::unistd::write(pen, word.as_bytes());
-            // SAFETY: ends the child without destructors and exit handlers, which are its parent's.
-            unsafe { libc::_exit(0) }
-        }
-        child => Ok(i32::try_from(child).unwrap_or(0)),
-    }
-}
-
-/// Takes over a descriptor that the kernel or a child with the same table has put there and that
-/// nobody else owns.
-pub fn adopt(fd: i32) -> OwnedFd {
-    // SAFETY: a new descriptor, which the one who made it has given up.
-    unsafe { OwnedFd::from_raw_fd(fd) }
+    let child = super::fork_with(flags, || {
+        let word = life();
+        let _ = nix::unistd::write(pen, word.as_bytes());
+        0
+    })?;
+    Ok(child.as_raw())
 }
