@@ -1,6 +1,7 @@
 //! The suite `copy`: what `UFFDIO_COPY` of one page returns, writes to its result field and wakes.
 
 use crate::abi::{COPY_MODE_DONTWAKE, REGISTER_MODE_MISSING, Range, features};
+use crate::edge::EAGAIN_FIELD;
 use crate::evidence;
 use crate::expect::Expected;
 use crate::grid;
@@ -331,10 +332,6 @@ const EVENT_RECIPE: &[&str] = &[
     "read the event; the thread's madvise returns",
 ];
 
-/// Which kernels have it was seen, not read: 6.12.43 is the oldest release of 6.12 that was asked.
-const REPAIRED: &str = "commit 95567729173e (6.15): the field is written on EAGAIN; a stable backport \
-                        is in 6.12 (seen from 6.12.43 on), none in 5.10 and 6.1";
-
 fn event(stage: &Stage, backing: Backing, seen: &mut Seen<'_>) -> Result<(), Stop> {
     seen.step("set-up");
     let block = Block::map(backing, BLOCK)?;
@@ -365,11 +362,10 @@ fn expect_event(backing: Backing, kernel: KernelVersion) -> Vec<Expected> {
     if backing.is_huge() && kernel < KernelVersion::new(5, 18, 0) {
         return Vec::new();
     }
-    let repaired = kernel >= KernelVersion::new(6, 15, 0) || kernel.series() == "6.12";
-    let field = if repaired { "-11" } else { "untouched" };
+    let field = EAGAIN_FIELD.value(kernel, "untouched", "-11");
     vec![
         Expected::new("copy", "EAGAIN", says),
-        Expected::new("field", field, REPAIRED),
+        Expected::new("field", field, EAGAIN_FIELD.source),
         Expected::new("pages", "------", says),
         Expected::new("event", "remove", "ioctl_userfaultfd(2), UFFD_EVENT_REMOVE"),
         Expected::new("madvise", "0", "madvise(2)"),

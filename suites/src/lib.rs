@@ -32,6 +32,7 @@ mod claims;
 mod copy;
 mod cover;
 mod crowd;
+mod edge;
 mod events;
 mod grid;
 mod growth;

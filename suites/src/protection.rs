@@ -95,14 +95,31 @@ axis! {
     }
 }
 
-/// Who meets the protection of which memory, told in which way. A probe asks of each delivery, in the order
-/// of [`Delivery::ALL`].
-pub(crate) fn meetings(
-    probes: [&'static Probe; 3],
-) -> impl Iterator<Item = (&'static Probe, Delivery, Backing, Kind)> {
-    probes.into_iter().zip(Delivery::ALL).flat_map(|(probe, delivery)| {
-        Backing::ALL.iter().flat_map(move |backing| {
-            Kind::without_kvm().map(move |who| (probe, *delivery, *backing, who))
+/// Who meets the protection of which memory, and how that is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meeting {
+    /// What backs the block.
+    pub(crate) backing: Backing,
+    /// Who accesses page 2.
+    pub(crate) who: Kind,
+    /// How the context is told.
+    pub(crate) delivery: Delivery,
+}
+
+impl Meeting {
+    /// All, with the probe that asks: one for each delivery, in the order of [`Delivery::ALL`].
+    pub(crate) fn all(probes: [&'static Probe; 3]) -> impl Iterator<Item = (&'static Probe, Self)> {
+        probes.into_iter().zip(Delivery::ALL).flat_map(|(probe, delivery)| {
+            Backing::ALL.iter().flat_map(move |backing| {
+                let delivery = *delivery;
+                Kind::without_kvm()
+                    .map(move |who| (probe, Self { backing: *backing, who, delivery }))
+            })
         })
-    })
+    }
+
+    /// The axes; the probe's name tells the delivery.
+    pub(crate) fn axes(self) -> String {
+        format!("backing={},who={}", self.backing, self.who)
+    }
 }

@@ -1,7 +1,8 @@
 //! The suite `unregister`: what `UFFDIO_UNREGISTER` of the block returns, ends and wakes.
 
+use crate::edge::UNREGISTER_OWN;
 use crate::evidence;
-use crate::expect::{Expected, OBSERVED};
+use crate::expect::Expected;
 use crate::grid;
 use crate::memory::{Block, OTHER};
 use crate::model::source;
@@ -142,17 +143,15 @@ fn other(stage: &Stage, backing: Backing, seen: &mut Seen<'_>) -> Result<(), Sto
 }
 
 fn expect_other(_: Backing, kernel: KernelVersion) -> Vec<Expected> {
-    if kernel < KernelVersion::new(6, 17, 0) {
-        vec![
-            Expected::new("unregister", "0", OBSERVED),
-            Expected::new("waiter", "ran:zero", OBSERVED),
-            Expected::new("reg", "......", OBSERVED),
-        ]
+    let (unregister, waiter, reg) = if UNREGISTER_OWN.is_known_in(kernel) {
+        ("EINVAL", "asleep", "mmmmmm")
     } else {
-        vec![
-            Expected::new("unregister", "EINVAL", OBSERVED),
-            Expected::new("waiter", "asleep", OBSERVED),
-            Expected::new("reg", "mmmmmm", OBSERVED),
-        ]
-    }
+        ("0", "ran:zero", "......")
+    };
+    let says = UNREGISTER_OWN.source;
+    vec![
+        Expected::new("unregister", unregister, says),
+        Expected::new("waiter", waiter, says),
+        Expected::new("reg", reg, says),
+    ]
 }

@@ -80,7 +80,7 @@ fn row(letters: &str, kernel: KernelVersion) -> String {
 
 /// Where protection can be seen.
 const SHOWN: &str = "Documentation/admin-guide/mm/pagemap.rst: bit 57 says that a page is \
-    write-protected through userfaultfd (5.14)";
+    write-protected through userfaultfd (commit fb8e37f35a2f, 5.14)";
 /// What WRITEPROTECT does.
 const PROTECTS: &str = "ioctl_userfaultfd(2), UFFDIO_WRITEPROTECT: write-protects or \
     write-unprotects the range";

@@ -4,6 +4,7 @@ use super::ground::{ARGUMENT, Did, Ground, Verdict, Words, argument_page};
 use super::twist::grounds;
 use crate::abi::command::Command;
 use crate::abi::features;
+use crate::edge::EAGAIN_FIELD;
 use crate::expect::Expected;
 use crate::memory::{ELSEWHERE, PAGE};
 use crate::mover::{self, Mover};
@@ -220,7 +221,7 @@ impl Trial for Unread {
         let mut facts = Vec::new();
         if self.is_refused() {
             // The field of a struct at address 0 can't be written.
-            let writes = writes_field(kernel) && ground.command.has_result();
+            let writes = EAGAIN_FIELD.is_known_in(kernel) && ground.command.has_result();
             let rc = if writes && *wrong == Wrong::Struct { "EFAULT" } else { "EAGAIN" };
             facts.push(Expected::new(name, rc, says));
             if ground.command.has_result() {
@@ -228,7 +229,7 @@ impl Trial for Unread {
                 facts.push(Expected::new(
                     "field",
                     if written { "-11" } else { "untouched" },
-                    FIELD,
+                    EAGAIN_FIELD.source,
                 ));
             }
         } else {
@@ -254,14 +255,6 @@ impl Trial for Unread {
             "read the event; look at the queue".into(),
         ]
     }
-}
-
-const FIELD: &str = "commit 95567729173e (6.15, and stable 6.12): the field is written on EAGAIN";
-
-/// Whether the kernel writes the result field when it refuses with EAGAIN.
-fn writes_field(kernel: KernelVersion) -> bool {
-    let stable = kernel >= KernelVersion::new(6, 12, 43) && kernel < KernelVersion::new(6, 13, 0);
-    stable || kernel >= KernelVersion::new(6, 15, 0)
 }
 
 /// The cases.

@@ -5,6 +5,7 @@ use super::range::{TASK_SIZE, refuses_low};
 use super::twist::{Called, Twist, Twisted, grounds};
 use crate::abi::command::Command;
 use crate::abi::{Range, Rc};
+use crate::edge::SOURCE_CHECKED;
 use crate::expect::Expected;
 use crate::memory::{HUGE, PAGE, RW, SPARE, map, new_data, tag};
 use crate::outcome::{Seen, Stop};
@@ -93,8 +94,10 @@ impl From {
             Self::File | Self::Memfd => Ends::Reads("ran:new", 'n'),
             Self::Odd | Self::OddEnd => Ends::Reads("ran:other", 'x'),
             Self::Wraps => Ends::Refused,
-            Self::Null if checks_source(kernel) && refuses_low(kernel) => Ends::Refused,
-            Self::TaskSize | Self::Kernel if checks_source(kernel) => Ends::Refused,
+            Self::Null if SOURCE_CHECKED.is_known_in(kernel) && refuses_low(kernel) => {
+                Ends::Refused
+            }
+            Self::TaskSize | Self::Kernel if SOURCE_CHECKED.is_known_in(kernel) => Ends::Refused,
             _ => Ends::Fault,
         }
     }
@@ -138,12 +141,6 @@ impl From {
         }
         Ok(FROM)
     }
-}
-
-/// Whether the kernel refuses a source outside of user memory with EINVAL, and not as unreadable: seen
-/// from 6.12 on, not in 6.1.
-pub(super) fn checks_source(kernel: KernelVersion) -> bool {
-    kernel >= KernelVersion::new(6, 6, 0)
 }
 
 impl Twist for From {

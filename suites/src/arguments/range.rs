@@ -1,9 +1,9 @@
 //! Bad ranges: every ioctl that has one, with each thing that can be wrong with start and length.
 
 use super::ground::{ARGUMENT, Did, Ground, Verdict, argument_page};
-use super::origin::checks_source;
 use super::twist::{Called, Twist, Twisted, grounds};
 use crate::abi::command::Command;
+use crate::edge::{LOW_RANGES, SOURCE_CHECKED, WRITEPROTECT_SEVERAL};
 use crate::memory::PAGE;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, axis};
@@ -157,11 +157,7 @@ impl Twist for Range {
 fn nowhere(ground: Ground, bad: Bad, kernel: KernelVersion) -> Verdict {
     let long = matches!(bad, Bad::ToTheEnd | Bad::All);
     if matches!(bad, Bad::Null | Bad::All) && refuses_low(kernel) {
-        return Verdict::refused(
-            "EINVAL",
-            "before \"userfaultfd: allow registration of ranges below mmap_min_addr\" (7.0 and stable \
-             series) validate_range() refuses them, to every ioctl with a range",
-        );
+        return Verdict::refused("EINVAL", LOW_RANGES.source);
     }
     let enoent = "ioctl_userfaultfd(2), ENOENT: no registered mapping holds the whole range";
     match ground.command {
@@ -175,7 +171,7 @@ fn nowhere(ground: Ground, bad: Bad, kernel: KernelVersion) -> Verdict {
         {
             Verdict::refused(
                 "ENOMEM",
-                "userfaultfd_register() before it used a VMA iterator (6.1 still did): ENOMEM if no \
+                "userfaultfd_register() before commit 11a9b90274f6 (6.3) gave it a VMA iterator: ENOMEM if no \
                  mapping lies in the range or above, EINVAL if one lies above",
             )
         }
@@ -184,34 +180,21 @@ fn nowhere(ground: Ground, bad: Bad, kernel: KernelVersion) -> Verdict {
             "ioctl_userfaultfd(2), EINVAL: no mapping in the range, or one that userfaultfd does not \
              handle",
         ),
-        Command::Copy if long && !checks_source(kernel) => Verdict::failed("ENOENT", -2, enoent),
-        Command::Copy | Command::Move if long => Verdict::refused(
-            "EINVAL",
-            "userfaultfd_copy() and userfaultfd_move() check the source's range as the destination's: \
-             here it leaves user memory",
-        ),
-        Command::Writeprotect if long && kernel >= KernelVersion::new(6, 3, 0) => Verdict {
+        Command::Copy if long && !SOURCE_CHECKED.is_known_in(kernel) => {
+            Verdict::failed("ENOENT", -2, enoent)
+        }
+        Command::Copy | Command::Move if long => Verdict::refused("EINVAL", SOURCE_CHECKED.source),
+        Command::Writeprotect if long && WRITEPROTECT_SEVERAL.is_known_in(kernel) => Verdict {
             did: Did::Silently,
-            ..Verdict::failed(
-                "ENOENT",
-                -2,
-                "\"mm/userfaultfd: support WP on multiple VMAs\" (after 6.1): mappings in front of the \
-                 first unregistered one are changed before ENOENT, and nobody is woken",
-            )
+            ..Verdict::failed("ENOENT", -2, WRITEPROTECT_SEVERAL.source)
         },
         _ => Verdict::failed("ENOENT", -2, enoent),
     }
 }
 
-/// Whether the kernel refuses addresses below `vm.mmap_min_addr` at once. Of each
-/// series the first release that was seen without that check; those that ended with it are not here.
+/// Whether the kernel refuses addresses below `vm.mmap_min_addr` at once.
 pub(super) fn refuses_low(kernel: KernelVersion) -> bool {
-    const FIRST: [(u16, u16, u16); 4] = [(5, 10, 262), (6, 1, 192), (6, 12, 90), (6, 18, 44)];
-    let since = |(major, minor, patch)| {
-        kernel >= KernelVersion::new(major, minor, patch)
-            && kernel < KernelVersion::new(major, minor + 1, 0)
-    };
-    kernel < KernelVersion::new(7, 0, 0) && !FIRST.into_iter().any(since)
+    !LOW_RANGES.is_known_in(kernel)
 }
 
 /// Ranges that are not whole huge pages.

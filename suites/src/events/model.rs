@@ -4,6 +4,7 @@
 use super::call::{Advice, Call, How, What};
 use super::ground::{MISSING, WINDOW, Wants};
 use crate::abi::features;
+use crate::edge::REMOVE_READ_ONLY;
 use crate::expect::{Expected, OBSERVED};
 use crate::point::{Backing, PAGES};
 use uffd_results::KernelVersion;
@@ -277,13 +278,9 @@ impl Done {
                                         madvise_free_single_vma() refuses what is not anonymous",
                 );
             }
-            Advice::Remove if what == What::Split && asks_for_write(kernel) => {
+            Advice::Remove if what == What::Split && !REMOVE_READ_ONLY.is_known_in(kernel) => {
                 mappings.truncate(1);
-                self.refused(
-                    "EACCES",
-                    "commit e8e17ee90eaf (6.7, also in 5.10.251 and 6.1.170 \
-                                        as seen): MADV_REMOVE of shared memory that is read-only now",
-                );
+                self.refused("EACCES", REMOVE_READ_ONLY.source);
             }
             _ => {}
         }
@@ -304,15 +301,5 @@ impl Done {
                 self.rows.pages[pages].fill(b'-');
             }
         }
-    }
-}
-
-/// Whether MADV_REMOVE wants the mapping itself to be writable. Of 5.10 the releases up to 5.10.223
-/// were seen to, those from 5.10.251 on not to.
-fn asks_for_write(kernel: KernelVersion) -> bool {
-    match kernel.series().as_str() {
-        "5.10" => kernel < KernelVersion::new(5, 10, 251),
-        "6.1" => false,
-        _ => kernel < KernelVersion::new(6, 7, 0),
     }
 }

@@ -3,6 +3,7 @@
 use super::ground::{Ground, MISSING};
 use super::raiser::Raiser;
 use crate::abi::{Field, Request, features};
+use crate::edge::EAGAIN_FIELD;
 use crate::expect::Expected;
 use crate::memory::{PAGE, RW, SPARE, map, tag};
 use crate::outcome::{Seen, Stop};
@@ -144,13 +145,11 @@ impl Trial for Unread {
 
 /// The result field of an ioctl that fails with EAGAIN before it reads its struct.
 pub(crate) fn unread_field(kernel: KernelVersion) -> &'static str {
-    let repaired = kernel >= KernelVersion::new(6, 15, 0) || kernel.series() == "6.12";
-    if repaired { "-11" } else { "untouched" }
+    if EAGAIN_FIELD.is_known_in(kernel) { "-11" } else { "untouched" }
 }
 
-/// Which kernels have it was seen, not read.
-pub(crate) const REPAIRED: &str = "commit 95567729173e (6.15): the field is written on EAGAIN; a \
-                                   stable backport is in 6.12, none in 5.10 and 6.1";
+/// Its source.
+pub(crate) const REPAIRED: &str = EAGAIN_FIELD.source;
 
 /// Return value, result field and the page of a request for the missing page of a block that is
 /// registered for missing pages.

@@ -65,7 +65,7 @@ pub const WRITEPROTECT_ENOENT: &str = "ioctl_userfaultfd(2), UFFDIO_WRITEPROTECT
     or one that is not registered for write protection";
 /// Write protection reaches pages that are present.
 pub const PROTECTED: &str = "Documentation/admin-guide/mm/pagemap.rst: bit 57 of a page's entry says \
-    that it is write-protected through userfaultfd (5.13)";
+    that it is write-protected through userfaultfd (commit fb8e37f35a2f, 5.14)";
 /// POISON.
 pub const POISON: &str = "ioctl_userfaultfd(2), UFFDIO_POISON (6.6): installs a marker and wakes; who \
     then accesses the page gets SIGBUS";

@@ -4,6 +4,7 @@
 use super::open::caught;
 use super::who::{self, SYSCTL, Setting, Who};
 use crate::abi::{REGISTER_MODE_MISSING, Uffd, Way, features};
+use crate::edge::UNKNOWN_LAST;
 use crate::expect::{Expected, OBSERVED};
 use crate::memory::{BLOCK, Block};
 use crate::outcome::{Seen, Stop};
@@ -110,12 +111,10 @@ impl Trial for Helper {
     }
 
     fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {
-        const ORDER: &str = "userfaultfd_api() in fs/userfaultfd.c: permission before unknown features, since \
-            an unknown feature is looked for last (5.13)";
-        let late = (kernel.major, kernel.minor) >= (5, 13);
+        let late = UNKNOWN_LAST.is_known_in(kernel);
         let denied = self.fork && !self.who.may_trace() && late;
         vec![
-            Expected::new("unknown", if denied { "EPERM" } else { "EINVAL" }, ORDER),
+            Expected::new("unknown", if denied { "EPERM" } else { "EINVAL" }, UNKNOWN_LAST.source),
             Expected::new("helper", "0", FORK),
             Expected::new("user-fault", "parks", ONCE),
             Expected::new("kernel-fault", if self.user_mode { "EFAULT" } else { "parks" }, ONCE),

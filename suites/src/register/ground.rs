@@ -2,6 +2,7 @@
 
 use super::words::{self, MODE};
 use crate::abi::{Range, Rc, newer};
+use crate::edge::SPECIAL_REFUSED;
 use crate::memory::{BLOCK, Block, PAGE, RW, map};
 use crate::outcome::Stop;
 use crate::point::{Backing, PAGES, axis};
@@ -249,8 +250,7 @@ impl Kind {
     ) -> (&'static str, &'static str) {
         let eperm = "userfaultfd_register(): EPERM for mappings without VM_MAYWRITE, which COPY would \
                      write to";
-        let asynchronous = "vma_can_userfault(): asynchronous write protection (6.7) takes memory of any \
-                            kind; special mappings are refused first from 7.1 on (taken in 7.0)";
+        let asynchronous = SPECIAL_REFUSED.source;
         let wanted = bits & newer::REGISTER_MODE_RWP;
         let plain = bits & !newer::REGISTER_MODE_RWP;
         let rwp_taken =
@@ -259,7 +259,8 @@ impl Kind {
         let taken = rwp_taken && words::takes(rest, self.is_anon(), self.is_huge(), kernel);
         match self {
             Self::Hole => ("EINVAL", "ioctl_userfaultfd(2), EINVAL: no mapping in the range"),
-            Self::Vdso if any && kernel < KernelVersion::new(7, 1, 0) => ("0", asynchronous),
+            Self::Vdso if any && !SPECIAL_REFUSED.is_known_in(kernel) => ("0", asynchronous),
+            Self::Vdso if any => ("EINVAL", asynchronous),
             Self::FilePrivate if any => ("0", asynchronous),
             Self::FileShared if any => ("EPERM", eperm),
             Self::Vdso | Self::FilePrivate | Self::FileShared => ("EINVAL", MODE),

@@ -3,8 +3,9 @@
 use super::span::Layout;
 use super::words::{self, MODE};
 use crate::abi::{REGISTER_MODE_MISSING, REGISTER_MODE_WP, Range};
+use crate::edge::UNREGISTER_OWN;
 use crate::evidence;
-use crate::expect::{Expected, OBSERVED};
+use crate::expect::Expected;
 use crate::memory::{BLOCK, Block};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
@@ -54,7 +55,9 @@ impl Unspan {
     fn returns(self, kernel: KernelVersion) -> (&'static str, &'static str) {
         match self.layout {
             Layout::OnlyHole | Layout::FileInside => ("EINVAL", source::UNREGISTER_EINVAL),
-            Layout::OtherInside if kernel >= KernelVersion::new(6, 17, 0) => ("EINVAL", OBSERVED),
+            Layout::OtherInside if UNREGISTER_OWN.is_known_in(kernel) => {
+                ("EINVAL", UNREGISTER_OWN.source)
+            }
             _ => ("0", source::UNREGISTER),
         }
     }

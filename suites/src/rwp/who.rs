@@ -4,9 +4,9 @@ use super::{ASYNC, HEADER, TRACKERS, bits, protected};
 use crate::expect::{Expected, OBSERVED};
 use crate::lab::{SMALL, want};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Waiter as Kind};
+use crate::point::Waiter as Kind;
 use crate::probe::{Case, Probe, Trial};
-use crate::protection::{Delivery, Protection, meetings};
+use crate::protection::{Delivery, Meeting, Protection};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
 
@@ -31,31 +31,27 @@ static SIGBUS: Probe = Probe {
 };
 
 #[derive(Clone, Copy, Debug)]
-struct Meets {
-    backing: Backing,
-    who: Kind,
-    delivery: Delivery,
-}
+struct Meets(Meeting);
 
 /// The cases.
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (probe, delivery, backing, who) in meetings([&WHO, &ASYNC_WHO, &SIGBUS]) {
-        let by_default = SMALL.contains(&backing);
-        cases.push(Case::trial(probe, Meets { backing, who, delivery }, by_default));
+    for (probe, meeting) in Meeting::all([&WHO, &ASYNC_WHO, &SIGBUS]) {
+        let by_default = SMALL.contains(&meeting.backing);
+        cases.push(Case::trial(probe, Meets(meeting), by_default));
     }
     cases
 }
 
 impl Trial for Meets {
     fn axes(&self) -> String {
-        format!("backing={},who={}", self.backing, self.who)
+        self.0.axes()
     }
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        let lab = protected(stage, self.backing, bits(self.delivery))?;
+        let lab = protected(stage, self.0.backing, bits(self.0.delivery))?;
         lab.entries("before", seen)?;
-        Protection::All.meet(&lab, self.who, seen)?;
+        Protection::All.meet(&lab, self.0.who, seen)?;
         seen.step("lift-all");
         seen.fact("lift-all", Protection::All.lift(&lab, lab.all()));
         lab.entries("lifted", seen)?;
@@ -63,7 +59,7 @@ impl Trial for Meets {
     }
 
     fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
-        let Self { backing, who, delivery } = *self;
+        let Meeting { backing, who, delivery } = self.0;
         let mut facts = want(HEADER, &[("before", "wwwwww")]);
         let foreign = matches!(who, Kind::MemRead | Kind::MemWrite);
         let mut stored = who.stores();
@@ -94,7 +90,7 @@ impl Trial for Meets {
     }
 
     fn recipe(&self) -> Vec<String> {
-        let Self { backing, who, delivery } = self;
+        let Meeting { backing, who, delivery } = self.0;
         vec![
             format!(
                 "write to all 6 pages of a {backing} block, register it for RWP, by {delivery}"
@@ -107,6 +103,6 @@ impl Trial for Meets {
     }
 
     fn uses_huge_pages(&self) -> bool {
-        self.backing.is_huge()
+        self.0.backing.is_huge()
     }
 }

@@ -1,6 +1,7 @@
 //! What is left of the protection after a change.
 
 use super::{Asks, BACKGROUND, SHOWN, TRACKERS, row};
+use crate::edge::{MOVE_LIFTS, UNREGISTER_LIFTS};
 use crate::expect::{Expected, OBSERVED};
 use crate::lab::{Lab, SMALL, want};
 use crate::outcome::{Seen, Stop};
@@ -41,24 +42,12 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-/// The end of the registration.
-const UNREGISTERED: &str =
-    "commit f369b07c8614 (6.0): UNREGISTER takes the protection off the pages";
-/// Moved without EVENT_REMAP.
-const MOVED: &str = "mremap_userfaultfd_prep(): without EVENT_REMAP moved memory is not registered; commit \
-    'mm: clear uffd-wp PTE/PMD state on mremap()' (6.13, later in stable series) takes the protection off";
 /// Pages that are dropped.
 const MARKERS: &str = "pte_install_uffd_wp_if_needed(): a marker stays where a protected page of a file \
     is dropped; anonymous memory keeps none";
 /// The child.
 const FORKED: &str = "dup_userfaultfd(), copy_present_ptes(): the child keeps the protection only if \
     EVENT_FORK keeps it registered";
-
-/// Whether moved pages keep a protection that nobody can lift any more: seen with 6.1.170, not with
-/// 6.1.192.
-fn keeps_moved(kernel: KernelVersion) -> bool {
-    kernel < KernelVersion::new(6, 1, 171)
-}
 
 impl Trial for After {
     fn axes(&self) -> String {
@@ -78,10 +67,10 @@ impl Trial for After {
         let last = if super::marks(backing, asks) { "n" } else { "-" };
         let full = format!("wwwww{last}");
         let mut facts = want(SHOWN, &[("before", &row(&full, kernel))]);
-        let cleared = kernel >= KernelVersion::new(6, 0, 0);
+        let cleared = UNREGISTER_LIFTS.is_known_in(kernel);
         if change == Change::Rearm {
             let entries = if cleared { "ppppp-" } else { &full };
-            facts.extend(want(UNREGISTERED, &[("unregistered", &row(entries, kernel))]));
+            facts.extend(want(UNREGISTER_LIFTS.source, &[("unregistered", &row(entries, kernel))]));
         }
         let gone = if backing.is_anon() { format!("ww--w{last}") } else { "wwnnwn".to_owned() };
         let (reg, entries, caught, says) = match change {
@@ -94,10 +83,13 @@ impl Trial for After {
             }
             Change::Truncate => ("wwwwww", "wwnnnn".to_owned(), true, MARKERS),
             Change::Over => ("ww..ww", format!("ww--w{last}"), false, "mmap(2)"),
-            Change::Move if keeps_moved(kernel) => ("......", full.clone(), false, MOVED),
-            Change::Move => ("......", "ppppp-".to_owned(), false, MOVED),
-            Change::Rearm if cleared => ("wwwwww", "ppppp-".to_owned(), false, UNREGISTERED),
-            Change::Rearm => ("wwwwww", full.clone(), true, UNREGISTERED),
+            Change::Move => {
+                ("......", MOVE_LIFTS.value(kernel, &full, "ppppp-"), false, MOVE_LIFTS.source)
+            }
+            Change::Rearm if cleared => {
+                ("wwwwww", "ppppp-".to_owned(), false, UNREGISTER_LIFTS.source)
+            }
+            Change::Rearm => ("wwwwww", full.clone(), true, UNREGISTER_LIFTS.source),
             _ => ("wwwwww", full.clone(), true, OBSERVED),
         };
         facts.extend(want(says, &[("change", "0"), ("reg", reg)]));

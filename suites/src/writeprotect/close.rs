@@ -1,6 +1,7 @@
 //! The last close with a writer waiting for protection to go: does the writer come free?
 
 use crate::abi::Rc;
+use crate::edge::CLOSE_LIFTS;
 use crate::expect::Expected;
 use crate::memory::tag;
 use crate::mover::Mover;
@@ -63,20 +64,13 @@ fn run(stage: &Stage, backing: Backing, seen: &mut Seen<'_>) -> Result<(), Stop>
 }
 
 fn expect(backing: Backing, kernel: KernelVersion) -> Vec<Expected> {
-    let says = "commit c88033efe9a3 (6.9): the last close takes the protection away. Before, \
-                hugetlb_wp() returns at once for a page whose protection bit is set, and \
-                hugetlb_fault() asks no context any more. Repaired in 6.1.192, not in 6.1.170";
-    let at_least = |major, minor, patch| kernel >= KernelVersion::new(major, minor, patch);
-    let closed = match (backing.is_huge(), kernel.series().as_str()) {
-        (false, _) => "ran",
-        (true, "6.1") if at_least(6, 1, 192) => "ran",
-        // Between two releases that were seen to differ it is open.
-        (true, "6.1") if at_least(6, 1, 171) => "ran|spins",
-        (true, _) if at_least(6, 9, 0) => "ran",
-        (true, _) => "spins",
+    let closed = if backing.is_huge() {
+        CLOSE_LIFTS.value(kernel, "spins", "ran")
+    } else {
+        "ran".to_owned()
     };
     vec![
         Expected::new("parked", "true", crate::model::source::QUEUE),
-        Expected::new("closed", closed, says),
+        Expected::new("closed", closed, CLOSE_LIFTS.source),
     ]
 }

@@ -4,6 +4,7 @@ use super::{BACKGROUND, E2B, FAULTS, LIFTS, SHOWN, row};
 use crate::abi::{
     REGISTER_MODE_WP, Uffd, WRITEPROTECT_MODE_DONTWAKE, WRITEPROTECT_MODE_WP, features,
 };
+use crate::edge::UNREGISTER_LIFTS;
 use crate::expect::{Expected, OBSERVED};
 use crate::lab::{Lab, SMALL, want};
 use crate::memory::OTHER;
@@ -209,7 +210,7 @@ impl Trial for Lift {
             _ => ("asleep", queue),
         };
         facts.extend(want(says, &[("waiter", fate), ("queue", queue)]));
-        let cleared = kernel >= KernelVersion::new(6, 0, 0);
+        let cleared = UNREGISTER_LIFTS.is_known_in(kernel);
         let after = match deed {
             Deed::Whole => "pppppp",
             Deed::Unregister | Deed::Rearm if cleared => "pppppp",

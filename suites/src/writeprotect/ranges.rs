@@ -2,6 +2,7 @@
 
 use super::{E2B, PROTECTS, SHOWN, row};
 use crate::abi::{REGISTER_MODE_MISSING, REGISTER_MODE_WP, Rc, WRITEPROTECT_MODE_WP};
+use crate::edge::WRITEPROTECT_SEVERAL;
 use crate::expect::{Expected, OBSERVED};
 use crate::lab::{Lab, SMALL, want};
 use crate::memory::{RW, map, protect, unmap};
@@ -114,7 +115,7 @@ impl Ranges {
 
     /// The pages that WRITEPROTECT reaches, and what it returns.
     fn reached(self, kernel: KernelVersion) -> (&'static str, &'static str) {
-        let several = kernel >= KernelVersion::new(6, 3, 0);
+        let several = WRITEPROTECT_SEVERAL.is_known_in(kernel);
         match self.layout {
             Layout::One | Layout::Foreign => ("0", "xxxxxx"),
             Layout::Page => ("0", "__x___"),
@@ -127,9 +128,6 @@ impl Ranges {
         }
     }
 }
-
-const SEVERAL: &str = "commit a1b92a3f14 (6.3): WRITEPROTECT goes over all mappings of the range; \
-    before, one mapping had to hold it";
 
 impl Trial for Ranges {
     fn axes(&self) -> String {
@@ -197,7 +195,7 @@ impl Trial for Ranges {
         let says = match layout {
             Layout::One | Layout::Page => PROTECTS,
             Layout::Foreign => OBSERVED,
-            _ => SEVERAL,
+            _ => WRITEPROTECT_SEVERAL.source,
         };
         facts.extend(want(says, &[("writeprotect", rc), ("after", &row(&after, kernel))]));
         facts

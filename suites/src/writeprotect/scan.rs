@@ -5,7 +5,8 @@ use crate::abi::scan::{
     CHECK_WPASYNC, IS_FILE, IS_PRESENT, IS_WPALLOWED, IS_WRITTEN, REGIONS, Scan, WP_MATCHING,
 };
 use crate::abi::{REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features};
-use crate::expect::{Expected, OBSERVED};
+use crate::edge::EMPTY_IS_WRITTEN;
+use crate::expect::Expected;
 use crate::lab::{Lab, SMALL, want};
 use crate::memory::{BLOCK, tag, unmap};
 use crate::outcome::{Seen, Stop};
@@ -75,16 +76,6 @@ axis! {
 
 /// What is documented.
 const SCANS: &str = "Documentation/admin-guide/mm/pagemap.rst, PAGEMAP_SCAN (6.7)";
-
-/// Whether what was never populated nor protected counts as written: changed with 7.2 and later in
-/// stable series. Seen with 6.12.118, 6.18.44 and 7.1.13, not yet with 6.12.90, 6.18.15 and 7.1.3.
-fn empty_is_written(kernel: KernelVersion) -> bool {
-    let since = |major, minor, patch| {
-        kernel >= KernelVersion::new(major, minor, patch)
-            && kernel < KernelVersion::new(major, minor + 1, 0)
-    };
-    kernel >= KernelVersion::new(7, 2, 0) || since(6, 12, 91) || since(6, 18, 16) || since(7, 1, 4)
-}
 
 /// The question.
 #[derive(Clone, Copy, Debug)]
@@ -225,14 +216,13 @@ impl Trial for Asked {
         let Self { backing, ask } = *self;
         let file = if backing.is_private() { "" } else { "f" };
         let all = format!("0..3:a{file}p,3..4:aw{file}p,4..6:a{file}p");
+        let empty = EMPTY_IS_WRITTEN.value(kernel, "none", "0..6:w");
         let (before, rc, regions, end) = match ask {
             Ask::Written | Ask::Rearm => ("wwwpww", "0", "3..4:w", "6"),
             Ask::Clean | Ask::Sync => ("wwwwww", "0", "none", "6"),
             Ask::Empty => ("nnnpnn", "0", "3..4:w", "6"),
             Ask::Unprotected => ("pppppp", "0", "0..6:w", "6"),
-            Ask::EmptyUnprotected if empty_is_written(kernel) && !backing.is_huge() => {
-                ("------", "0", "0..6:w", "6")
-            }
+            Ask::EmptyUnprotected if !backing.is_huge() => ("------", "0", empty.as_str(), "6"),
             Ask::EmptyUnprotected => ("------", "0", "none", "6"),
             Ask::RearmBlind => ("wwwpww", "0", "none", "6"),
             Ask::Inverted => ("wwwpww", "0", "0..3:,4..6:", "6"),
@@ -253,7 +243,7 @@ impl Trial for Asked {
             Ask::HoleChecked => "wwww-w",
             _ => before,
         };
-        let says = if ask == Ask::EmptyUnprotected { OBSERVED } else { SCANS };
+        let says = if ask == Ask::EmptyUnprotected { EMPTY_IS_WRITTEN.source } else { SCANS };
         let mut facts = want(SCANS, &[("before", before), ("scan", rc)]);
         facts.extend(want(says, &[("regions", regions)]));
         facts.extend(want(SCANS, &[("end", end), ("after", after)]));

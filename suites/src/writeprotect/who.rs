@@ -7,7 +7,7 @@ use crate::lab::{Lab, SMALL, want};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, Waiter as Kind};
 use crate::probe::{Case, Probe, Trial};
-use crate::protection::{Delivery, Protection, meetings};
+use crate::protection::{Delivery, Meeting, Protection};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
 
@@ -36,21 +36,17 @@ static SIGBUS: Probe = Probe {
 
 /// The question.
 #[derive(Clone, Copy, Debug)]
-struct Meets {
-    backing: Backing,
-    who: Kind,
-    delivery: Delivery,
-}
+struct Meets(Meeting);
 
 /// The cases.
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (probe, delivery, backing, who) in meetings([&WHO, &ASYNC_WHO, &SIGBUS]) {
-        let huge = backing == Backing::HugetlbShared
-            && delivery == Delivery::Message
-            && matches!(who, Kind::UserWrite | Kind::UserRead);
-        let by_default = SMALL.contains(&backing) || huge;
-        cases.push(Case::trial(probe, Meets { backing, who, delivery }, by_default));
+    for (probe, meeting) in Meeting::all([&WHO, &ASYNC_WHO, &SIGBUS]) {
+        let huge = meeting.backing == Backing::HugetlbShared
+            && meeting.delivery == Delivery::Message
+            && matches!(meeting.who, Kind::UserWrite | Kind::UserRead);
+        let by_default = SMALL.contains(&meeting.backing) || huge;
+        cases.push(Case::trial(probe, Meets(meeting), by_default));
     }
     cases
 }
@@ -61,7 +57,7 @@ const FOREIGN: &str = "__access_remote_vm() takes pages without FAULT_FLAG_ALLOW
 
 impl Meets {
     fn bits(self) -> u64 {
-        match self.delivery {
+        match self.0.delivery {
             Delivery::Message => 0,
             Delivery::Async => Asks::Async.bits(),
             Delivery::Signal => features::SIGBUS,
@@ -71,20 +67,20 @@ impl Meets {
 
 impl Trial for Meets {
     fn axes(&self) -> String {
-        format!("backing={},who={}", self.backing, self.who)
+        self.0.axes()
     }
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        let lab = Lab::new(stage, self.backing, self.bits())?;
+        let lab = Lab::new(stage, self.0.backing, self.bits())?;
         lab.fill(0..PAGES)?;
         lab.register(0..PAGES, Protection::Writes.mode())?;
         seen.fact("protect", Protection::Writes.set(&lab, lab.all()));
-        Protection::Writes.meet(&lab, self.who, seen)?;
+        Protection::Writes.meet(&lab, self.0.who, seen)?;
         lab.contents("pages", seen)
     }
 
     fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {
-        let Self { backing, who, delivery } = *self;
+        let Meeting { backing, who, delivery } = self.0;
         let writes = who.write_faults(backing);
         let mut facts = want(super::PROTECTS, &[("protect", "0")]);
         let (kept, freed) = (row("wwwwww", kernel), row("wwpwww", kernel));
@@ -124,7 +120,7 @@ impl Trial for Meets {
     }
 
     fn recipe(&self) -> Vec<String> {
-        let Self { backing, who, delivery } = self;
+        let Meeting { backing, who, delivery } = self.0;
         vec![
             format!("write to all 6 pages of a {backing} block"),
             format!("register it for write protection, delivery by {delivery}, and protect it all"),
@@ -135,6 +131,6 @@ impl Trial for Meets {
     }
 
     fn uses_huge_pages(&self) -> bool {
-        self.backing.is_huge()
+        self.0.backing.is_huge()
     }
 }
