@@ -16,11 +16,17 @@ pub enum FilterError {
         /// What to add, if it can be said.
         hint: &'static str,
     },
+    /// An empty word, as of a shell's unset variable.
+    #[error("a filter is empty: give a part of a case id, or leave it out to choose all cases")]
+    Empty,
 }
 
 /// The cases whose id a filter matches, in order; all of them without filters. With `full` also
 /// those that are not asked by default; a case named by its whole id is always found.
 pub fn choose(filters: &[String], full: bool) -> Result<Vec<Case>, FilterError> {
+    if filters.iter().any(String::is_empty) {
+        return Err(FilterError::Empty);
+    }
     let all = uffd_suites::cases();
     let ids: Vec<String> = all.iter().map(Case::id).collect();
     let mut hidden: Vec<Case> = uffd_suites::hidden_cases();
@@ -87,6 +93,11 @@ mod tests {
     fn an_unknown_filter_is_an_error() {
         let error = choose(&["copy/teleport".into()], true).expect_err("nothing");
         assert!(error.to_string().contains("copy/teleport"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_filter_is_an_error() {
+        assert_eq!(choose(&[String::new()], false).map(|c| c.len()), Err(FilterError::Empty));
     }
 
     #[test]

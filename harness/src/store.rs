@@ -9,7 +9,9 @@ use uffd_results::{Kernel, KernelVersion, Record, RecordError};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file or folder could not be read.
-    #[error("reading {path}: {error}")]
+    #[error(
+        "reading {path}: {error}; see that it is there and can be read, or name another results folder with --results"
+    )]
     Read {
         /// What was read.
         path: PathBuf,
@@ -18,7 +20,8 @@ pub enum StoreError {
     },
     /// A file could not be written.
     #[error(
-        "writing {path}: {error}; nothing was changed: make room or choose another folder with --results"
+        "writing {path}: {error}; nothing was changed: make room there, or name another place (--results, \
+         --record)"
     )]
     Write {
         /// What was written.
@@ -87,12 +90,12 @@ impl Store {
     }
 
     /// Whether records can be written: better known before kernels are asked than afterwards.
-    /// Leaves nothing behind, so the folder is not made here.
     pub fn check_writable(&self) -> Result<(), StoreError> {
-        let existing = self.folder.ancestors().find(|folder| folder.is_dir());
-        let folder = existing.unwrap_or(Path::new("."));
-        let fail = |error| StoreError::Write { path: self.folder.clone(), error };
-        tempfile::tempfile_in(folder).map(drop).map_err(fail)
+        if self.folder.exists() && !self.folder.is_dir() {
+            let error = std::io::Error::from(std::io::ErrorKind::NotADirectory);
+            return Err(StoreError::Write { path: self.folder.clone(), error });
+        }
+        check_room(&self.folder, &self.folder)
     }
 
     /// Writes a record in its place; its path.
@@ -114,6 +117,24 @@ impl Store {
             .sort_by_cached_key(|record| (record.upstream().ok(), record.kernel.release.clone()));
         Ok(records)
     }
+}
+
+/// Whether a file can be put in the place of `path`: better known before kernels are asked.
+pub fn check_file(path: &Path) -> Result<(), StoreError> {
+    if path.is_dir() {
+        let error = std::io::Error::from(std::io::ErrorKind::IsADirectory);
+        return Err(StoreError::Write { path: path.to_owned(), error });
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    check_room(folder.unwrap_or(Path::new(".")), path)
+}
+
+/// Whether files can be made in a folder, which need not exist yet and is not made here.
+fn check_room(folder: &Path, path: &Path) -> Result<(), StoreError> {
+    let existing = folder.ancestors().find(|folder| folder.exists());
+    let existing = existing.filter(|folder| !folder.as_os_str().is_empty());
+    let fail = |error| StoreError::Write { path: path.to_owned(), error };
+    tempfile::tempfile_in(existing.unwrap_or(Path::new("."))).map(drop).map_err(fail)
 }
 
 /// Reads one record.

@@ -27,6 +27,9 @@ const OUTPUT: (&str, &str) = ("/tmp/output", "output");
 /// More of it does not leave the guest.
 const LONGEST_OUTPUT: u64 = 1 << 20;
 
+/// MiB that a kernel needs to come up in, with the program.
+const ROOM: u64 = 192;
+
 /// Options of `exec`.
 #[derive(Debug, Args)]
 pub(crate) struct ExecArgs {
@@ -38,7 +41,7 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "DIR", requires = "kernel_image")]
     coverage: Option<PathBuf>,
     /// Memory of the VM in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(64..=65_536))]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(ROOM..=65_536))]
     memory: u64,
     /// Huge pages of 2 MiB that the kernel reserves.
     #[arg(long, value_name = "N", default_value_t = 16)]
@@ -56,8 +59,24 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<Exit> {
         bail!("no kernel is named: add `-k 6.12`, `--newest` or `--kernel-image PATH`");
     }
     let (program, arguments) = args.command.split_first().context("no program is named")?;
-    let bytes = std::fs::read(program)
-        .with_context(|| format!("reading the program {program}; give a path"))?;
+    let bytes = match std::fs::read(program) {
+        Ok(bytes) => bytes,
+        Err(e) => bail!("reading the program {program} failed ({e}): give the path of a file"),
+    };
+    if let Some(why) = unfit(&bytes) {
+        bail!(
+            "{program} can't run in a VM: {why}, and there is nothing beside it; give a program for x86-64 \
+             that is linked statically (cc -static; Rust: -C target-feature=+crt-static)"
+        );
+    }
+    let (reserved, memory) = (2 * u64::from(args.huge_pages), args.memory);
+    if reserved + ROOM > memory {
+        bail!(
+            "{} huge pages take {reserved} MiB, and a kernel needs {ROOM} MiB beside them, but the VM has \
+             {memory}: give it more with --memory, or reserve fewer with --huge-pages",
+            args.huge_pages
+        );
+    }
     let name = Path::new(program).file_name().context("the program's path has no name")?;
     let inside = format!("/bin/{}", name.to_string_lossy());
     let command: Vec<&str> =
@@ -104,6 +123,32 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<Exit> {
     }
     Ok(exit)
 }
+
+/// Why a program can't run where there are no other files, if it can't.
+fn unfit(program: &[u8]) -> Option<String> {
+    let word = |at: usize, len: usize| -> Option<u64> {
+        let bytes = program.get(at..at.checked_add(len)?)?;
+        Some(bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+    };
+    let place = |at, len| word(at, len).and_then(|n| usize::try_from(n).ok());
+    if program.starts_with(b"#!") {
+        return Some("it is a script, which needs an interpreter".into());
+    }
+    // A 64-bit little-endian ELF file for x86-64.
+    if !program.starts_with(b"\x7fELF\x02\x01") || word(18, 2) != Some(62) {
+        return Some("it is no program for x86-64 (ELF)".into());
+    }
+    let (first, size, count) = (place(32, 8)?, place(54, 2)?, place(56, 2)?);
+    let mut headers = (0..count).filter_map(|n| first.checked_add(n.checked_mul(size)?));
+    let interpreter = headers.find(|at| word(*at, 4) == Some(PT_INTERP))?;
+    let (start, len) = (place(interpreter + 8, 8)?, place(interpreter + 32, 8)?);
+    let name = program.get(start..start.checked_add(len)?)?;
+    let name = String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
+    Some(format!("it is linked dynamically ({name})"))
+}
+
+/// The kind of program header that names an interpreter.
+const PT_INTERP: u64 = 3;
 
 /// The guest's side, where the plan has a command: it is the one case.
 pub(super) fn agent(plan: &Plan) -> Option<Agent<'static>> {
@@ -159,5 +204,24 @@ fn execute(command: &[String], deadline: Duration) -> Result<Outcome, String> {
     } else {
         let detail = format!("no end within {} s", deadline.as_secs());
         Ok(Outcome::ended(End::Hang, detail, facts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_needs_other_files_is_refused() {
+        let this = std::fs::read("/proc/self/exe").expect("this program");
+        assert_eq!(unfit(&this), None, "tests are linked statically");
+        assert!(unfit(b"#!/bin/sh").is_some_and(|why| why.contains("script")));
+        assert!(unfit(b"").is_some_and(|why| why.contains("no program")));
+        let mut dynamic = b"\x7fELF\x02\x01".to_vec();
+        dynamic.resize(64 + 56, 0);
+        (dynamic[18], dynamic[32], dynamic[54], dynamic[56]) = (62, 64, 56, 1);
+        (dynamic[64], dynamic[64 + 8], dynamic[64 + 32]) = (3, 120, 4);
+        dynamic.extend(b"/ld\0");
+        assert_eq!(unfit(&dynamic).as_deref(), Some("it is linked dynamically (/ld)"));
     }
 }

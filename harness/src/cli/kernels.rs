@@ -30,7 +30,9 @@ pub(crate) fn kernels(args: &KernelsArgs) -> Result<Exit> {
     if let Some(patterns) = &args.fetch {
         return fetch(args, patterns);
     }
-    let mut lock = Lock::open(args.lock.as_deref())?;
+    // A new lock file begins with what the one built in knows.
+    let known = args.lock.as_deref().filter(|path| !args.update || path.exists());
+    let mut lock = Lock::open(known)?;
     if args.update {
         let path = args.lock.clone().unwrap_or_else(|| PathBuf::from("kernels.lock"));
         let changes = kernels::refresh(&mut lock, &|text| out::note(text))?;

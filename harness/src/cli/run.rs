@@ -49,6 +49,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
 }
 
 fn here(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
+    if let Some(option) = args.kernel.lock.as_ref().map(|_| "--lock").or(args.vm.named()) {
+        bail!(
+            "{option} is for kernels in VMs, and none is named: add `-k 6.12`, `--newest` or \
+             `--kernel-image PATH`, or leave {option} out to ask this kernel"
+        );
+    }
+    if let Some(path) = &args.record {
+        store::check_file(path)?;
+    }
     if let Err(stop) = uffd_suites::stage::find_way() {
         bail!("{}", explain(&stop));
     }
@@ -96,6 +105,12 @@ fn explain(stop: &Stop) -> String {
 fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
     if args.record.is_some() {
         bail!("--record is for this kernel; `uffd-conform sweep` writes the records of others");
+    }
+    if args.jobs.is_some() {
+        bail!(
+            "--jobs is for this kernel; in a VM one case is asked after the other (`uffd-conform sweep \
+             --jobs N` runs several VMs)"
+        );
     }
     let images = args.kernel.images(&|text| out::note(text))?;
     let mut exit = Exit::Nothing;

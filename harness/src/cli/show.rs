@@ -39,7 +39,10 @@ pub(crate) fn show(args: &ShowArgs, store: &Store) -> Result<Exit> {
     }
     let records = match store.load() {
         Ok(records) => records,
-        Err(crate::store::StoreError::Empty(_)) => Vec::new(),
+        Err(e @ crate::store::StoreError::Empty(_)) => {
+            out::note(&e.to_string());
+            Vec::new()
+        }
         Err(e) => return Err(e.into()),
     };
     let mut out = out::stdout();

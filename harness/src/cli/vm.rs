@@ -38,15 +38,14 @@ pub(crate) struct KernelArgs {
 /// How guests are run.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct VmArgs {
-    /// What runs the guests' code: KVM is used only after it has proved itself.
-    #[arg(long, value_enum, default_value_t, value_name = "ACCEL")]
-    accelerator: Accel,
+    /// What runs the guests' code (default: tcg): KVM is used only after it has proved itself.
+    #[arg(long, value_enum, value_name = "ACCEL")]
+    accelerator: Option<Accel>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Accel {
     /// Emulation: the same everywhere, and what the committed records are made with.
-    #[default]
     Tcg,
     /// KVM, or nothing.
     Kvm,
@@ -57,10 +56,15 @@ enum Accel {
 impl VmArgs {
     pub(super) const fn choice(&self) -> vm::accel::Choice {
         match self.accelerator {
-            Accel::Tcg => vm::accel::Choice::Tcg,
-            Accel::Kvm => vm::accel::Choice::Kvm,
-            Accel::Auto => vm::accel::Choice::Auto,
+            None | Some(Accel::Tcg) => vm::accel::Choice::Tcg,
+            Some(Accel::Kvm) => vm::accel::Choice::Kvm,
+            Some(Accel::Auto) => vm::accel::Choice::Auto,
         }
+    }
+
+    /// The option that the user has given, if any.
+    pub(super) fn named(&self) -> Option<&'static str> {
+        self.accelerator.map(|_| "--accelerator")
     }
 }
 

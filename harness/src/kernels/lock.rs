@@ -83,10 +83,13 @@ pub enum LockError {
     #[error(
         "reading the lock file {0:?} failed: {1}; check the path, or leave it out to use the built-in list"
     )]
-    Read(PathBuf, #[source] std::io::Error),
+    Read(PathBuf, std::io::Error),
     /// It can't be written.
-    #[error("writing the lock file {0:?} failed: {1}; nothing was changed")]
-    Write(PathBuf, #[source] std::io::Error),
+    #[error(
+        "writing the lock file {0:?} failed: {1}; nothing was changed: see that its folder exists and \
+         can be written to, or name another file with --lock"
+    )]
+    Write(PathBuf, std::io::Error),
     /// Its text is no lock.
     #[error(
         "{0} is not a usable list of kernels: {1}; restore it, or write a new one with `uffd-conform kernels --update`"

@@ -14,10 +14,10 @@ pub enum VmError {
     NoQemu(String),
     /// QEMU is there and does not run.
     #[error("{0} can't be started ({1}): check that it is QEMU and may be executed")]
-    QemuStart(PathBuf, #[source] io::Error),
+    QemuStart(PathBuf, io::Error),
     /// The boot image can't be read.
     #[error("the kernel image {0} can't be read ({1}): give a readable vmlinuz")]
-    Image(PathBuf, #[source] io::Error),
+    Image(PathBuf, io::Error),
     /// The program that is to be PID 1 is not fit for it.
     #[error(
         "{program} can't be PID 1 of a VM: {why}; build uffd-conform statically for x86-64, as the \
@@ -31,13 +31,13 @@ pub enum VmError {
     },
     /// A file of the VM can't be made or read.
     #[error(
-        "{what} failed ({source}): a VM keeps its files there, see that it is writable and not full"
+        "{what} failed ({error}): a VM keeps its files there, see that it is writable and not full"
     )]
     File {
         /// What was tried, and on which file.
         what: String,
         /// Why it failed.
-        source: io::Error,
+        error: io::Error,
     },
     /// The plan can't be written down.
     #[error("the list of cases can't be handed to a VM: {0}")]
@@ -45,8 +45,8 @@ pub enum VmError {
     /// Not one of several boots got as far as the guest's first word.
     #[error(
         "{image} did not come up in {boots} boots; the last one: {why}. If the machine is busy, try \
-         again; a kernel of your own needs initramfs, devtmpfs and the 8250 console built in. The \
-         console's end:\n{console}"
+         again; a kernel of your own needs initramfs, devtmpfs and the 8250 console built in, and every \
+         kernel memory to come up in. {}", last_words(.console)
     )]
     NoBoot {
         /// The kernel image.
@@ -59,13 +59,23 @@ pub enum VmError {
         console: String,
     },
     /// KVM was asked for and is not to be had.
-    #[error("KVM was asked for, but {0}: use TCG or leave the choice to the program")]
+    #[error(
+        "KVM was asked for, but {0}: use `--accelerator tcg`, or `auto`, which takes KVM only where it works"
+    )]
     Kvm(String),
+}
+
+/// The end of a console, of which there may be none.
+fn last_words(console: &str) -> String {
+    match console.trim_end() {
+        "" => "Its console said nothing".to_owned(),
+        said => format!("The console's end:\n{said}"),
+    }
 }
 
 impl VmError {
     pub(super) fn file(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
-        move |source| Self::File { what, source }
+        move |error| Self::File { what, error }
     }
 }
