@@ -23,6 +23,10 @@ use uffd_results::{End, Outcome, Record};
 #[case(&["matrix", "--results", "/nowhere"], &["/nowhere", "sweep"])]
 #[case(&["run", "--coverage", "/tmp/new", "copy/present"], &["--kernel-image"])]
 #[case(&["exec", "-k", "6.12"], &["PROGRAM"])]
+#[case(&["run", "--accelerator", "auto"], &["--accelerator", "-k"])]
+#[case(&["run", "-k", "6.12", "--jobs", "2"], &["--jobs", "sweep"])]
+#[case(&["run", "--record", "/"], &["writing /", "nothing was changed"])]
+#[case(&["run", ""], &["filter is empty"])]
 #[case(&["exec", "--", "/bin/true"], &["no kernel is named"])]
 #[case(&["exec", "-k", "6.12", "--", "/nowhere/program"], &["/nowhere/program"])]
 #[case(&["frobnicate"], &["frobnicate"])]
@@ -186,9 +190,8 @@ fn a_program_runs_in_a_vm_and_says_how_it_ended() {
     assert!(text(&output.stdout).contains("nonsense"), "what it said comes out");
     assert!(text(&output.stderr).contains("exit=2"), "{}", text(&output.stderr));
 
-    let output = exec(&[], &["/bin/true"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("linked statically"), "{}", text(&output.stderr));
+    refused(&exec(&[], &["/bin/true"]), &["/bin/true", "linked dynamically", "linked statically"]);
+    refused(&exec(&["--huge-pages", "600"], &[program]), &["600 huge pages", "--memory"]);
 
     let folder = tempfile::tempdir().expect("a folder");
     let counters = folder.path().join("counters").display().to_string();
