@@ -6,7 +6,7 @@
 
 use crate::expect::Expected;
 use crate::outcome::{Seen, Stop};
-use crate::point::{self, Backing, Mode, Msg, Op, Point, Waiter};
+use crate::point::{Backing, Op, Point, Waiter};
 use crate::probe::{Case, Trial};
 use crate::scenario::Scene;
 use crate::stage::Stage;
@@ -65,9 +65,7 @@ const fn word(op: Op) -> &'static str {
 
 impl Changed {
     const fn point(&self) -> Point {
-        let Self { backing, waiter, op, .. } = *self;
-        let change = point::Change::None;
-        Point { backing, mode: Mode::Missing, change, waiter, msg: Msg::Read, op }
+        Point { op: self.op, ..Point::missing(self.backing, self.waiter) }
     }
 }
 
