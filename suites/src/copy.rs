@@ -98,6 +98,8 @@ static EVENT_UNREAD: Probe = Probe {
     consumers: &[CRIU, FIRECRACKER, "E2B orchestrator: classifyCopyResult()", "crosvm: vmm-swap"],
 };
 
+mod long;
+
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases =
@@ -115,6 +117,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for (probe, routine) in own {
         cases.extend(Backing::ALL.iter().map(|backing| Case::own(probe, routine, *backing)));
     }
+    cases.extend(long::cases());
     cases
 }
 
