@@ -247,8 +247,7 @@ impl Asked {
             }
             (Kind::Anon, _) => done(if old { "EINVAL" } else { "EBUSY" }, ANON, Leaves::Untouched),
             (Kind::Shmem, Mode::Missing) if old => done("0", OLD, Leaves::Mapped),
-            (Kind::Shmem, Mode::Both) if old => done("EINVAL", OLD, Leaves::Filled),
-            (Kind::Shmem, Mode::Minor) if old => done("EINVAL", OLD, Leaves::Filled),
+            (Kind::Shmem, Mode::Both | Mode::Minor) if old => done("EINVAL", OLD, Leaves::Filled),
             (Kind::Shmem, Mode::Missing | Mode::Both) => done("EBUSY", MISSING, Leaves::Unmapped),
             (Kind::Shmem, Mode::Wp) => done("EINVAL", PROTECTED, Leaves::Filled),
             (Kind::Shmem, Mode::Minor) => done("0", FILLS, Leaves::Mapped),

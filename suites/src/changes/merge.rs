@@ -113,7 +113,7 @@ impl Trial for Merge {
                     their own do not merge; find_mergeable_anon_vma() shares one only between \
                     mappings of equal flags; before 6.16 (mm/vma: fix incorrectly disallowed anonymous VMA \
                     merges) the side that changes must not have the only one";
-        let moves = "mremap(2), EFAULT: more than one mapping; remap_move() in mm/mremap.c: several may \
+        let one_only = "mremap(2), EFAULT: more than one mapping; remap_move() in mm/mremap.c: several may \
                      move since 6.17, but none that userfaultfd holds";
         let alike = matches!(again, Again::Unregister | Again::Register);
         let apart = touched == Touched::Both && backing.is_private();
@@ -138,7 +138,7 @@ impl Trial for Merge {
         facts.push(Expected::new("reg", reg, reads));
         let several = again == Again::Unregister && kernel >= KernelVersion::new(6, 17, 0);
         let moved = merged || several;
-        facts.push(Expected::new("move", if moved { "0" } else { "EFAULT" }, moves));
+        facts.push(Expected::new("move", if moved { "0" } else { "EFAULT" }, one_only));
         facts
     }
 

@@ -133,8 +133,8 @@ impl Trial for Long {
         let (rc, field) = uffd.copy(block.range(0..PAGES), from, 0);
         seen.fact("copy", rc);
         seen.fact("field", field);
-        self.tell(["first", "last"], &mut crowd, &queue, seen)?;
-        self.survey("pages", stage, &block, seen)?;
+        tell(["first", "last"], &mut crowd, &queue, seen)?;
+        survey("pages", stage, &block, seen)?;
         if mode == Mode::Resumed {
             seen.step("resume");
             let at = middle.page();
@@ -144,8 +144,8 @@ impl Trial for Long {
             let rest = uffd.copy(block.range(at + 1..PAGES), from, 0);
             seen.fact("rest", rest.0);
             seen.fact("rest-field", rest.1);
-            self.tell(["first-then", "last-then"], &mut crowd, &queue, seen)?;
-            self.survey("pages-then", stage, &block, seen)?;
+            tell(["first-then", "last-then"], &mut crowd, &queue, seen)?;
+            survey("pages-then", stage, &block, seen)?;
         }
         drop(uffd);
         crowd.await_all()
@@ -207,31 +207,27 @@ impl Trial for Long {
     }
 }
 
-impl Long {
-    fn tell(
-        self,
-        names: [&'static str; 2],
-        crowd: &mut Crowd,
-        queue: &QueueFile,
-        seen: &mut Seen<'_>,
-    ) -> Result<(), Stop> {
-        for (name, fate) in names.into_iter().zip(crowd.settle(&[queue])?) {
-            seen.fact(name, fate);
-        }
-        Ok(())
+fn tell(
+    names: [&'static str; 2],
+    crowd: &mut Crowd,
+    queue: &QueueFile,
+    seen: &mut Seen<'_>,
+) -> Result<(), Stop> {
+    for (name, fate) in names.into_iter().zip(crowd.settle(&[queue])?) {
+        seen.fact(name, fate);
     }
+    Ok(())
+}
 
-    fn survey(
-        self,
-        name: &'static str,
-        stage: &Stage,
-        block: &Block,
-        seen: &mut Seen<'_>,
-    ) -> Result<(), Stop> {
-        let letter = |value| stage.letter(value);
-        seen.fact(name, runs(&evidence::pages(block.range(0..PAGES), PAGE, &letter)?));
-        Ok(())
-    }
+fn survey(
+    name: &'static str,
+    stage: &Stage,
+    block: &Block,
+    seen: &mut Seen<'_>,
+) -> Result<(), Stop> {
+    let letter = |value| stage.letter(value);
+    seen.fact(name, runs(&evidence::pages(block.range(0..PAGES), PAGE, &letter)?));
+    Ok(())
 }
 
 /// The cases.

@@ -146,8 +146,8 @@ impl Trial for Brk {
         let mut end = PAGES;
         let names = [("events", "heap"), ("events-2", "heap-2")];
         for (to, (events, heap)) in self.ends().iter().zip(names) {
-            let raises = *to < end && self.events.bits != 0 && self.how != How::Beside;
-            let raised = if raises { format!("unmap({to}..{end})") } else { "none".to_owned() };
+            let told = *to < end && self.events.bits != 0 && self.how != How::Beside;
+            let raised = if told { format!("unmap({to}..{end})") } else { "none".to_owned() };
             facts.push(Expected::new(events, raised, says));
             facts.push(Expected::new(heap, to.to_string(), says));
             if *to < end {

@@ -90,7 +90,7 @@ impl Asked for By {
         let Ground { uffd, block, .. } = ground;
         match self {
             Self::Read | Self::SignalRead => {
-                seen.fact("event", super::ground::word(&uffd, block.page))
+                seen.fact("event", super::ground::word(&uffd, block.page));
             }
             Self::Close | Self::SignalClose => drop(uffd),
         }

@@ -101,7 +101,7 @@ fn perform(how: How, backing: Backing, rows: &mut Rows, kernel: KernelVersion) -
             (rc, ONE_BY_ONE)
         }
         // The first mapping alone is asked before the target goes.
-        How::OntoSealedFirst => ("EPERM", SEALED),
+        How::OntoSealedFirst | How::UnmapSealedFirst => ("EPERM", SEALED),
         How::OntoSealedLast if !since(6, 12) => ("EPERM", SEALED),
         How::OntoSeveral | How::OntoHole | How::OntoSealedLast | How::OntoRegisteredLast => {
             rows.unmap(HERE, 0..PAGES);
@@ -123,7 +123,6 @@ fn perform(how: How, backing: Backing, rows: &mut Rows, kernel: KernelVersion) -
             }
             ("EPERM", if since(6, 12) { FALSE_EVENT } else { SEALED })
         }
-        How::UnmapSealedFirst => ("EPERM", SEALED),
         How::UnmapCounted | How::MoveCounted | How::OverCounted | How::ProtectCounted => {
             ("ENOMEM", COUNTED)
         }

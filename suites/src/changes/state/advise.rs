@@ -19,7 +19,7 @@ impl State {
             Advice::DontNeed if self.any(span, |page| page.locked) => {
                 ("EINVAL", "madvise(2), MADV_DONTNEED: not of locked pages")
             }
-            Advice::DontNeed if anon && self.any(span, |page| page.sealed_read_only()) => (
+            Advice::DontNeed if anon && self.any(span, Page::sealed_read_only) => (
                 "EPERM",
                 "mseal(2): no discard of sealed anonymous memory that can't be written to",
             ),
