@@ -2,22 +2,29 @@
 //! mappings at once.
 //!
 //! A change is a list of steps (`step`); `state` simulates what each leaves behind, and `expect`
-//! derives the facts from that. `adopt` asks what one context can't.
+//! derives the facts from that. What a list of steps on one block can't express has a file of its own:
+//! `adopt` (a second context), `exchange` (two blocks), `half` (calls that fail at one of several
+//! mappings), `collapse` (huge pages), `merge` (mappings that become one).
 
 use crate::expect::Expected;
 use crate::outcome::{Seen, Stop};
-use crate::point::{self, Backing, Mode, Msg, Op, Point, Waiter};
+use crate::point::{Backing, Op, Point, Waiter};
 use crate::probe::{Case, Trial};
 use crate::scenario::Scene;
 use crate::stage::Stage;
+use list::sequence::SEQUENCES;
 use list::{CHANGES, Change};
 use step::Step;
 use uffd_results::KernelVersion;
 
 mod adopt;
 mod call;
+mod collapse;
+mod exchange;
 mod expect;
+mod half;
 mod list;
+mod merge;
 mod state;
 mod step;
 
@@ -31,13 +38,13 @@ struct Changed {
 }
 
 /// Operations and waiters, with whether they are asked by default: of anonymous memory, of shared
-/// memory, of a private file, of huge pages.
+/// memory, of a private file, of huge pages. The first is what is asked of every change.
 const ASKED: &[(Waiter, Op, [bool; 4])] = &[
+    (Waiter::UserRead, Op::Look, [true, true, false, false]),
     (Waiter::None, Op::Look, [true, false, false, false]),
     (Waiter::None, Op::Copy, [false; 4]),
     (Waiter::None, Op::Zeropage, [false; 4]),
     (Waiter::None, Op::Unregister, [false; 4]),
-    (Waiter::UserRead, Op::Look, [true, true, false, false]),
     (Waiter::UserRead, Op::Copy, [true, true, true, true]),
     (Waiter::UserRead, Op::Zeropage, [false; 4]),
     (Waiter::UserRead, Op::Unregister, [true, true, false, false]),
@@ -65,9 +72,7 @@ const fn word(op: Op) -> &'static str {
 
 impl Changed {
     const fn point(&self) -> Point {
-        let Self { backing, waiter, op, .. } = *self;
-        let change = point::Change::None;
-        Point { backing, mode: Mode::Missing, change, waiter, msg: Msg::Read, op }
+        Point { op: self.op, ..Point::missing(self.backing, self.waiter) }
     }
 }
 
@@ -126,7 +131,7 @@ const fn harms(step: &Step) -> bool {
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for change in CHANGES {
+    for change in CHANGES.iter().chain(SEQUENCES) {
         for backing in Backing::ALL {
             if !change.steps.iter().all(|step| step.applies(*backing)) {
                 continue;
@@ -147,5 +152,9 @@ pub(crate) fn cases() -> Vec<Case> {
         }
     }
     adopt::cases(&mut cases);
+    exchange::cases(&mut cases);
+    half::cases(&mut cases);
+    collapse::cases(&mut cases);
+    merge::cases(&mut cases);
     cases
 }

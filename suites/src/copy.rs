@@ -8,7 +8,7 @@ use crate::grid;
 use crate::memory::{BLOCK, Block, HUGE, OTHER, PAGE};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Change, Mode, Msg, Op, Over, PAGES, Part, Point, Waiter};
+use crate::point::{Backing, Change, Mode, Op, Over, PAGES, Part, Point, Waiter};
 use crate::probe::{Case, Probe, Routine};
 use crate::scenario::Scene;
 use crate::stage::Stage;
@@ -99,6 +99,8 @@ static EVENT_UNREAD: Probe = Probe {
     consumers: &[CRIU, FIRECRACKER, "E2B orchestrator: classifyCopyResult()", "crosvm: vmm-swap"],
 };
 
+mod long;
+
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases =
@@ -116,14 +118,14 @@ pub(crate) fn cases() -> Vec<Case> {
     for (probe, routine) in own {
         cases.extend(Backing::ALL.iter().map(|backing| Case::own(probe, routine, *backing)));
     }
+    cases.extend(long::cases());
     cases
 }
 
 /// The point that the suite's own routines start from: page 2 missing, page 3 present, a thread
 /// that loads from page 2.
 fn start(backing: Backing) -> Point {
-    let (change, waiter, msg) = (Change::None, Waiter::UserRead, Msg::Read);
-    Point { backing, mode: Mode::Missing, change, waiter, msg, op: Op::Copy }
+    Point { op: Op::Copy, ..Point::missing(backing, Waiter::UserRead) }
 }
 
 fn length(backing: Backing) -> String {

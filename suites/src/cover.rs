@@ -7,7 +7,11 @@ use std::collections::{HashMap, HashSet};
 
 /// What a consumer's assumption rests on stays a default, whatever it repeats: a probe, and what the
 /// axes of a case must have. `docs/assumptions.md` names these cases.
-const INSISTED: [(&str, &[&str]); 12] = [
+const INSISTED: [(&str, &[&str]); 16] = [
+    ("changes/collapse", &["backing=shmem", "present=few", "then=serve"]),
+    ("changes/collapse", &["backing=anon", "present=most", "then=look"]),
+    ("changes/collapse", &["backing=shmem", "mode=none", "present=few"]),
+    ("changes/exchange", &["backing=anon", "events=remap+unmap"]),
     ("changes/file", &["backing=shmem", "how=write-page", "user-read", "op=copy"]),
     ("changes/madvise", &["backing=shmem", "how=dontneed-page", "user-read"]),
     ("changes/sequence", &["backing=anon", "how=qemu-shrink,", "op=copy"]),

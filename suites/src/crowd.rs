@@ -135,6 +135,44 @@ impl Crowd {
         }
     }
 
+    /// Waits until each has ended, sleeps on, or was woken and has parked again, where all messages of
+    /// before were read; each one's word: that of its access, `asleep` or `again`. Those that have
+    /// parked again count as parked from then on.
+    pub(crate) fn settle(&mut self, queues: &[&QueueFile]) -> Result<Vec<String>, Stop> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let fates = self.fates()?;
+            let moved = fates.iter().filter(|fate| *fate == "moved").count();
+            let mut unread = 0;
+            for queue in queues {
+                unread += queue.read()?.pending as usize;
+            }
+            if moved == unread && self.park_moved(&fates)? {
+                let again = |fate: String| if fate == "moved" { "again".into() } else { fate };
+                return Ok(fates.into_iter().map(again).collect());
+            }
+            pause(deadline, "a waiter that was woken neither ended nor parked again")?;
+        }
+    }
+
+    /// Notes the sleep of those that moved; false if one of them does not sleep.
+    fn park_moved(&mut self, fates: &[String]) -> Result<bool, Stop> {
+        let mut parked = Vec::new();
+        for (member, _) in self.members.iter().zip(fates).filter(|(_, fate)| *fate == "moved") {
+            // One that has ended meanwhile has no file to read any more.
+            match member.thread.is_off_cpu().and_then(|off| Ok((off, member.thread.read()?))) {
+                Ok((true, now)) if now.sleeps() => parked.push(now),
+                Err(stop) if member.shared.access.get().is_none() => return Err(stop),
+                _ => return Ok(false),
+            }
+        }
+        let moved = self.members.iter_mut().zip(fates).filter(|(_, fate)| *fate == "moved");
+        for ((member, _), now) in moved.zip(parked) {
+            member.parked = now;
+        }
+        Ok(true)
+    }
+
     /// Whether a member is still in the sleep in which it parked.
     fn sleeps(member: &Member) -> Result<bool, Stop> {
         let ended = || member.shared.access.get().is_some();

@@ -2,13 +2,17 @@
 //! until when.
 
 pub(crate) mod call;
+mod contexts;
 mod fork;
 pub(crate) mod ground;
+mod heap;
 mod model;
 mod pairs;
 mod payload;
+mod raised;
 pub(crate) mod raiser;
 mod release;
+mod silent;
 mod taken;
 pub(crate) mod unread;
 mod waiting;
@@ -24,5 +28,8 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(release::cases());
     cases.extend(taken::cases());
     cases.extend(fork::cases());
+    cases.extend(contexts::cases());
+    cases.extend(heap::cases());
+    cases.extend(silent::cases());
     cases
 }

@@ -1,6 +1,6 @@
 //! The suite `lifetime`: fork, exec and exit of the process, and ioctls on its memory afterwards.
 
-mod dead;
+pub(crate) mod dead;
 mod followed;
 mod fork;
 mod killed;

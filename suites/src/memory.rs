@@ -115,16 +115,22 @@ pub struct Block {
 impl Block {
     /// Maps a block of [`PAGES`] pages at `at`. The file behind it is longer, so that it can grow.
     pub fn map(backing: Backing, at: usize) -> Result<Self, Stop> {
+        Self::map_many(backing, at, PAGES)
+    }
+
+    /// As [`Block::map`], of any number of pages.
+    pub fn map_many(backing: Backing, at: usize, pages: usize) -> Result<Self, Stop> {
         let page = if backing.is_huge() { HUGE } else { PAGE };
+        let len = 2 * pages * page;
         let file = match backing {
-            Backing::Shmem | Backing::Private => Some(memfd("block", MFdFlags::empty(), page)?),
+            Backing::Shmem | Backing::Private => Some(memfd("block", MFdFlags::empty(), len)?),
             Backing::HugetlbShared => {
-                Some(memfd("block", MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB, page)?)
+                Some(memfd("block", MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB, len)?)
             }
             Backing::Anon | Backing::SharedAnon | Backing::HugetlbPrivate => None,
         };
         let block = Self { backing, page, file };
-        let rc = block.map_pages(0..PAGES, at, libc::MAP_FIXED_NOREPLACE);
+        let rc = block.map_pages(0..pages, at, libc::MAP_FIXED_NOREPLACE);
         match rc.0 {
             None => Ok(block),
             Some(Errno::ENOMEM) if backing.is_huge() => {
@@ -221,7 +227,7 @@ impl Block {
 
 /// A memfd for a block's place whose pages all begin with [`tag::NEW`].
 pub fn new_data(page: usize) -> Result<OwnedFd, Stop> {
-    let file = memfd("new", MFdFlags::empty(), page)?;
+    let file = memfd("new", MFdFlags::empty(), 2 * PAGES * page)?;
     for n in 0..PAGES {
         let offset = i64::try_from(n * page).unwrap_or(i64::MAX);
         nix::sys::uio::pwrite(&file, &tag::NEW.to_ne_bytes(), offset)
@@ -230,11 +236,11 @@ pub fn new_data(page: usize) -> Result<OwnedFd, Stop> {
     Ok(file)
 }
 
-/// A memfd of twice the block's length.
-fn memfd(name: &str, flags: MFdFlags, page: usize) -> Result<OwnedFd, Stop> {
+/// A memfd of `len` bytes.
+fn memfd(name: &str, flags: MFdFlags, len: usize) -> Result<OwnedFd, Stop> {
     let fd = memfd_create(name, flags | MFdFlags::MFD_CLOEXEC)
         .map_err(|e| Stop::Precondition(format!("memfd_create: {e:?}")))?;
-    let len = i64::try_from(2 * PAGES * page).unwrap_or(i64::MAX);
+    let len = i64::try_from(len).unwrap_or(i64::MAX);
     nix::unistd::ftruncate(&fd, len).map_err(|e| Stop::Broken(format!("ftruncate: {e:?}")))?;
     Ok(fd)
 }

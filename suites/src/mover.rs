@@ -59,12 +59,14 @@ impl Mover {
         self.shared.tid.load(Ordering::Acquire)
     }
 
-    fn wait(&self, uffd: Option<&Uffd>) -> Result<bool, Stop> {
+    /// Waits until the call has returned (`None`), or a message can be read from one of `uffds`.
+    fn wait(&self, uffds: &[&Uffd]) -> Result<Option<usize>, Stop> {
         let mut fds = vec![PollFd::new(self.shared.done.as_fd(), PollFlags::POLLIN)];
-        fds.extend(uffd.map(|uffd| PollFd::new(uffd.as_fd(), PollFlags::POLLIN)));
+        fds.extend(uffds.iter().map(|uffd| PollFd::new(uffd.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::try_from(self.patience).unwrap_or(PollTimeout::MAX)) {
             Ok(0) => Err(Stop::Hang("the call neither returned nor raised an event".into())),
-            Ok(_) => Ok(self.shared.rc.get().is_some()),
+            Ok(_) if self.shared.rc.get().is_some() => Ok(None),
+            Ok(_) => Ok(fds[1..].iter().position(|fd| fd.any().unwrap_or(false))),
             Err(e) => Err(Stop::Broken(format!("poll: {e:?}"))),
         }
     }
@@ -72,7 +74,12 @@ impl Mover {
     /// Waits until the call has raised an event, and so waits for it to be read (true), or has
     /// returned without one (false).
     pub fn blocks_on_event(&self, uffd: &Uffd) -> Result<bool, Stop> {
-        Ok(!self.wait(Some(uffd))?)
+        Ok(self.wait(&[uffd])?.is_some())
+    }
+
+    /// As [`Mover::blocks_on_event`], of an event of any of several contexts: which of them.
+    pub fn blocks_on_one_of(&self, uffds: &[&Uffd]) -> Result<Option<usize>, Stop> {
+        self.wait(uffds)
     }
 
     /// Waits until the call has returned (false), or has used `ticks` of CPU time in the kernel without
@@ -95,7 +102,7 @@ impl Mover {
 
     /// Waits until the call has returned; its return value.
     pub fn join(&self) -> Result<Rc, Stop> {
-        self.wait(None)?;
+        self.wait(&[])?;
         let rc = self.shared.rc.get();
         rc.copied().ok_or_else(|| Stop::Broken("the call ended without a result".into()))
     }

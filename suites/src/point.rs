@@ -389,6 +389,13 @@ pub struct Point {
 }
 
 impl Point {
+    /// An unchanged block, registered for missing pages, with a waiter whose message is read, and
+    /// nothing asked: where questions start that go on in their own way.
+    pub const fn missing(backing: Backing, waiter: Waiter) -> Self {
+        let (mode, change, msg, op) = (Mode::Missing, Change::None, Msg::Read, Op::Look);
+        Self { backing, mode, change, waiter, msg, op }
+    }
+
     /// The axes as case ids write them; mode and operation are told by the probe's name:
     /// `backing=anon,part=middle,waiter=user-read,msg=read`.
     pub fn axes(&self) -> String {

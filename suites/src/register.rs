@@ -5,7 +5,7 @@
 mod adopt;
 mod ground;
 mod later;
-mod limit;
+pub(crate) mod limit;
 mod modes;
 mod span;
 mod twice;

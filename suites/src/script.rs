@@ -93,6 +93,8 @@ pub(crate) enum Memory {
     Anon(i32),
     /// Private anonymous memory that may have transparent huge pages, which the process is allowed.
     Thp,
+    /// A memfd, shared, of which MADV_COLLAPSE may make huge pages, which the process is allowed.
+    ThpShmem,
     /// Private anonymous memory with MAP_GROWSDOWN.
     GrowsDown,
     /// A regular file, private.
@@ -207,11 +209,13 @@ pub(crate) enum Step {
     Treat(Treat, Span, &'static str),
     /// What became of the parked thread: the facts `waiter` and `queue`.
     Look(Ctx),
+    /// The same once more: one fact of this name.
+    LookAgain(Ctx, &'static str),
     /// Wakes the parked thread if it still waits: the fact `rescued`.
     Rescue(Ctx),
     /// Registration and content of each page.
     Survey(Span, &'static str, &'static str),
-    /// How many huge pages the first mapping of a span has: smaps, AnonHugePages.
+    /// How many huge pages the first mapping of a span has: smaps, AnonHugePages and ShmemPmdMapped.
     Huge(Span, &'static str),
     /// What pagemap says of each page.
     Bits(Span, &'static str),

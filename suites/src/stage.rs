@@ -122,6 +122,17 @@ impl Stage {
         source(2 * HUGE).map_err(|e| Stop::Broken(format!("mapping a source buffer: {e:?}")))
     }
 
+    /// As [`Stage::long_source`], of which only the first half can be read.
+    pub(crate) fn half_source(&self) -> Result<usize, Stop> {
+        let start = self.long_source()?;
+        // SAFETY: the second half of a mapping that was made above and that nobody else knows.
+        let ret = unsafe { libc::mprotect((start + HUGE) as *mut _, HUGE, libc::PROT_NONE) };
+        if ret == 0 {
+            return Ok(start);
+        }
+        Err(Stop::Broken(format!("cutting a source buffer: {:?}", Errno::last())))
+    }
+
     /// The content's tag, with the regular file's head taken as new data.
     pub fn tag(&self, value: u64) -> u64 {
         if value == self.plain_tag { tag::NEW } else { value }

@@ -32,6 +32,92 @@ pub fn seal(at: Range) -> Rc {
     Rc::of(unsafe { libc::syscall(MSEAL, at.start, at.len, 0) })
 }
 
+/// `brk(2)`: the end of the heap, which so moves to `to` if the kernel agrees; 0 only asks. Never
+/// below where the heap ended when the process began to ask: what malloc has there must stay.
+pub(crate) fn brk(to: usize) -> usize {
+    static FIRST: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    // SAFETY: the kernel only tells where the heap ends.
+    let ask = || usize::try_from(unsafe { libc::syscall(libc::SYS_brk, 0_usize) }).unwrap_or(0);
+    let first = *FIRST.get_or_init(ask);
+    if to == 0 {
+        return ask();
+    }
+    assert!(to >= first, "brk below what malloc may use: {to:#x}");
+    // SAFETY: only memory behind the heap's end of before comes and goes, which nobody uses.
+    usize::try_from(unsafe { libc::syscall(libc::SYS_brk, to) }).unwrap_or(0)
+}
+
+/// A System V segment. It goes with its last detach once this is gone.
+#[derive(Debug)]
+pub(crate) struct Segment(i32);
+
+impl Segment {
+    /// Of `len` bytes, of 2 MiB pages or small ones.
+    pub(crate) fn new(len: usize, huge: bool) -> Result<Self, Stop> {
+        let kind = if huge { libc::SHM_HUGETLB } else { 0 };
+        // SAFETY: takes plain numbers.
+        let id = unsafe { libc::shmget(libc::IPC_PRIVATE, len, libc::IPC_CREAT | 0o600 | kind) };
+        if id >= 0 {
+            return Ok(Self(id));
+        }
+        let what = if huge { "a segment of huge pages" } else { "a System V segment" };
+        Err(match Errno::last() {
+            Errno::ENOSYS => Stop::Unsupported(format!("{what}: ENOSYS (CONFIG_SYSVIPC)")),
+            errno => Stop::Precondition(format!("{what}: {errno:?}")),
+        })
+    }
+
+    /// `shmat(2)`.
+    pub(crate) fn attach(&self, at: Range, flags: i32) -> Rc {
+        guard(at);
+        // SAFETY: the range lies in the arena, where Rust keeps nothing.
+        let ret = unsafe { libc::shmat(self.0, at.start as *const _, flags) };
+        if ret as isize == -1 { Rc(Some(Errno::last())) } else { Rc::OK }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // SAFETY: takes plain numbers; the segment stays for as long as it is attached.
+        unsafe { libc::shmctl(self.0, libc::IPC_RMID, std::ptr::null_mut()) };
+    }
+}
+
+/// `shmdt(2)`.
+pub(crate) fn detach(at: Range) -> Rc {
+    guard(at);
+    // SAFETY: as for `attach`.
+    Rc::of(unsafe { libc::shmdt(at.start as *const _) }.into())
+}
+
+/// `remap_file_pages(2)`: the pages show the file from its page `pgoff` on.
+pub(crate) fn remap_file_pages(at: Range, pgoff: usize) -> Rc {
+    guard(at);
+    // SAFETY: replaces mappings of the arena, where Rust keeps nothing.
+    Rc::of(unsafe { libc::remap_file_pages(at.start as *mut _, at.len, 0, pgoff, 0) }.into())
+}
+
+/// As [`seal`], on kernels that have it.
+pub(crate) fn must_seal(at: Range) -> Result<Rc, Stop> {
+    match seal(at) {
+        Rc(Some(Errno::ENOSYS)) => {
+            Err(Stop::Unsupported("mseal(2): ENOSYS (6.10 brought it)".into()))
+        }
+        rc => Ok(rc),
+    }
+}
+
+/// Makes `call` while RLIMIT_AS allows no more memory than there is.
+pub(crate) fn without_room(call: impl FnOnce() -> Rc) -> Result<Rc, Stop> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let fail = |e: Errno| Stop::Broken(format!("RLIMIT_AS: {e:?}"));
+    let (soft, hard) = getrlimit(Resource::RLIMIT_AS).map_err(fail)?;
+    setrlimit(Resource::RLIMIT_AS, crate::memory::PAGE as u64, hard).map_err(fail)?;
+    let rc = call();
+    setrlimit(Resource::RLIMIT_AS, soft, hard).map_err(fail)?;
+    Ok(rc)
+}
+
 /// Whether this process may get transparent huge pages.
 pub fn allow_huge_pages(allow: bool) -> Rc {
     // SAFETY: this prctl takes plain numbers and concerns only this process.

@@ -5,7 +5,7 @@ use crate::expect::Expected;
 use crate::memory::{BLOCK, unmap};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Change, Mode, Msg, Op, PAGES, Point, Waiter};
+use crate::point::{Backing, Change, PAGES, Point, Waiter};
 use crate::probe::{Case, Probe, Trial};
 use crate::scenario::Scene;
 use crate::stage::Stage;
@@ -83,14 +83,7 @@ impl Trial for Adopted {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
-        let point = Point {
-            backing: self.backing,
-            mode: Mode::Missing,
-            change: Change::None,
-            waiter: self.waiter,
-            msg: Msg::Read,
-            op: Op::Look,
-        };
+        let point = Point::missing(self.backing, self.waiter);
         let scene = Scene::set(stage, point)?;
         let other = stage.uffd(0)?;
         let other_queue = QueueFile::open(&other)?;

@@ -7,7 +7,7 @@ use crate::outcome::{Seen, Stop};
 use crate::point::{GROWN, PAGES};
 use crate::process;
 use crate::scenario::Scene;
-use crate::touch;
+use crate::{touch, treat};
 use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -68,7 +68,7 @@ fn call(scene: &Scene<'_>, step: Step) -> Result<Rc, Stop> {
             let data = tag::NEW.to_ne_bytes();
             Rc(nix::sys::uio::pwrite(file()?, &data, bytes(page)).err())
         }
-        Step::Seal(span) => seal(range(span))?,
+        Step::Seal(span) => treat::must_seal(range(span))?,
         Step::Unmap(span) => unmap(range(span)),
         Step::Map(span, Over::Same) => block.map_pages(span.pages(), BLOCK, 0),
         Step::MapOnceMore(span) => block.map_pages(span.pages(), BLOCK, libc::MAP_FIXED_NOREPLACE),
@@ -91,14 +91,20 @@ fn call(scene: &Scene<'_>, step: Step) -> Result<Rc, Stop> {
             let all = block.range(0..PAGES);
             remap(all, all.len, moving, block.range(1..2).start)
         }
-        Step::GrowBeyondLimit => grow_beyond_limit(block)?,
+        Step::GrowBeyondLimit => {
+            treat::without_room(|| remap(block.range(0..PAGES), GROWN * block.page, 0, 0))?
+        }
+        Step::MoveKeeping(span) => {
+            let (from, to) = (range(span), block.at(ELSEWHERE, span.pages()));
+            remap(from, from.len, moving | libc::MREMAP_DONTUNMAP, to.start)
+        }
         Step::Shrink(pages) => remap(block.range(0..PAGES), pages * block.page, 0, 0),
-        Step::LockOnFault(span) => lock_on_fault(range(span)),
+        Step::LockOnFault(span) => treat::lock(range(span), libc::MLOCK_ONFAULT),
         Step::Unlock(span) => unlock(range(span)),
         Step::Munlockall => nix(nix::sys::mman::munlockall()),
         Step::Bind(span) => bind(range(span)),
         Step::Msync(span) => sync(range(span)),
-        Step::RemapFilePages(span) => remap_file_pages(range(span)),
+        Step::RemapFilePages(span) => treat::remap_file_pages(range(span), 0),
     })
 }
 
@@ -138,25 +144,6 @@ fn pkey_protect(at: Range, prot: i32) -> Rc {
     Rc::of(unsafe { libc::syscall(libc::SYS_pkey_mprotect, at.start, at.len, prot, -1) })
 }
 
-/// mseal(2) has one number on every architecture.
-const SYS_MSEAL: libc::c_long = 462;
-
-fn seal(at: Range) -> Result<Rc, Stop> {
-    guard(at);
-    // SAFETY: forbids changes of mappings of the arena until the process ends.
-    let rc = Rc::of(unsafe { libc::syscall(SYS_MSEAL, at.start, at.len, 0_u64) });
-    if rc.0 == Some(Errno::ENOSYS) {
-        return Err(Stop::Unsupported("mseal(2): ENOSYS (6.10 brought it)".into()));
-    }
-    Ok(rc)
-}
-
-fn lock_on_fault(at: Range) -> Rc {
-    guard(at);
-    // SAFETY: changes no content.
-    Rc::of(unsafe { libc::mlock2(at.start as *const _, at.len, libc::MLOCK_ONFAULT) }.into())
-}
-
 fn unlock(at: Range) -> Rc {
     guard(at);
     // SAFETY: changes no content.
@@ -176,23 +163,6 @@ fn sync(at: Range) -> Rc {
     guard(at);
     // SAFETY: changes no content.
     Rc::of(unsafe { libc::msync(at.start as *mut _, at.len, libc::MS_SYNC) }.into())
-}
-
-fn remap_file_pages(at: Range) -> Rc {
-    guard(at);
-    // SAFETY: replaces mappings of the arena, where Rust keeps nothing.
-    Rc::of(unsafe { libc::remap_file_pages(at.start as *mut _, at.len, 0, 0, 0) }.into())
-}
-
-/// Takes RLIMIT_AS down to what is in use, so that nothing can grow any more.
-fn grow_beyond_limit(block: &memory::Block) -> Result<Rc, Stop> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let fail = |e: Errno| Stop::Broken(format!("RLIMIT_AS: {e:?}"));
-    let (soft, hard) = getrlimit(Resource::RLIMIT_AS).map_err(fail)?;
-    setrlimit(Resource::RLIMIT_AS, memory::PAGE as u64, hard).map_err(fail)?;
-    let rc = remap(block.range(0..PAGES), GROWN * block.page, 0, 0);
-    setrlimit(Resource::RLIMIT_AS, soft, hard).map_err(fail)?;
-    Ok(rc)
 }
 
 /// Forks a child that does what `child` says; how it ended, or what it saw.

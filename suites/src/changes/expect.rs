@@ -169,7 +169,7 @@ pub(super) fn expect(
         facts.push(Expected::new("queue", queue, source::QUEUE));
         touch(&mut state, waiter, fate.0);
     }
-    let around = waiter.loads() && fate.0.starts_with("ran") && !backing.is_huge();
+    let around = waiter.loads() && fate.0 != "asleep" && !backing.is_huge();
     survey(&state, around, fate.1, &mut facts);
     if waits && matches!(fate.0, "asleep" | "again") {
         let rescued = meets(&state, waiter).unwrap_or(("again", source::RERUN));
@@ -201,8 +201,9 @@ fn touch(state: &mut State, waiter: Waiter, fate: &str) {
     }
 }
 
-/// Registration and content of every page. A load that has ended may have mapped pages around its
-/// own from the page cache (`do_fault_around()` in mm/memory.c), within its mapping.
+/// Registration and content of every page. A load that was woken, and has ended or parked again, may
+/// have mapped pages around its own from the page cache (`do_fault_around()` in mm/memory.c), within
+/// its mapping.
 fn survey(state: &State, around: bool, says: &'static str, facts: &mut Vec<Expected>) {
     let reg = state.pages.iter().map(|page| match page.map {
         Map::Hole => '-',

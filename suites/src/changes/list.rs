@@ -1,7 +1,10 @@
-//! The changes that are asked, each a probe's family, a word and its steps.
+//! The changes that are asked, each a probe's family, a word and its steps; `sequence` has those that
+//! consumers make step by step.
 
 use super::step::{Advice, BEHIND, Child, MIDDLE, OTHER, Over, PAGE, Prot, Span, Step, WHOLE};
 use crate::probe::Probe;
+
+pub(super) mod sequence;
 
 /// A change: one or several steps.
 #[derive(Debug)]
@@ -72,7 +75,8 @@ static SEAL: Probe = Probe {
     suite: "changes",
     name: "seal",
     statement: "A sealed mapping refuses to be changed, stays registered, and takes COPY and \
-                UNREGISTER as before.",
+                UNREGISTER as before; of a longer range munmap and mmap change nothing then, and \
+                mprotect changes what lies before the sealed part (6.12).",
     consumers: &["glibc: sealed mappings of a process whose memory is registered"],
 };
 static FORK: Probe = Probe {
@@ -103,28 +107,17 @@ static MOVE: Probe = Probe {
     suite: "changes",
     name: "move",
     statement: "mremap(2) that fails leaves registration and waiter as they were; memory that moves \
-                away and back has lost its registration and wakes no waiter.",
+                away and back has lost its registration and wakes no waiter; where MREMAP_DONTUNMAP \
+                leaves the mapping, the registration stays.",
     consumers: &["QEMU: resizes of RAM blocks", CRIU],
 };
-static SEQUENCE: Probe = Probe {
-    suite: "changes",
-    name: "sequence",
-    statement: "What a consumer does to RAM step by step (remap, resize, plug, unplug, discard) wakes \
-                no waiter at any step.",
-    consumers: &[
-        "QEMU: qemu_ram_remap(), ram_mig_ram_block_resized(), virtio-mem",
-        "Firecracker: virtio-mem unplug and plug",
-        "Cloud Hypervisor: balloon",
-    ],
-};
-
 use Step::{
     Advise, Allocate, Bind, Fork, GrowBeyondLimit, LockOnFault, Map, MapOnceMore, Move, MoveBack,
-    MoveOverlapping, Msync, Munlockall, PkeyProtect, ProcessAdvise, Protect, Punch, Register,
-    RemapFilePages, Seal, Shrink, Truncate, Unlock, Unmap, Unregister, Write,
+    MoveKeeping, MoveOverlapping, Msync, Munlockall, PkeyProtect, ProcessAdvise, Protect, Punch,
+    Register, RemapFilePages, Seal, Shrink, Truncate, Unlock, Unmap, Unregister, Write,
 };
 
-/// Every change.
+/// Every change but the sequences.
 pub(super) static CHANGES: &[Change] = &[
     plain(&MADVISE, "dontneed-whole", &[Advise(WHOLE, Advice::DontNeed)]),
     also_huge(&MADVISE, "dontneed-page", &[Advise(PAGE, Advice::DontNeed)]),
@@ -260,6 +253,19 @@ pub(super) static CHANGES: &[Change] = &[
     plain(&SEAL, "then-move", &[Seal(WHOLE), Move(WHOLE)]),
     plain(&SEAL, "then-dontneed", &[Seal(WHOLE), Advise(MIDDLE, Advice::DontNeed)]),
     plain(&SEAL, "other-then-munmap", &[Seal(OTHER), Unmap(MIDDLE)]),
+    plain(&SEAL, "page-then-munmap-whole", &[Seal(PAGE), Unmap(WHOLE)]),
+    plain(&SEAL, "page-then-mmap-over-whole", &[Seal(PAGE), Map(WHOLE, Over::Anon)]),
+    plain(&SEAL, "page-then-mprotect-whole", &[Seal(PAGE), Protect(WHOLE, Prot::None)]),
+    plain(&SEAL, "behind-then-mprotect-whole", &[Seal(BEHIND), Protect(WHOLE, Prot::None)]),
+    plain(&SEAL, "behind-then-shrink", &[Seal(BEHIND), Shrink(2)]),
+    plain(&SEAL, "behind-then-munmap-page", &[Seal(BEHIND), Unmap(PAGE)]),
+    plain(&SEAL, "page-then-unregister", &[Seal(PAGE), Unregister(MIDDLE)]),
+    plain(&SEAL, "page-then-register", &[Unregister(OTHER), Seal(WHOLE), Register(OTHER)]),
+    plain(
+        &SEAL,
+        "read-only-then-dontneed-whole",
+        &[Protect(MIDDLE, Prot::Read), Seal(MIDDLE), Advise(WHOLE, Advice::DontNeed)],
+    ),
     plain(&FORK, "exit", &[Fork(Child::Exit)]),
     plain(&FORK, "vfork-exit", &[Fork(Child::VforkExit)]),
     plain(&FORK, "exec", &[Fork(Child::Exec)]),
@@ -333,79 +339,8 @@ pub(super) static CHANGES: &[Change] = &[
     plain(&MOVE, "away-and-back", &[Move(WHOLE), MoveBack(WHOLE)]),
     plain(&MOVE, "away-back-register", &[Move(WHOLE), MoveBack(WHOLE), Register(WHOLE)]),
     plain(&MOVE, "part-away-and-back", &[Move(MIDDLE), MoveBack(MIDDLE)]),
+    plain(&MOVE, "dontunmap-part", &[MoveKeeping(MIDDLE)]),
+    plain(&MOVE, "dontunmap-twice", &[MoveKeeping(WHOLE), MoveKeeping(WHOLE)]),
+    plain(&MOVE, "dontunmap-and-back", &[MoveKeeping(WHOLE), MoveBack(WHOLE)]),
     plain(&MOVE, "after-unregister-of-other", &[Unregister(OTHER), Move(WHOLE)]),
-    plain(
-        &SEQUENCE,
-        "qemu-remap-file",
-        &[Punch(PAGE), Advise(PAGE, Advice::DontNeed), Map(PAGE, Over::Same)],
-    ),
-    plain(
-        &SEQUENCE,
-        "qemu-remap-anon",
-        &[
-            Advise(PAGE, Advice::DontNeed),
-            Map(PAGE, Over::Same),
-            Advise(PAGE, Advice::DontDump),
-            Advise(PAGE, Advice::Mergeable),
-        ],
-    ),
-    plain(&SEQUENCE, "qemu-shrink", &[Advise(Span(2, 6), Advice::DontNeed)]),
-    plain(
-        &SEQUENCE,
-        "qemu-shrink-file",
-        &[Punch(Span(2, 6)), Advise(Span(2, 6), Advice::DontNeed)],
-    ),
-    plain(&SEQUENCE, "qemu-shrink-no-access", &[Map(Span(2, 6), Over::NoAccess)]),
-    plain(
-        &SEQUENCE,
-        "qemu-shrink-then-grow",
-        &[Map(Span(2, 6), Over::NoAccess), Map(Span(2, 6), Over::Same)],
-    ),
-    plain(&SEQUENCE, "shrink-then-grow", &[Shrink(2), MapOnceMore(Span(2, 6))]),
-    plain(
-        &SEQUENCE,
-        "shrink-grow-register",
-        &[Shrink(2), MapOnceMore(Span(2, 6)), Register(Span(2, 6))],
-    ),
-    plain(&SEQUENCE, "virtio-mem-unplug", &[Advise(MIDDLE, Advice::DontNeed)]),
-    also_huge(
-        &SEQUENCE,
-        "virtio-mem-unplug-file",
-        &[Punch(MIDDLE), Advise(MIDDLE, Advice::DontNeed)],
-    ),
-    plain(
-        &SEQUENCE,
-        "virtio-mem-unplug-remove",
-        &[Advise(MIDDLE, Advice::DontNeed), Advise(MIDDLE, Advice::Remove)],
-    ),
-    plain(&SEQUENCE, "virtio-mem-prealloc", &[Allocate(MIDDLE)]),
-    plain(&SEQUENCE, "virtio-mem-replug", &[Punch(MIDDLE), Allocate(MIDDLE)]),
-    plain(
-        &SEQUENCE,
-        "firecracker-unplug",
-        &[Advise(MIDDLE, Advice::DontNeed), Protect(MIDDLE, Prot::None)],
-    ),
-    also_huge(
-        &SEQUENCE,
-        "firecracker-replug",
-        &[Advise(MIDDLE, Advice::DontNeed), Protect(MIDDLE, Prot::None), Protect(MIDDLE, Prot::Rw)],
-    ),
-    plain(
-        &SEQUENCE,
-        "firecracker-unplug-again",
-        &[
-            Protect(MIDDLE, Prot::None),
-            Protect(MIDDLE, Prot::Rw),
-            Advise(MIDDLE, Advice::DontNeed),
-            Protect(MIDDLE, Prot::None),
-        ],
-    ),
-    plain(&SEQUENCE, "firecracker-old-balloon", &[Map(MIDDLE, Over::Anon)]),
-    plain(
-        &SEQUENCE,
-        "remove-then-unregister",
-        &[Advise(MIDDLE, Advice::DontNeed), Unregister(MIDDLE)],
-    ),
-    plain(&SEQUENCE, "crosvm-swap-out", &[Advise(WHOLE, Advice::Remove), Register(WHOLE)]),
-    plain(&SEQUENCE, "criu-mprotect-half", &[Protect(Span(0, 3), Prot::Read)]),
 ];

@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) pages: [Page; PAGES],
     /// The change itself has woken the waiter.
     pub(super) woken: bool,
+    /// Nothing has come to the empty place that a move back would take it from.
+    refused: bool,
 }
 
 /// Who says what a step returns.
@@ -78,7 +80,7 @@ impl State {
             // The store has read the file's empty page first, and then copied it.
             pages[3].cached = Some('0');
         }
-        Self { backing, kernel, pages, woken: false }
+        Self { backing, kernel, pages, woken: false, refused: false }
     }
 
     pub(super) fn before(&self, major: u16, minor: u16) -> bool {
@@ -149,6 +151,7 @@ impl State {
             }
             Step::Fork(child) => self.fork(child),
             Step::Move(span) => self.travel(span),
+            Step::MoveBack(_) if self.refused => ("EFAULT", "mremap(2), EFAULT: nothing is there"),
             Step::MoveBack(span) => {
                 self.each(span, |page| page.leave(Map::Own));
                 if span.holds(3) {
@@ -159,9 +162,20 @@ impl State {
                 }
                 OK
             }
+            Step::MoveKeeping(span) => {
+                if self.backing != Backing::Anon && self.before(5, 13) {
+                    self.refused = true;
+                    return ("EINVAL", crate::model::source::DONTUNMAP);
+                }
+                self.each(span, Page::drop_shown);
+                OK
+            }
             Step::MoveOverlapping => ("EINVAL", "mremap(2), EINVAL: the ranges overlap"),
             Step::GrowBeyondLimit => ("ENOMEM", "mremap(2), ENOMEM; RLIMIT_AS of getrlimit(2)"),
             Step::Shrink(pages) => {
+                if self.any(Span(pages, PAGES), |page| page.sealed) {
+                    return ("EPERM", SEALED);
+                }
                 self.each(Span(pages, PAGES), |page| page.leave(Map::Hole));
                 OK
             }
@@ -239,8 +253,11 @@ impl State {
     }
 
     fn protect(&mut self, span: Span, prot: Prot) -> Returned {
-        if self.any(span, |page| page.sealed) {
-            return ("EPERM", SEALED);
+        if let Some(sealed) = span.pages().find(|page| self.pages[*page].sealed) {
+            if !self.before(6, 12) {
+                self.each(Span(span.0, sealed), |page| page.prot = prot);
+            }
+            return ("EPERM", SEALED_LATE);
         }
         if self.any(span, |page| page.map == Map::Hole) {
             return ("ENOMEM", "mprotect(2), ENOMEM: a part is not mapped");
@@ -298,6 +315,8 @@ impl State {
     }
 }
 
+const SEALED_LATE: &str = "mseal(2): EPERM; mprotect_fixup() in mm/mprotect.c asks each mapping as it \
+    comes to it (6.12), before, can_modify_mm() asked all of them first";
 /// What forbids changes of a sealed mapping.
 const SEALED: &str = "mseal(2) (6.10): EPERM for what would change or remove the mapping";
 const PROCESS_MADVISE: &str = "process_madvise(2): of the process itself any advice since 6.13, \
@@ -323,6 +342,11 @@ impl Page {
         if map != Map::Own {
             self.beyond = false;
         }
+    }
+
+    /// Whether a discard would change what can't be written to.
+    fn sealed_read_only(&self) -> bool {
+        self.sealed && self.prot == Prot::Read
     }
 
     /// The private copy or the entry of the page table goes.

@@ -181,6 +181,8 @@ pub(super) enum Step {
     Move(Span),
     /// mremap(2) from there back.
     MoveBack(Span),
+    /// The same to there with MREMAP_DONTUNMAP, so that the mapping stays.
+    MoveKeeping(Span),
     /// mremap(2) of all pages to a place that overlaps them.
     MoveOverlapping,
     /// mremap(2) in place to a length that RLIMIT_AS refuses.
@@ -211,9 +213,11 @@ impl Step {
             // The pool of huge pages is to be left as it was.
             Self::Advise(_, advice) => !(advice.harms() && backing.is_huge()),
             // The heap of hugetlb reservations can't be split by moves: asked in the grid.
-            Self::Move(_) | Self::MoveBack(_) | Self::MoveOverlapping | Self::GrowBeyondLimit => {
-                !backing.is_huge()
-            }
+            Self::Move(_)
+            | Self::MoveBack(_)
+            | Self::MoveKeeping(_)
+            | Self::MoveOverlapping
+            | Self::GrowBeyondLimit => !backing.is_huge(),
             _ => true,
         }
     }
@@ -266,6 +270,9 @@ impl Step {
             }
             Self::Move(span) => format!("mremap of {} to an empty place", span.words()),
             Self::MoveBack(span) => format!("mremap of {} from there back", span.words()),
+            Self::MoveKeeping(span) => {
+                format!("mremap(MREMAP_DONTUNMAP) of {} to an empty place", span.words())
+            }
             Self::MoveOverlapping => {
                 "mremap(MREMAP_FIXED) of the block to a place that overlaps it".into()
             }

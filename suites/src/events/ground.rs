@@ -182,6 +182,22 @@ pub(crate) fn describe(message: Message, page: usize) -> String {
     }
 }
 
+/// Reads the events that a call raises through one or several contexts until it has returned, in
+/// words, each with its context's letter if there are several; or `none`. No fault may be unread.
+pub(crate) fn follow(mover: &Mover, uffds: &[&Uffd], page: usize) -> Result<String, Stop> {
+    let mut events = String::with_capacity(256);
+    while let Some(n) = mover.blocks_on_one_of(uffds)? {
+        if !events.is_empty() {
+            events.push(',');
+        }
+        if uffds.len() > 1 {
+            events.push_str(if n == 0 { "a:" } else { "b:" });
+        }
+        events.push_str(&word(uffds[n], page));
+    }
+    Ok(if events.is_empty() { "none".to_owned() } else { events })
+}
+
 /// The thread of a call that waits for its event to be read, once it is off the CPU.
 pub(crate) fn asleep(stage: &Stage, mover: &Mover) -> Result<(ThreadFile, Thread), Stop> {
     let deadline = Instant::now() + stage.patience;

@@ -1,6 +1,7 @@
 //! Two events at once, events beside faults, events of one context beside another.
 
 use super::ground::{Ground, MISSING, queues_behind, register};
+use super::raised::{self, Asked};
 use super::raiser::Raiser;
 use super::unread::{REPAIRED, unread_field};
 use crate::abi::Range;
@@ -126,34 +127,22 @@ axis! {
     }
 }
 
-#[derive(Debug)]
-struct Others {
-    backing: Backing,
-    event: Raiser,
-    who: Who,
-}
+impl Asked for Who {
+    const AXIS: &'static str = "copy";
 
-impl Trial for Others {
-    fn axes(&self) -> String {
-        let Self { backing, event, who } = self;
-        format!("backing={backing},event={event},copy={who}")
-    }
-
-    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        seen.step("set-up");
-        let ground = Ground::set(stage, self.backing, self.event.feature())?;
-        let beside = Block::map(self.backing, OTHER)?;
-        let second = stage.uffd(0)?;
+    fn ask(self, event: Raiser, ground: Ground<'_>, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        let beside = Block::map(ground.block.backing, OTHER)?;
+        let second = ground.stage.uffd(0)?;
         register(&second, beside.at(OTHER, 0..PAGES))?;
-        let raised = self.event.raise(&ground)?;
+        let raised = event.raise(&ground)?;
         seen.step("copy");
         let own: Range = ground.target();
-        let (uffd, at) = match self.who {
-            Who::Own => (&ground.uffd, own),
-            Who::Beside => (&second, beside.at(OTHER, MISSING..MISSING + 1)),
-            Who::Through => (&second, own),
+        let (uffd, at) = match self {
+            Self::Own => (&ground.uffd, own),
+            Self::Beside => (&second, beside.at(OTHER, MISSING..MISSING + 1)),
+            Self::Through => (&second, own),
         };
-        let (rc, field) = uffd.copy(at, stage.source, 0);
+        let (rc, field) = uffd.copy(at, ground.stage.source, 0);
         seen.fact("copy", rc);
         seen.fact("field", field);
         seen.fact("pages", ground.pages()?);
@@ -162,34 +151,30 @@ impl Trial for Others {
         Ok(())
     }
 
-    fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {
+    fn expect(self, event: Raiser, kernel: KernelVersion) -> Vec<Expected> {
         let says = "userfaultfd_copy(): mmap_changing of the context that the ioctl came through";
-        let refused = self.who == Who::Own;
+        let refused = self == Self::Own;
         let field = if refused { unread_field(kernel) } else { "4096" };
         vec![
             Expected::new("copy", if refused { "EAGAIN" } else { "0" }, says),
             Expected::new("field", field, REPAIRED),
-            Expected::new(
-                "pages",
-                if self.who == Who::Through { "?kckkk" } else { "?k-kkk" },
-                says,
-            ),
-            Expected::new("event", self.event.event(0), says),
+            Expected::new("pages", if self == Self::Through { "?kckkk" } else { "?k-kkk" }, says),
+            Expected::new("event", event.event(0), says),
             Expected::new("call", "0", says),
         ]
     }
 
-    fn recipe(&self) -> Vec<String> {
-        let copy = match self.who {
-            Who::Own => "UFFDIO_COPY to page 2 of the first block through its own userfaultfd",
-            Who::Beside => "UFFDIO_COPY to page 2 of the second block through its own userfaultfd",
-            Who::Through => {
+    fn recipe(self, event: Raiser) -> Vec<String> {
+        let copy = match self {
+            Self::Own => "UFFDIO_COPY to page 2 of the first block through its own userfaultfd",
+            Self::Beside => "UFFDIO_COPY to page 2 of the second block through its own userfaultfd",
+            Self::Through => {
                 "UFFDIO_COPY to page 2 of the first block through the second userfaultfd"
             }
         };
         vec![
             "map two blocks of 6 pages and register each with a userfaultfd of its own".to_owned(),
-            self.event.recipe(0),
+            event.recipe(0),
             copy.to_owned(),
             "look at the first block's pages; read the event".to_owned(),
         ]
@@ -333,8 +318,7 @@ pub(super) fn cases() -> Vec<Case> {
                 cases.push(Case::trial(&TWO, trial, by_default));
             }
             for who in Who::ALL {
-                let trial = Others { backing, event: *event, who: *who };
-                cases.push(Case::trial(&OTHERS, trial, by_default));
+                cases.push(raised::case(&OTHERS, (backing, *event, *who), by_default));
             }
             for first in First::ALL {
                 for reading in Reading::ALL {

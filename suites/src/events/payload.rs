@@ -140,9 +140,10 @@ fn calls(backing: Backing) -> Vec<(&'static Probe, Call)> {
         calls.push((&MUNMAP, Call::Unmap(*what)));
     }
     for fresh in Fresh::ALL {
-        for what in whole.iter().chain(&half) {
+        for what in whole.iter().chain(&half).chain(&[What::Head, What::Tail]) {
             let is_same = *fresh == Fresh::Same;
-            if !is_same || matches!(what, What::Whole | What::Middle | What::HalfRegistered) {
+            let is_cut = matches!(what, What::Around | What::Split | What::Unregistered);
+            if !is_same || !is_cut {
                 calls.push((&MMAP_OVER, Call::Over(*what, *fresh)));
             }
         }

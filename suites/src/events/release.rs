@@ -1,6 +1,7 @@
 //! What lets the caller of a call go that has raised an event.
 
 use super::ground::{ALL, Ground, MISSING, asleep, register};
+use super::raised::{self, Asked};
 use super::raiser::Raiser;
 use crate::abi::{Rc, Uffd};
 use crate::evidence::QueueFile;
@@ -32,7 +33,7 @@ static GONE: Probe = Probe {
     suite: "events",
     name: "process-gone",
     statement: "SIGKILL ends a process whose call waits for its event to be read, and takes the event \
-                with it; a process that just ends raises no event.",
+                with it; a process that just ends, or runs another program, raises no event.",
     consumers: &["CRIU lazy-pages: handle_exit(), criu/uffd.c"],
 };
 axis! {
@@ -49,24 +50,11 @@ axis! {
     }
 }
 
-#[derive(Debug)]
-struct Caller {
-    backing: Backing,
-    event: Raiser,
-    by: By,
-}
+impl Asked for By {
+    const AXIS: &'static str = "by";
 
-impl Trial for Caller {
-    fn axes(&self) -> String {
-        let Self { backing, event, by } = self;
-        format!("backing={backing},event={event},by={by}")
-    }
-
-    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        seen.step("set-up");
-        let ground = Ground::set(stage, self.backing, self.event.feature())?;
-        let range = ground.block.range(0..1);
-        let event = self.event;
+    fn ask(self, event: Raiser, ground: Ground<'_>, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        let (stage, range) = (ground.stage, ground.block.range(0..1));
         process::catch(false)?;
         let call = move || {
             let rc = process::unblock();
@@ -89,7 +77,7 @@ impl Trial for Caller {
         }
         let (file, before) = asleep(stage, &mover)?;
         seen.fact("caller", char::from(before.state));
-        if matches!(self.by, By::SignalRead | By::SignalClose) {
+        if matches!(self, Self::SignalRead | Self::SignalClose) {
             seen.step("signal");
             seen.fact("signal", process::signal_thread(mover.tid()).map(|()| Rc::OK)?);
             let (_, after) = asleep(stage, &mover)?;
@@ -100,23 +88,25 @@ impl Trial for Caller {
         }
         seen.step("release");
         let Ground { uffd, block, .. } = ground;
-        match self.by {
-            By::Read | By::SignalRead => seen.fact("event", super::ground::word(&uffd, block.page)),
-            By::Close | By::SignalClose => drop(uffd),
+        match self {
+            Self::Read | Self::SignalRead => {
+                seen.fact("event", super::ground::word(&uffd, block.page));
+            }
+            Self::Close | Self::SignalClose => drop(uffd),
         }
         seen.fact("call", mover.join()?);
-        if matches!(self.by, By::SignalRead | By::SignalClose) {
+        if matches!(self, Self::SignalRead | Self::SignalClose) {
             // The handler runs on the way back to user space, before the thread says that it is done.
             seen.fact("taken-after", process::caught());
         }
         Ok(())
     }
 
-    fn expect(&self, _: KernelVersion) -> Vec<Expected> {
+    fn expect(self, event: Raiser, _: KernelVersion) -> Vec<Expected> {
         let says = "userfaultfd_event_wait_completion(): TASK_KILLABLE; ends with the event read, the \
                     context released or a fatal signal";
         let mut facts = vec![Expected::new("caller", "D", says)];
-        let signals = matches!(self.by, By::SignalRead | By::SignalClose);
+        let signals = matches!(self, Self::SignalRead | Self::SignalClose);
         if signals {
             facts.extend([
                 Expected::new("signal", "0", says),
@@ -125,8 +115,8 @@ impl Trial for Caller {
                 Expected::new("taken-before", "0", says),
             ]);
         }
-        if matches!(self.by, By::Read | By::SignalRead) {
-            facts.push(Expected::new("event", self.event.event(0), says));
+        if matches!(self, Self::Read | Self::SignalRead) {
+            facts.push(Expected::new("event", event.event(0), says));
         }
         facts.push(Expected::new("call", "0", says));
         if signals {
@@ -135,18 +125,18 @@ impl Trial for Caller {
         facts
     }
 
-    fn recipe(&self) -> Vec<String> {
-        let then = match self.by {
-            By::Read => "read the event",
-            By::Close => "close the userfaultfd",
-            By::SignalRead => "send the thread a signal that it handles; look; read the event",
-            By::SignalClose => {
+    fn recipe(self, event: Raiser) -> Vec<String> {
+        let then = match self {
+            Self::Read => "read the event",
+            Self::Close => "close the userfaultfd",
+            Self::SignalRead => "send the thread a signal that it handles; look; read the event",
+            Self::SignalClose => {
                 "send the thread a signal that it handles; look; close the userfaultfd"
             }
         };
         vec![
             "map and register a block of 6 pages".to_owned(),
-            self.event.recipe(0),
+            event.recipe(0),
             "look at the thread's state".to_owned(),
             then.to_owned(),
             "wait until the call has returned".to_owned(),
@@ -159,6 +149,8 @@ axis! {
     Going {
         /// By itself, with memory registered for every event.
         Exit = "exit",
+        /// It runs another program, with memory registered for every event; then it is killed.
+        Exec = "exec",
         /// Killed while munmap waits.
         KillUnmap = "kill-unmap",
         /// Killed while madvise waits.
@@ -185,6 +177,7 @@ impl Going {
         let page = block.range(0..1);
         let rc: Rc = match self {
             Self::Exit => return Ok("ended".to_owned()),
+            Self::Exec => return Err(process::exec(process::program()?.as_fd())),
             Self::KillUnmap => memory::unmap(page),
             Self::KillRemove => memory::dontneed(page),
             Self::KillRemap => {
@@ -216,7 +209,11 @@ impl Trial for Gone {
         nix::unistd::read(&hear, &mut fd)
             .map_err(|e| Stop::Broken(format!("hearing of the descriptor: {e:?}")))?;
         let uffd = Uffd::from_fd(process::adopt(i32::from_ne_bytes(fd)));
-        if going != Going::Exit {
+        if going == Going::Exec {
+            seen.step("gone");
+            crate::lifetime::dead::dropped(stage, &uffd)?;
+            seen.fact("kill", child.kill());
+        } else if going != Going::Exit {
             seen.step("event");
             let timeout = PollTimeout::try_from(stage.patience).unwrap_or(PollTimeout::MAX);
             let ready = poll(&mut [PollFd::new(uffd.as_fd(), PollFlags::POLLIN)], timeout);
@@ -267,6 +264,7 @@ impl Trial for Gone {
                 .to_owned(),
             match self.going {
                 Going::Exit => "the child ends".to_owned(),
+                Going::Exec => "the child calls execve; once its memory is gone: SIGKILL".to_owned(),
                 _ => "the child changes page 0 and waits for its event to be read; SIGKILL".to_owned(),
             },
             "wait for its end; read from its userfaultfd; UFFDIO_COPY and UFFDIO_WAKE through it"
@@ -284,8 +282,7 @@ pub(super) fn cases() -> Vec<Case> {
             let event = *event;
             if event != Raiser::Fork {
                 for by in By::ALL {
-                    let trial = Caller { backing, event, by: *by };
-                    cases.push(Case::trial(&CALLER, trial, by_default));
+                    cases.push(raised::case(&CALLER, (backing, event, *by), by_default));
                 }
             }
         }

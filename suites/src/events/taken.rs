@@ -1,6 +1,7 @@
 //! What becomes of an unread event when its range is unregistered, and when a read of it fails.
 
 use super::ground::Ground;
+use super::raised::{self, Asked};
 use super::raiser::Raiser;
 use crate::expect::Expected;
 use crate::memory::OTHER;
@@ -40,41 +41,29 @@ axis! {
     }
 }
 
-#[derive(Debug)]
-struct Unregistered {
-    backing: Backing,
-    event: Raiser,
-    range: Range,
-}
+impl Asked for Range {
+    const AXIS: &'static str = "range";
 
-impl Trial for Unregistered {
-    fn axes(&self) -> String {
-        let Self { backing, event, range } = self;
-        format!("backing={backing},event={event},range={range}")
-    }
-
-    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        seen.step("set-up");
-        let ground = Ground::set(stage, self.backing, self.event.feature())?;
-        let raised = self.event.raise(&ground)?;
+    fn ask(self, event: Raiser, ground: Ground<'_>, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        let raised = event.raise(&ground)?;
         seen.step("unregister");
-        let pages = if self.range == Range::Block { 0..PAGES } else { 0..1 };
+        let pages = if self == Self::Block { 0..PAGES } else { 0..1 };
         seen.fact("unregister", ground.uffd.unregister(ground.block.range(pages)));
         seen.fact("event", ground.read());
         seen.fact("call", raised.join()?);
         seen.fact("left", ground.read());
         seen.fact("reg", ground.registration()?);
-        let (rc, field) = ground.uffd.copy(ground.target(), stage.source, 0);
+        let (rc, field) = ground.uffd.copy(ground.target(), ground.stage.source, 0);
         seen.fact("copy", rc);
         seen.fact("field", field);
         Ok(())
     }
 
-    fn expect(&self, _: KernelVersion) -> Vec<Expected> {
+    fn expect(self, event: Raiser, _: KernelVersion) -> Vec<Expected> {
         use crate::model::source;
         let stays = "userfaultfd_unregister() wakes waiters of faults and touches no event";
-        let is_hole = matches!(self.event, Raiser::Unmap | Raiser::Remap);
-        let all = self.range == Range::Block;
+        let is_hole = matches!(event, Raiser::Unmap | Raiser::Remap);
+        let all = self == Self::Block;
         let refused = is_hole && !all;
         let reg = match (is_hole, all) {
             (true, true) => "-.....",
@@ -85,7 +74,7 @@ impl Trial for Unregistered {
         let why = if refused { source::UNREGISTER_EINVAL } else { source::UNREGISTER };
         vec![
             Expected::new("unregister", if refused { "EINVAL" } else { "0" }, why),
-            Expected::new("event", self.event.event(0), stays),
+            Expected::new("event", event.event(0), stays),
             Expected::new("call", "0", stays),
             Expected::new("left", "EAGAIN", stays),
             Expected::new("reg", reg, why),
@@ -94,15 +83,15 @@ impl Trial for Unregistered {
         ]
     }
 
-    fn recipe(&self) -> Vec<String> {
+    fn recipe(self, event: Raiser) -> Vec<String> {
         vec![
             "map and register a block of 6 pages, page 2 missing".to_owned(),
-            self.event.recipe(0),
+            event.recipe(0),
             format!(
                 "UFFDIO_UNREGISTER of the {}",
-                match self.range {
-                    Range::Block => "block",
-                    Range::Event => "page of the call",
+                match self {
+                    Self::Block => "block",
+                    Self::Event => "page of the call",
                 }
             ),
             "read twice, between them wait until the call has returned".to_owned(),
@@ -167,8 +156,8 @@ pub(super) fn cases() -> Vec<Case> {
             let event = *event;
             for range in Range::ALL {
                 if event != Raiser::Fork || *range == Range::Block {
-                    let trial = Unregistered { backing, event, range: *range };
-                    cases.push(Case::trial(&UNREGISTER, trial, by_default));
+                    let asked = (backing, event, *range);
+                    cases.push(raised::case(&UNREGISTER, asked, by_default));
                 }
             }
             cases.push(Case::trial(&LOST, Lost { backing, event }, by_default));

@@ -150,7 +150,7 @@ impl Dead {
 }
 
 /// Whoever looks at a process holds its memory for a moment: waits until the last one is through.
-fn dropped(stage: &Stage, uffd: &Uffd) -> Result<(), Stop> {
+pub(crate) fn dropped(stage: &Stage, uffd: &Uffd) -> Result<(), Stop> {
     let page = Range { start: BLOCK, len: PAGE };
     let deadline = Instant::now() + stage.patience;
     // A source that can't be read: nothing is filled while the memory is there.

@@ -31,14 +31,21 @@ struct Limit {
     unregister: bool,
 }
 
-/// The sysctl, set back when it goes.
-struct Lowered(String);
+/// vm.max_map_count, lowered until this goes.
+#[derive(Debug)]
+pub(crate) struct Lowered(String);
 
 impl Lowered {
-    fn to(count: usize) -> Result<Self, Stop> {
+    /// Below what any process has. Only in a VM: it is the whole machine's.
+    pub(crate) fn here(stage: &Stage) -> Result<Self, Stop> {
+        if !stage.disposable {
+            return Err(Stop::Precondition(
+                "vm.max_map_count is the whole machine's: only lowered in a VM".into(),
+            ));
+        }
         let fail = |e| Stop::Precondition(format!("{SYSCTL}: {e}"));
         let old = std::fs::read_to_string(SYSCTL).map_err(fail)?;
-        std::fs::write(SYSCTL, count.to_string()).map_err(fail)?;
+        std::fs::write(SYSCTL, "4").map_err(fail)?;
         Ok(Self(old))
     }
 }
@@ -58,11 +65,6 @@ impl Trial for Limit {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
-        if !stage.disposable {
-            return Err(Stop::Precondition(
-                "vm.max_map_count is the whole machine's: only lowered in a VM".into(),
-            ));
-        }
         let block = Block::map(self.backing, BLOCK)?;
         let (all, part) = (block.range(0..PAGES), block.range(self.part.pages()));
         let uffd = stage.uffd(0)?;
@@ -75,8 +77,7 @@ impl Trial for Limit {
             let page = block.range(page..page + 1);
             waiter = Some(Waiter::park(stage, Kind::UserRead, page, &uffd, &queue)?);
         }
-        // Every process has more mappings than this.
-        let lowered = Lowered::to(4)?;
+        let lowered = Lowered::here(stage)?;
         seen.step("call");
         let rc = if self.unregister {
             uffd.unregister(part).to_string()

@@ -95,6 +95,15 @@ impl<'a> Act<'a> {
                 seen.fact(name, self.treat(treat, span)?);
             }
             Step::Look(ctx) => self.look(ctx, seen)?,
+            Step::LookAgain(ctx, name) => {
+                let Context { uffd, queue } = self.context(ctx)?;
+                if let Some((waiter, _, fate)) = &mut self.waiter {
+                    if fate.waits() {
+                        *fate = waiter.look(uffd, queue)?;
+                    }
+                    seen.fact(name, self.stage.word(*fate));
+                }
+            }
             Step::Rescue(ctx) => self.rescue(ctx, seen)?,
             Step::Survey(span, reg, pages) => {
                 seen.step("survey");
@@ -104,7 +113,9 @@ impl<'a> Act<'a> {
                 seen.fact(pages, evidence::pages(span.range(), span.unit, &letter)?);
             }
             Step::Huge(span, name) => {
-                let kilobytes = treat::smaps(span.range().start, "AnonHugePages")?.unwrap_or(0);
+                let field = |field| treat::smaps(span.range().start, field);
+                let kilobytes =
+                    field("AnonHugePages")?.unwrap_or(0) + field("ShmemPmdMapped")?.unwrap_or(0);
                 seen.fact(name, kilobytes * 1024 / crate::memory::HUGE as u64);
             }
             Step::Bits(span, name) => seen.fact(name, treat::bits(span.range(), span.unit)?),
@@ -202,11 +213,13 @@ impl<'a> Act<'a> {
                 if rest.len == 0 { Rc::OK } else { unmap(rest) }
             }
             Memory::Anon(prot) => map(at, prot, anon | fixed, None, 0),
+            Memory::ThpShmem => {
+                allow_huge_pages()?;
+                block = Block::map_many(Backing::Shmem, at.start, at.len / crate::memory::PAGE)?;
+                Rc::OK
+            }
             Memory::Thp => {
-                let allowed = treat::allow_huge_pages(true);
-                if !allowed.is_ok() {
-                    return Err(Stop::Broken(format!("PR_SET_THP_DISABLE: {allowed}")));
-                }
+                allow_huge_pages()?;
                 match map(at, RW, anon | fixed, None, 0) {
                     Rc(None) => crate::memory::advise(at, libc::MADV_HUGEPAGE),
                     rc => rc,
@@ -325,6 +338,14 @@ fn each(span: Span, access: impl Fn(usize) -> Result<(), touch::Signal>) -> Resu
     (range.start..range.end()).step_by(span.unit).try_for_each(|at| {
         access(at).map_err(|signal| Stop::Broken(format!("setting up {span:?}: {signal}")))
     })
+}
+
+fn allow_huge_pages() -> Result<(), Stop> {
+    let allowed = treat::allow_huge_pages(true);
+    if allowed.is_ok() {
+        return Ok(());
+    }
+    Err(Stop::Broken(format!("PR_SET_THP_DISABLE: {allowed}")))
 }
 
 fn must_be_huge(span: Span) -> Result<(), Stop> {

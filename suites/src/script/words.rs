@@ -29,6 +29,7 @@ fn memory(memory: Memory) -> &'static str {
         Memory::Anon(libc::PROT_READ) => "private anonymous memory, PROT_READ",
         Memory::Anon(_) | Memory::Of(Backing::Anon) => "private anonymous memory",
         Memory::Thp => "private anonymous memory, MADV_HUGEPAGE, with PR_SET_THP_DISABLE 0",
+        Memory::ThpShmem => "a memfd, MAP_SHARED, with PR_SET_THP_DISABLE 0",
         Memory::GrowsDown => "private anonymous memory, MAP_GROWSDOWN",
         Memory::File => "a regular file, MAP_PRIVATE",
         Memory::BlockAgain => "the block's memfd at offset 0, MAP_SHARED",
@@ -126,10 +127,12 @@ pub(super) fn step(step: Step) -> String {
         Step::Park(_, kind, span) => {
             format!("{} {span} and parks; its message is read", waiter(kind))
         }
-        Step::Look(_) => "look at fdinfo and /proc: was the waiter woken?".into(),
+        Step::Look(_) | Step::LookAgain(..) => {
+            "look at fdinfo and /proc: was the waiter woken?".into()
+        }
         Step::Rescue(_) => "if it still waits: UFFDIO_WAKE of its page".into(),
         Step::Survey(span, ..) => format!("read smaps and pagemap of {span}"),
-        Step::Huge(span, _) => format!("read AnonHugePages of smaps for {span}"),
+        Step::Huge(span, _) => format!("read AnonHugePages and ShmemPmdMapped of smaps for {span}"),
         Step::Bits(span, _) => format!("read the bits of pagemap of {span}"),
         Step::Touch(_, kind, span, _) => format!("{} {span}: what does it meet?", waiter(kind)),
         Step::ChildLoads(span, _) => format!("a child loads from {span}: what does it meet?"),

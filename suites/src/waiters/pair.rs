@@ -6,7 +6,7 @@ use crate::expect::Expected;
 use crate::memory::{ARENA, Block, OTHER};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Change, Mode, Msg, Op, PAGES, Point, Waiter};
+use crate::point::{Backing, Op, PAGES, Point, Waiter};
 use crate::probe::{Case, Probe, Trial};
 use crate::scenario::Scene;
 use crate::stage::Stage;
@@ -78,15 +78,7 @@ impl Trial for Two {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
-        let point = Point {
-            backing: self.backing,
-            mode: Mode::Missing,
-            change: Change::None,
-            waiter: Waiter::None,
-            msg: Msg::Read,
-            op: Op::Look,
-        };
-        let scene = Scene::set(stage, point)?;
+        let scene = Scene::set(stage, Point::missing(self.backing, Waiter::None))?;
         let second = if self.same {
             let rc = scene.block.map_pages(0..PAGES, OTHER, libc::MAP_FIXED_NOREPLACE);
             if !rc.is_ok() {

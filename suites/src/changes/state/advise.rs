@@ -19,6 +19,10 @@ impl State {
             Advice::DontNeed if self.any(span, |page| page.locked) => {
                 ("EINVAL", "madvise(2), MADV_DONTNEED: not of locked pages")
             }
+            Advice::DontNeed if anon && self.any(span, Page::sealed_read_only) => (
+                "EPERM",
+                "mseal(2): no discard of sealed anonymous memory that can't be written to",
+            ),
             Advice::DontNeed | Advice::DontNeedLocked => {
                 self.each(span, Page::drop_shown);
                 OK
