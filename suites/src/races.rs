@@ -1,8 +1,12 @@
 //! The suite `races`: steps of several threads whose order is forced.
 
 mod argument;
+mod close;
+mod killed;
+mod own;
 mod source;
 mod stopped;
+mod window;
 
 use crate::probe::Case;
 
@@ -10,5 +14,9 @@ use crate::probe::Case;
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = source::cases();
     cases.extend(argument::cases());
+    cases.extend(window::cases());
+    cases.extend(close::cases());
+    cases.extend(own::cases());
+    cases.extend(killed::cases());
     cases
 }

@@ -1,10 +1,8 @@
 //! An ioctl stopped at its own struct: before it has read it, after it has checked for unread
 //! events; or when it writes its result, after its work and before it wakes.
 
-use super::stopped::{GATE, Gate, STOCK, map_page, write_words};
-use crate::abi::{
-    Field, REGISTER_MODE_MISSING, REGISTER_MODE_WP, Request, Uffd, WRITEPROTECT_MODE_WP,
-};
+use super::stopped::{GATE, Gate, STOCK, leak, map_page, write_words};
+use crate::abi::{Field, REGISTER_MODE_MISSING, REGISTER_MODE_WP, Request, WRITEPROTECT_MODE_WP};
 use crate::events::ground::{Ground, MISSING};
 use crate::events::raiser::Raiser;
 use crate::events::unread::{afterwards, map_spare, needs, source};
@@ -79,11 +77,6 @@ fn field(request: Request) -> Result<Option<Field>, Stop> {
     Ok(Some(Field(value.cast_signed())))
 }
 
-fn leak(ground: &Ground<'_>) -> Result<&'static Uffd, Stop> {
-    let twin = ground.uffd.duplicate().map_err(|e| Stop::Broken(format!("dup: {e:?}")))?;
-    Ok(Box::leak(Box::new(twin)))
-}
-
 impl Trial for Argument {
     fn axes(&self) -> String {
         let Self { backing, request, meanwhile } = self;
@@ -96,7 +89,7 @@ impl Trial for Argument {
         stage.must_offer(needs(request))?;
         let feature = meanwhile.event().map_or(0, Raiser::feature);
         let ground = Ground::set(stage, backing, feature)?;
-        let uffd = leak(&ground)?;
+        let uffd = leak(&ground.uffd)?;
         if request == Request::Move {
             map_spare()?;
         }
@@ -203,7 +196,7 @@ impl Trial for Written {
         let Self { backing, request, ends } = *self;
         seen.step("set-up");
         let ground = Ground::set(stage, backing, 0)?;
-        let uffd = leak(&ground)?;
+        let uffd = leak(&ground.uffd)?;
         map_page(GATE)?;
         write_words(GATE, request.words(ground.target(), source(stage, request)))?;
         let gate = Gate::shut(stage, REGISTER_MODE_WP)?;

@@ -1,8 +1,8 @@
 //! COPY whose source page is missing and belongs to another userfaultfd: it drops its locks, parks
 //! on the source, and finds the target changed when it goes on.
 
-use super::stopped::{GATE, Gate, map_page};
-use crate::abi::{REGISTER_MODE_MISSING, Range, Rc, SENTINEL, Uffd};
+use super::stopped::{Copying, GATE, Gate, leak, map_page, shut};
+use crate::abi::{REGISTER_MODE_MISSING, Range, Rc, Uffd};
 use crate::events::ground::{self, Ground, MISSING};
 use crate::events::raiser::Raiser;
 use crate::expect::Expected;
@@ -13,8 +13,6 @@ use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::waiter::{Fate, Waiter};
-use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicI64, Ordering};
 use uffd_results::KernelVersion;
 
 static SOURCE: Probe = Probe {
@@ -106,9 +104,6 @@ struct Source {
     upset: Upset,
 }
 
-/// What the COPY's thread leaves for the case.
-static FIELD: AtomicI64 = AtomicI64::new(SENTINEL);
-
 impl Source {
     fn change(&self, ground: &Ground<'_>, uffd: &'static Uffd, third: &Uffd) -> Result<Rc, Stop> {
         let block = &ground.block;
@@ -166,9 +161,7 @@ impl Trial for Source {
         let feature = self.upset.event().map_or(0, Raiser::feature);
         let ground = Ground::set(stage, self.backing, feature)?;
         // Never dropped: one case closes the descriptor itself.
-        let uffd: &'static Uffd = Box::leak(Box::new(
-            ground.uffd.duplicate().map_err(|e| Stop::Broken(format!("dup: {e:?}")))?,
-        ));
+        let uffd = leak(&ground.uffd)?;
         let third = stage.uffd(0)?;
         let target: Range = ground.target();
         map_page(GATE)?;
@@ -180,18 +173,15 @@ impl Trial for Source {
             ground.read();
         }
         seen.step("copy");
-        let stopped = gate.stop(stage, move || {
-            let (rc, field) = uffd.copy(target, GATE.start, 0);
-            FIELD.store(field.0, Ordering::Release);
-            rc
-        })?;
+        let at = (GATE.start, (&gate.uffd, &gate.queue));
+        let copying = Copying::start(stage, at, uffd, (target, GATE.start))?;
         seen.step("meanwhile");
         let mut ground = Some(ground);
         if self.upset == Upset::Close {
             // The one that the COPY does not use.
             let Some(Ground { uffd: first, .. }) = ground.take() else { return Ok(()) };
             drop(first);
-            seen.fact("meanwhile", Rc(nix::unistd::close(uffd.as_fd().as_raw_fd()).err()));
+            seen.fact("meanwhile", shut(uffd));
         } else if let Some(ground) = &ground {
             seen.fact("meanwhile", self.change(ground, uffd, &third)?);
         }
@@ -206,8 +196,9 @@ impl Trial for Source {
         }
         seen.step("resolve");
         seen.fact("source", gate.uffd.copy(GATE, stage.source, 0).0);
-        seen.fact("copy", stopped.end()?);
-        seen.fact("field", crate::abi::Field(FIELD.load(Ordering::Acquire)));
+        let (copy, field) = copying.end()?;
+        seen.fact("copy", copy);
+        seen.fact("field", field);
         let Some(ground) = ground else {
             let range = Range { start: memory::BLOCK, len: PAGES * memory::PAGE };
             let letter = |value| stage.letter(value);
