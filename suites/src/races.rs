@@ -2,8 +2,11 @@
 
 mod argument;
 mod close;
+mod handover;
+mod handshake;
 mod killed;
 mod own;
+mod pending;
 mod source;
 mod stopped;
 mod window;
@@ -18,5 +21,8 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(close::cases());
     cases.extend(own::cases());
     cases.extend(killed::cases());
+    cases.extend(pending::cases());
+    cases.extend(handshake::cases());
+    cases.extend(handover::cases());
     cases
 }

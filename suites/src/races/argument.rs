@@ -195,8 +195,12 @@ impl Trial for Written {
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         let Self { backing, request, ends } = *self;
         seen.step("set-up");
+        stage.must_offer(needs(request))?;
         let ground = Ground::set(stage, backing, 0)?;
         let uffd = leak(&ground.uffd)?;
+        if request == Request::Move {
+            map_spare()?;
+        }
         map_page(GATE)?;
         write_words(GATE, request.words(ground.target(), source(stage, request)))?;
         let gate = Gate::shut(stage, REGISTER_MODE_WP)?;
@@ -241,10 +245,14 @@ impl Trial for Written {
     fn expect(&self, _: KernelVersion) -> Vec<Expected> {
         let why = "userfaultfd_copy() and its siblings: put_user() of the result comes before \
                    wake_userfault()";
-        let copies = self.request == Request::Copy;
-        let saw = if copies { "ran:copied" } else { "ran:zero" };
+        let (saw, pages) = match self.request {
+            Request::Copy => ("ran:copied", "kkckkk"),
+            Request::Move => ("ran:new", "kknkkk"),
+            Request::Poison => ("BUS_MCEERR_AR|BUS_ADRERR", "kk-kkk"),
+            _ => ("ran:zero", "kk0kkk"),
+        };
         let mut facts = vec![
-            Expected::new("early-pages", if copies { "kkckkk" } else { "kk0kkk" }, why),
+            Expected::new("early-pages", pages, why),
             Expected::new("early-waiter", "asleep", why),
         ];
         match self.ends {
@@ -296,7 +304,10 @@ pub(super) fn cases() -> Vec<Case> {
                 cases.push(Case::trial(&ARGUMENT, trial, backing != Backing::Private));
             }
         }
-        for request in [Request::Copy, Request::Zeropage] {
+        for request in [Request::Copy, Request::Zeropage, Request::Poison, Request::Move] {
+            if request == Request::Move && backing != Backing::Anon {
+                continue;
+            }
             for ends in Ends::ALL {
                 let trial = Written { backing, request, ends: *ends };
                 cases.push(Case::trial(&RESULT, trial, true));
