@@ -2,10 +2,12 @@
 
 mod argument;
 mod close;
+mod crossed;
 mod handover;
 mod handshake;
 mod killed;
 mod own;
+mod owner;
 mod pending;
 mod source;
 mod stopped;
@@ -20,6 +22,8 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(window::cases());
     cases.extend(close::cases());
     cases.extend(own::cases());
+    cases.extend(crossed::cases());
+    cases.extend(owner::cases());
     cases.extend(killed::cases());
     cases.extend(pending::cases());
     cases.extend(handshake::cases());

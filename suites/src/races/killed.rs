@@ -1,16 +1,15 @@
 //! What a signal, or the end of a process, makes of a COPY that waits for its source.
 
 use super::own::{empty, page};
-use super::stopped::{Copying, GATE, Gate, leak, map_page, word, write_words};
+use super::stopped::{GATE, Gate, leak, map_page, write_words};
 use crate::abi::{Field, Range, Request, Uffd};
-use crate::events::ground::{self, Ground, MISSING};
+use crate::events::ground::{Ground, MISSING};
 use crate::evidence::QueueFile;
 use crate::expect::Expected;
-use crate::memory::{self, BLOCK, Block, OTHER, PAGE, RW, tag};
+use crate::memory::{self, OTHER, PAGE, RW, tag};
 use crate::model::source as says;
-use crate::mover;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, Waiter as Kind, axis};
+use crate::point::{Backing, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::process::{self, Child, Link, Twin};
 use crate::stage::Stage;
@@ -18,6 +17,15 @@ use crate::touch;
 use crate::waiter::{Fate, Waiter};
 use uffd_results::KernelVersion;
 
+static SHARING: Probe = Probe {
+    suite: "races",
+    name: "copy-killed-sharing",
+    statement: "The same of a COPY by a process that shares the memory and nothing else: what it fills \
+                outlives it.",
+    consumers: &[
+        "whoever serves faults from a process made with CLONE_VM, as CRIU's restorer does",
+    ],
+};
 static KILLED: Probe = Probe {
     suite: "races",
     name: "copy-killed",
@@ -30,14 +38,6 @@ static KILLED: Probe = Probe {
         "E2B orchestrator: teardown while a COPY is under way",
     ],
 };
-static OWNER: Probe = Probe {
-    suite: "races",
-    name: "copy-owner-ends",
-    statement: "A COPY that waits for its source keeps the memory of the process that it fills: it is done \
-                after that process has ended or runs another program, and only the next one is ESRCH.",
-    consumers: &["Firecracker UFFD handlers: a guest that ends while a fault is served"],
-};
-
 axis! {
     /// Who copies.
     Who {
@@ -195,8 +195,8 @@ impl Killed {
 
 impl Trial for Killed {
     fn axes(&self) -> String {
-        let Self { backing, who, how, span } = self;
-        format!("backing={backing},who={who},how={how},span={span}")
+        let Self { backing, how, span, .. } = self;
+        format!("backing={backing},how={how},span={span}")
     }
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
@@ -307,120 +307,13 @@ impl Trial for Killed {
     }
 }
 
-axis! {
-    /// How the process goes whose memory is filled.
-    Goes {
-        /// It stays: the control.
-        Stays = "lives",
-        /// It is killed.
-        Killed = "sigkill",
-        /// It ends by itself.
-        Exits = "exit",
-        /// It runs another program.
-        Execs = "execve",
-    }
-}
-
-#[derive(Debug)]
-struct Owner {
-    backing: Backing,
-    goes: Goes,
-}
-
-impl Trial for Owner {
-    fn axes(&self) -> String {
-        format!("backing={},how={}", self.backing, self.goes)
-    }
-
-    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        seen.step("set-up");
-        let program = process::program()?;
-        let goes = self.goes;
-        let mut child = Child::fork(stage, |link| {
-            let block = Block::map(self.backing, BLOCK)?;
-            let uffd = stage.uffd(0)?;
-            ground::register(&uffd, block.range(0..PAGES))?;
-            link.pass(std::os::fd::AsFd::as_fd(&uffd))?;
-            link.hear()?;
-            if goes == Goes::Execs {
-                return Err(process::exec(std::os::fd::AsFd::as_fd(&program)));
-            }
-            Ok(())
-        })?;
-        let uffd: &'static Uffd = Box::leak(Box::new(Uffd::from_fd(child.link().take()?)));
-        map_page(GATE)?;
-        let gate = Gate::shut(stage, crate::abi::REGISTER_MODE_MISSING)?;
-        seen.step("copy");
-        let at = (GATE.start, (&gate.uffd, &gate.queue));
-        let mut copying = Copying::start(stage, at, uffd, (page(MISSING), GATE.start))?;
-        seen.step("end");
-        match goes {
-            Goes::Stays => {}
-            Goes::Killed => {
-                child.kill()?;
-                child.wait()?;
-            }
-            Goes::Exits => {
-                child.link().say("end")?;
-                child.wait()?;
-            }
-            Goes::Execs => {
-                child.link().say("end")?;
-                child.link().must_hear("end")?;
-            }
-        }
-        seen.fact("waits", word(copying.stopped.thread().look_alone()?));
-        let other = page(MISSING + 1);
-        let (rc, field) = uffd.copy(other, stage.source, 0);
-        seen.fact("beside", rc);
-        seen.fact("beside-field", field);
-        seen.fact("source", gate.uffd.copy(GATE, stage.source, 0).0);
-        let (rc, field) = copying.end()?;
-        seen.fact("copy", rc);
-        seen.fact("field", field);
-        let (rc, field) = uffd.copy(page(MISSING + 2), stage.source, 0);
-        seen.fact("after", rc);
-        seen.fact("after-field", field);
-        seen.fact("read", mover::word(uffd.read()));
-        Ok(())
-    }
-
-    fn expect(&self, _: KernelVersion) -> Vec<Expected> {
-        let keeps = "userfaultfd_copy(): mmget_not_zero() holds the memory until the COPY has returned, \
-                     mappings and all";
-        let gone = self.goes != Goes::Stays;
-        vec![
-            Expected::new("waits", "asleep", says::QUEUE),
-            Expected::new("beside", "0", keeps),
-            Expected::new("beside-field", "4096", keeps),
-            Expected::new("source", "0", says::COPY),
-            Expected::new("copy", "0", keeps),
-            Expected::new("field", "4096", keeps),
-            Expected::new("after", if gone { "ESRCH" } else { "0" }, keeps),
-            Expected::new("after-field", if gone { "untouched" } else { "4096" }, keeps),
-            Expected::new("read", "EAGAIN", says::QUEUE),
-        ]
-    }
-
-    fn recipe(&self) -> Vec<String> {
-        vec![
-            format!("a child registers a block of 6 pages ({}) and passes its userfaultfd", self.backing),
-            "register a page of own memory with a second userfaultfd; a thread copies it to page 2 of \
-             the child, and parks on it"
-                .to_owned(),
-            format!("the child: {}", self.goes),
-            "UFFDIO_COPY to page 3 of the child; serve the source; what the first COPY returned".to_owned(),
-            "UFFDIO_COPY to page 4; read once".to_owned(),
-        ]
-    }
-}
-
 /// The cases.
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for backing in [Backing::Anon, Backing::Shmem, Backing::Private] {
         let by_default = backing != Backing::Private;
         for who in Who::ALL {
+            let probe = if *who == Who::Twin { &SHARING } else { &KILLED };
             for how in How::ALL {
                 // A process that shares the memory shares what the C library keeps for a thread.
                 if (*who, *how) == (Who::Twin, How::Signal) {
@@ -428,12 +321,9 @@ pub(super) fn cases() -> Vec<Case> {
                 }
                 for span in Span::ALL {
                     let trial = Killed { backing, who: *who, how: *how, span: *span };
-                    cases.push(Case::trial(&KILLED, trial, by_default));
+                    cases.push(Case::trial(probe, trial, by_default));
                 }
             }
-        }
-        for goes in Goes::ALL {
-            cases.push(Case::trial(&OWNER, Owner { backing, goes: *goes }, by_default));
         }
     }
     cases
