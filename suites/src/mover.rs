@@ -1,6 +1,7 @@
 //! A thread that makes a change which raises an event, and so waits until the event is read.
 
 use crate::abi::{Message, Range, Rc, Uffd};
+use crate::evidence::ThreadFile;
 use crate::outcome::Stop;
 use crate::stage::Stage;
 use nix::errno::Errno;
@@ -9,7 +10,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Debug)]
 struct Shared {
@@ -59,6 +60,32 @@ impl Mover {
         self.shared.tid.load(Ordering::Acquire)
     }
 
+    /// What /proc says of the thread, once it has run.
+    pub fn file(&self) -> Result<ThreadFile, Stop> {
+        let deadline = Instant::now() + self.patience;
+        while self.tid() == 0 {
+            if Instant::now() > deadline {
+                return Err(Stop::Hang("the thread never ran".into()));
+            }
+            std::thread::yield_now();
+        }
+        ThreadFile::open(self.tid())
+    }
+
+    /// Waits until the thread sleeps in one of the system calls `numbers`.
+    pub fn sleeps_in(&self, thread: &ThreadFile, numbers: &[i64]) -> Result<(), Stop> {
+        let deadline = Instant::now() + self.patience;
+        while !thread.call()?.is_some_and(|number| numbers.contains(&number))
+            || !thread.read()?.sleeps()
+        {
+            if Instant::now() > deadline {
+                return Err(Stop::Hang("the thread never slept in its call".into()));
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
     /// Waits until the call has returned (`None`), or a message can be read from one of `uffds`.
     fn wait(&self, uffds: &[&Uffd]) -> Result<Option<usize>, Stop> {
         let mut fds = vec![PollFd::new(self.shared.done.as_fd(), PollFlags::POLLIN)];
@@ -85,8 +112,8 @@ impl Mover {
     /// Waits until the call has returned (false), or has used `ticks` of CPU time in the kernel without
     /// returning (true): it goes round in circles there, for a call that can't take so long.
     pub fn spins(&self, ticks: u64) -> Result<bool, Stop> {
-        let deadline = std::time::Instant::now() + self.patience;
-        while std::time::Instant::now() < deadline {
+        let deadline = Instant::now() + self.patience;
+        while Instant::now() < deadline {
             if self.shared.rc.get().is_some() {
                 return Ok(false);
             }

@@ -32,3 +32,51 @@ extern "C" fn run(job: *mut libc::c_void) -> *mut libc::c_void {
     job();
     std::ptr::null_mut()
 }
+
+/// Binds this thread, and the threads that it starts from now on, to the CPU that it is on.
+pub fn stay_on_cpu() -> Result<(), Stop> {
+    use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
+    let this = nix::unistd::Pid::from_raw(0);
+    let mut cpus = CpuSet::new();
+    sched_getcpu()
+        .and_then(|cpu| cpus.set(cpu))
+        .and_then(|()| sched_setaffinity(this, &cpus))
+        .map_err(|e| Stop::Precondition(format!("binding a thread to its CPU: {e:?}")))
+}
+
+/// While it lives, this thread goes before every ordinary one (SCHED_FIFO): what it wakes on its own
+/// CPU does not run before this thread sleeps.
+#[derive(Debug)]
+pub struct First(());
+
+impl First {
+    /// Begins it; needs CAP_SYS_NICE, or RLIMIT_RTPRIO.
+    pub fn begin() -> Result<Self, Stop> {
+        match schedule(libc::SCHED_FIFO, 1) {
+            Ok(()) => Ok(Self(())),
+            Err(Errno::EPERM) => Err(Stop::Precondition(
+                "a thread that goes before others (SCHED_FIFO) needs CAP_SYS_NICE or RLIMIT_RTPRIO, \
+                 and real-time runtime in its cgroup"
+                    .into(),
+            )),
+            Err(e) => Err(Stop::Precondition(format!("sched_setscheduler: {e:?}"))),
+        }
+    }
+}
+
+impl Drop for First {
+    fn drop(&mut self) {
+        // Giving a privilege up never fails.
+        let _ = schedule(libc::SCHED_OTHER, 0);
+    }
+}
+
+fn schedule(policy: i32, priority: i32) -> Result<(), Errno> {
+    // SAFETY: an all-zero parameter block is valid; the call reads it and concerns this thread alone.
+    let ret = unsafe {
+        let mut param: libc::sched_param = std::mem::zeroed();
+        param.sched_priority = priority;
+        libc::sched_setscheduler(0, policy, &raw const param)
+    };
+    Errno::result(ret).map(drop)
+}

@@ -31,8 +31,8 @@ pub(crate) struct Raised {
     pub(crate) child: Option<Offspring>,
 }
 
-/// Pages for the first and the second call of a case; both were written to.
-pub(crate) const SLOTS: [usize; 2] = [0, 4];
+/// Pages for the first, the second and the third call of a case; all were written to.
+pub(crate) const SLOTS: [usize; 3] = [0, 4, 5];
 
 impl Raiser {
     /// The feature that makes the call raise its event.
@@ -51,8 +51,8 @@ impl Raiser {
         match self {
             Self::Remove | Self::Unmap => format!("{self}({page}..{})", page + 1),
             Self::Remap => {
-                let to = if slot == 0 { "new" } else { "new+16" };
-                format!("remap({page}..{}>{to})", page + 1)
+                let to = if slot == 0 { String::new() } else { format!("+{}", 16 * slot) };
+                format!("remap({page}..{}>new{to})", page + 1)
             }
             Self::Fork => "fork".to_owned(),
         }

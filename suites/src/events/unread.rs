@@ -117,11 +117,7 @@ impl Trial for Unread {
         facts.push(Expected::new("pages", row(before, "-"), says));
         facts.push(Expected::new("event", event.event(0), "userfaultfd(2)"));
         facts.push(Expected::new("call", "0", "userfaultfd(2)"));
-        let (mut rc, mut field, mut page, mut says) = afterwards(request, backing);
-        if (request, event, backing) == (Request::Move, Raiser::Fork, Backing::Anon) {
-            (rc, field, page) = ("EBUSY", Field(-16), "-");
-            says = "ioctl_userfaultfd(2), UFFDIO_MOVE, EBUSY: the source page is shared since the fork";
-        }
+        let (rc, field, page, says) = once_returned(request, event, backing);
         facts.push(Expected::new("after", rc, says));
         if request.result_word().is_some() {
             facts.push(Expected::new("after-field", field.to_string(), says));
@@ -179,6 +175,20 @@ pub(crate) fn afterwards(
         Request::Register => ("0", Field(0), "-", "ioctl_userfaultfd(2), UFFDIO_REGISTER"),
         Request::Unregister => ("0", Field(0), "-", says::UNREGISTER),
     }
+}
+
+/// As [`afterwards`], once a call that has raised `event` has returned.
+pub(crate) fn once_returned(
+    request: Request,
+    event: Raiser,
+    backing: Backing,
+) -> (&'static str, Field, &'static str, &'static str) {
+    if (request, event, backing) == (Request::Move, Raiser::Fork, Backing::Anon) {
+        let says =
+            "ioctl_userfaultfd(2), UFFDIO_MOVE, EBUSY: the source page is shared since the fork";
+        return ("EBUSY", Field(-16), "-", says);
+    }
+    afterwards(request, backing)
 }
 
 /// The cases.

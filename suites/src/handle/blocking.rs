@@ -76,18 +76,6 @@ struct Blocked {
 /// What the waiting thread said at last.
 static SAID: OnceLock<String> = OnceLock::new();
 
-/// Waits until a thread sleeps in its system call `number`.
-fn sleeps_in(stage: &Stage, thread: &ThreadFile, number: i64) -> Result<(), Stop> {
-    let deadline = Instant::now() + stage.patience;
-    while thread.call()? != Some(number) || !thread.read()?.sleeps() {
-        if Instant::now() > deadline {
-            return Err(Stop::Hang("the reader never slept in its call".into()));
-        }
-        std::thread::yield_now();
-    }
-    Ok(())
-}
-
 /// Waits until the handler has run.
 fn handled(stage: &Stage) -> Result<(), Stop> {
     let deadline = Instant::now() + stage.patience;
@@ -98,17 +86,6 @@ fn handled(stage: &Stage) -> Result<(), Stop> {
         std::thread::yield_now();
     }
     Ok(())
-}
-
-fn tid_of(stage: &Stage, mover: &Mover) -> Result<i32, Stop> {
-    let deadline = Instant::now() + stage.patience;
-    while mover.tid() == 0 {
-        if Instant::now() > deadline {
-            return Err(Stop::Hang("the reader never ran".into()));
-        }
-        std::thread::yield_now();
-    }
-    Ok(mover.tid())
 }
 
 impl Blocked {
@@ -134,8 +111,8 @@ impl Blocked {
             let _ = SAID.set(said);
             Rc::OK
         })?;
-        let thread = ThreadFile::open(tid_of(stage, &mover)?)?;
-        sleeps_in(stage, &thread, self.number())?;
+        let thread = mover.file()?;
+        mover.sleeps_in(&thread, &[self.number()])?;
         Ok((mover, thread))
     }
 
@@ -195,7 +172,7 @@ impl Trial for Blocked {
         let back = match (self.then, self.call) {
             // Back in the call, or never out of it: then a message.
             (Then::Signal { restart: true }, Call::Read) | (Then::Nonblock, _) => {
-                sleeps_in(stage, &thread, self.number())?;
+                mover.sleeps_in(&thread, &[self.number()])?;
                 seen.fact("then", "waits-again");
                 Some(Waiter::start(stage, Kind::UserRead, page)?)
             }
@@ -274,7 +251,7 @@ impl Trial for OwnFault {
             Err(e) => Rc(Some(e)),
         })?;
         // The first message is being read, so what becomes unread is the reader's own.
-        let thread = ThreadFile::open(tid_of(stage, &mover)?)?;
+        let thread = mover.file()?;
         let deadline = Instant::now() + stage.patience;
         while setting.queue.read()?.total < 2 || !thread.is_off_cpu()? {
             if Instant::now() > deadline {

@@ -1,10 +1,8 @@
 //! An ioctl stopped at its own struct: before it has read it, after it has checked for unread
 //! events; or when it writes its result, after its work and before it wakes.
 
-use super::stopped::{GATE, Gate, STOCK, map_page, write_words};
-use crate::abi::{
-    Field, REGISTER_MODE_MISSING, REGISTER_MODE_WP, Request, Uffd, WRITEPROTECT_MODE_WP,
-};
+use super::stopped::{GATE, Gate, STOCK, leak, map_page, write_words};
+use crate::abi::{Field, REGISTER_MODE_MISSING, REGISTER_MODE_WP, Request, WRITEPROTECT_MODE_WP};
 use crate::events::ground::{Ground, MISSING};
 use crate::events::raiser::Raiser;
 use crate::events::unread::{afterwards, map_spare, needs, source};
@@ -79,11 +77,6 @@ fn field(request: Request) -> Result<Option<Field>, Stop> {
     Ok(Some(Field(value.cast_signed())))
 }
 
-fn leak(ground: &Ground<'_>) -> Result<&'static Uffd, Stop> {
-    let twin = ground.uffd.duplicate().map_err(|e| Stop::Broken(format!("dup: {e:?}")))?;
-    Ok(Box::leak(Box::new(twin)))
-}
-
 impl Trial for Argument {
     fn axes(&self) -> String {
         let Self { backing, request, meanwhile } = self;
@@ -96,7 +89,7 @@ impl Trial for Argument {
         stage.must_offer(needs(request))?;
         let feature = meanwhile.event().map_or(0, Raiser::feature);
         let ground = Ground::set(stage, backing, feature)?;
-        let uffd = leak(&ground)?;
+        let uffd = leak(&ground.uffd)?;
         if request == Request::Move {
             map_spare()?;
         }
@@ -202,8 +195,12 @@ impl Trial for Written {
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         let Self { backing, request, ends } = *self;
         seen.step("set-up");
+        stage.must_offer(needs(request))?;
         let ground = Ground::set(stage, backing, 0)?;
-        let uffd = leak(&ground)?;
+        let uffd = leak(&ground.uffd)?;
+        if request == Request::Move {
+            map_spare()?;
+        }
         map_page(GATE)?;
         write_words(GATE, request.words(ground.target(), source(stage, request)))?;
         let gate = Gate::shut(stage, REGISTER_MODE_WP)?;
@@ -248,10 +245,14 @@ impl Trial for Written {
     fn expect(&self, _: KernelVersion) -> Vec<Expected> {
         let why = "userfaultfd_copy() and its siblings: put_user() of the result comes before \
                    wake_userfault()";
-        let copies = self.request == Request::Copy;
-        let saw = if copies { "ran:copied" } else { "ran:zero" };
+        let (saw, pages) = match self.request {
+            Request::Copy => ("ran:copied", "kkckkk"),
+            Request::Move => ("ran:new", "kknkkk"),
+            Request::Poison => ("BUS_MCEERR_AR|BUS_ADRERR", "kk-kkk"),
+            _ => ("ran:zero", "kk0kkk"),
+        };
         let mut facts = vec![
-            Expected::new("early-pages", if copies { "kkckkk" } else { "kk0kkk" }, why),
+            Expected::new("early-pages", pages, why),
             Expected::new("early-waiter", "asleep", why),
         ];
         match self.ends {
@@ -303,7 +304,10 @@ pub(super) fn cases() -> Vec<Case> {
                 cases.push(Case::trial(&ARGUMENT, trial, backing != Backing::Private));
             }
         }
-        for request in [Request::Copy, Request::Zeropage] {
+        for request in [Request::Copy, Request::Zeropage, Request::Poison, Request::Move] {
+            if request == Request::Move && backing != Backing::Anon {
+                continue;
+            }
             for ends in Ends::ALL {
                 let trial = Written { backing, request, ends: *ends };
                 cases.push(Case::trial(&RESULT, trial, true));

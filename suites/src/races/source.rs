@@ -1,20 +1,20 @@
 //! COPY whose source page is missing and belongs to another userfaultfd: it drops its locks, parks
 //! on the source, and finds the target changed when it goes on.
 
-use super::stopped::{GATE, Gate, map_page};
-use crate::abi::{REGISTER_MODE_MISSING, Range, Rc, SENTINEL, Uffd};
-use crate::events::ground::{self, Ground, MISSING};
+use super::stopped::{Copying, GATE, Gate, leak, map_page, shut};
+use crate::abi::{REGISTER_MODE_MISSING, Range, Rc, Uffd};
+use crate::events::ground::{self, Ground, MISSING, queues_behind};
 use crate::events::raiser::Raiser;
 use crate::expect::Expected;
+use crate::lab;
 use crate::memory::{self, ELSEWHERE, RW, map, remap};
 use crate::model::source as says;
+use crate::mover::Mover;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
 use crate::waiter::{Fate, Waiter};
-use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicI64, Ordering};
 use uffd_results::KernelVersion;
 
 static SOURCE: Probe = Probe {
@@ -27,6 +27,17 @@ static SOURCE: Probe = Probe {
         "QEMU postcopy: qemu_ufd_copy_ioctl(), migration/postcopy-ram.c",
         "CRIU lazy-pages: uffd_copy(), criu/uffd.c",
         "E2B orchestrator: TestNoMadviseDeadlockWithInflightCopy",
+    ],
+};
+
+static HUGE: Probe = Probe {
+    suite: "races",
+    name: "copy-source-huge",
+    statement: "A COPY of a hugetlb page that waits for its source looks at the target again when it goes \
+                on, as one of a small page does; what is no hugetlb any more is ENOENT.",
+    consumers: &[
+        "QEMU postcopy: place_page() of huge pages, migration/postcopy-ram.c",
+        "Firecracker UFFD handlers: huge pages, populate_from_file()",
     ],
 };
 
@@ -73,6 +84,18 @@ axis! {
         RemapUnread = "remap-unread",
         /// A REMOVE of another page was read.
         RemoveRead = "remove-read",
+        /// A REMOVE of the target is unread.
+        TargetUnread = "remove-target-unread",
+        /// A REMOVE of the target was read.
+        TargetRead = "remove-target-read",
+        /// Two REMOVEs of other pages are unread.
+        TwoUnread = "two-unread",
+        /// Of two REMOVEs of other pages the first was read.
+        OneOfTwo = "one-of-two-unread",
+        /// The block shrinks to two pages.
+        Shrink = "mremap-shrink",
+        /// The block shrinks to three pages, the last of which is the target.
+        ShrinkBehind = "mremap-shrink-behind",
     }
 }
 
@@ -80,7 +103,12 @@ impl Upset {
     /// The event that it raises.
     const fn event(self) -> Option<Raiser> {
         match self {
-            Self::RemoveUnread | Self::RemoveRead => Some(Raiser::Remove),
+            Self::RemoveUnread
+            | Self::RemoveRead
+            | Self::TargetUnread
+            | Self::TargetRead
+            | Self::TwoUnread
+            | Self::OneOfTwo => Some(Raiser::Remove),
             Self::UnmapUnread => Some(Raiser::Unmap),
             Self::RemapUnread => Some(Raiser::Remap),
             _ => None,
@@ -95,19 +123,57 @@ impl Upset {
         )
     }
 
-    const fn is_unread(self) -> bool {
-        matches!(self, Self::RemoveUnread | Self::UnmapUnread | Self::RemapUnread)
+    /// The events that are unread when the COPY goes on.
+    fn unread(self) -> Vec<String> {
+        let event = |slot| self.event().map(|event| event.event(slot));
+        let words = match self {
+            Self::RemoveUnread | Self::UnmapUnread | Self::RemapUnread => vec![event(0)],
+            Self::TargetUnread => vec![Some(format!("remove({MISSING}..{})", MISSING + 1))],
+            Self::TwoUnread => vec![event(0), event(1)],
+            Self::OneOfTwo => vec![event(1)],
+            _ => Vec::new(),
+        };
+        words.into_iter().flatten().collect()
+    }
+
+    /// Makes the calls that raise its events, and reads and joins those that are read already; the
+    /// others in their order.
+    fn raise(self, ground: &Ground<'_>) -> Result<Vec<Mover>, Stop> {
+        let (Some(event), stage) = (self.event(), ground.stage) else { return Ok(Vec::new()) };
+        let mut calls = Vec::new();
+        if matches!(self, Self::TargetUnread | Self::TargetRead) {
+            let call = Mover::discard(stage, ground.target())?;
+            if !call.blocks_on_event(&ground.uffd)? {
+                let rc = call.join()?;
+                return Err(Stop::Unsupported(format!("the call raised no event: {rc}")));
+            }
+            calls.push(call);
+        } else {
+            calls.push(event.raise(ground)?.mover);
+        }
+        if matches!(self, Self::TwoUnread | Self::OneOfTwo) {
+            let call = event.start(ground, 1)?.mover;
+            if !queues_behind(stage, &call)? {
+                return Err(Stop::Unsupported("the second call raised no event".into()));
+            }
+            calls.push(call);
+        }
+        if matches!(self, Self::RemoveRead | Self::TargetRead | Self::OneOfTwo) {
+            ground.read();
+            calls.remove(0).join()?;
+        }
+        Ok(calls)
     }
 }
+
+/// The facts of unread events and of the calls that raised them.
+const EVENTS: [(&str, &str); 2] = [("event", "call"), ("event-two", "call-two")];
 
 #[derive(Debug)]
 struct Source {
     backing: Backing,
     upset: Upset,
 }
-
-/// What the COPY's thread leaves for the case.
-static FIELD: AtomicI64 = AtomicI64::new(SENTINEL);
 
 impl Source {
     fn change(&self, ground: &Ground<'_>, uffd: &'static Uffd, third: &Uffd) -> Result<Rc, Stop> {
@@ -121,7 +187,11 @@ impl Source {
             | Upset::RemoveUnread
             | Upset::UnmapUnread
             | Upset::RemapUnread
-            | Upset::RemoveRead => Rc::OK,
+            | Upset::RemoveRead
+            | Upset::TargetUnread
+            | Upset::TargetRead
+            | Upset::TwoUnread
+            | Upset::OneOfTwo => Rc::OK,
             Upset::Unmap => memory::unmap(target),
             Upset::UnmapBeside => memory::unmap(block.range(5..6)),
             Upset::OverAnon => map(target, RW, anon, None, 0),
@@ -138,6 +208,8 @@ impl Source {
             }
             Upset::Move => remap(all, all.len, moving, ELSEWHERE),
             Upset::DontUnmap => remap(all, all.len, moving | libc::MREMAP_DONTUNMAP, ELSEWHERE),
+            Upset::Shrink => remap(all, 2 * block.page, 0, 0),
+            Upset::ShrinkBehind => remap(all, 3 * block.page, 0, 0),
             Upset::Unregister => uffd.unregister(all),
             Upset::Reregister => {
                 let rc = uffd.unregister(all);
@@ -166,12 +238,11 @@ impl Trial for Source {
         let feature = self.upset.event().map_or(0, Raiser::feature);
         let ground = Ground::set(stage, self.backing, feature)?;
         // Never dropped: one case closes the descriptor itself.
-        let uffd: &'static Uffd = Box::leak(Box::new(
-            ground.uffd.duplicate().map_err(|e| Stop::Broken(format!("dup: {e:?}")))?,
-        ));
+        let uffd = leak(&ground.uffd)?;
         let third = stage.uffd(0)?;
-        let target: Range = ground.target();
-        map_page(GATE)?;
+        let (target, all): (Range, Range) = (ground.target(), ground.block.range(0..PAGES));
+        // As long as the target; its first page is the gate.
+        map_page(Range { start: GATE.start, len: target.len })?;
         let gate = Gate::shut(stage, REGISTER_MODE_MISSING)?;
         let mut waiter = None;
         if self.upset.leaves_waiters() {
@@ -180,38 +251,30 @@ impl Trial for Source {
             ground.read();
         }
         seen.step("copy");
-        let stopped = gate.stop(stage, move || {
-            let (rc, field) = uffd.copy(target, GATE.start, 0);
-            FIELD.store(field.0, Ordering::Release);
-            rc
-        })?;
+        let at = (GATE.start, (&gate.uffd, &gate.queue));
+        let copying = Copying::start(stage, at, uffd, (target, GATE.start))?;
         seen.step("meanwhile");
         let mut ground = Some(ground);
         if self.upset == Upset::Close {
             // The one that the COPY does not use.
             let Some(Ground { uffd: first, .. }) = ground.take() else { return Ok(()) };
             drop(first);
-            seen.fact("meanwhile", Rc(nix::unistd::close(uffd.as_fd().as_raw_fd()).err()));
+            seen.fact("meanwhile", shut(uffd));
         } else if let Some(ground) = &ground {
             seen.fact("meanwhile", self.change(ground, uffd, &third)?);
         }
-        let mut raised = None;
-        if let (Some(event), Some(ground)) = (self.upset.event(), &ground) {
-            let call = event.raise(ground)?;
-            if self.upset == Upset::RemoveRead {
-                ground.read();
-                call.join()?;
-            }
-            raised = Some(call);
-        }
+        let calls = match &ground {
+            Some(ground) => self.upset.raise(ground)?,
+            None => Vec::new(),
+        };
         seen.step("resolve");
         seen.fact("source", gate.uffd.copy(GATE, stage.source, 0).0);
-        seen.fact("copy", stopped.end()?);
-        seen.fact("field", crate::abi::Field(FIELD.load(Ordering::Acquire)));
+        let (copy, field) = copying.end()?;
+        seen.fact("copy", copy);
+        seen.fact("field", field);
         let Some(ground) = ground else {
-            let range = Range { start: memory::BLOCK, len: PAGES * memory::PAGE };
             let letter = |value| stage.letter(value);
-            let pages = crate::evidence::pages(range, memory::PAGE, &letter)?;
+            let pages = crate::evidence::pages(all, target.len, &letter)?;
             seen.fact("pages", pages);
             return Ok(());
         };
@@ -219,9 +282,9 @@ impl Trial for Source {
             let fate = waiter.look_by_queue(&ground.queue)?;
             seen.fact("waiter", stage.word(fate));
             // Before a fault that would be read first.
-            if let (Some(call), true) = (&raised, self.upset.is_unread()) {
-                seen.fact("event", ground.read());
-                seen.fact("call", call.join()?);
+            for (call, names) in calls.iter().zip(EVENTS) {
+                seen.fact(names.0, ground.read());
+                seen.fact(names.1, call.join()?);
             }
             if fate == Fate::Asleep {
                 uffd.wake(target);
@@ -234,6 +297,10 @@ impl Trial for Source {
 
     fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {
         expect(self.backing, self.upset, kernel)
+    }
+
+    fn uses_huge_pages(&self) -> bool {
+        self.backing.is_huge()
     }
 
     fn recipe(&self) -> Vec<String> {
@@ -254,34 +321,49 @@ impl Trial for Source {
 
 const RETRY: &str = "mfill_atomic(): a fault on the source drops the locks; afterwards the target is \
                      looked up and checked again";
+const HUGE_KIND: &str = "mfill_atomic_hugetlb(): what it looks up again must be hugetlb still";
+const COUNTS: &str = "commit a759a909d42d (5.15): mmap_changing counts events; before, it was a flag \
+                      that the first caller to go on cleared";
 const CHANGED: &str = "mfill_copy_folio_retry() compares the mapping with what it was before the locks \
                        were dropped (7.1): EAGAIN for one of another kind, file or file offset";
 
 fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected> {
     let since = |major, minor| kernel >= KernelVersion::new(major, minor, 0);
-    let can_move = backing == Backing::Anon || since(5, 13);
+    let huge = backing.is_huge();
+    let refusal = refusal(backing, upset, kernel);
     let changed = match upset {
+        // A hugetlb page goes by a check of its own.
+        _ if huge => false,
         // Another kind of memory; or a mapping that was cut at the page, which changes its offset.
         Upset::OverRegistered | Upset::ProtNone => since(7, 1) && backing != Backing::Anon,
         // Another file than before.
         Upset::SameRegistered => since(7, 1) && backing == Backing::SharedAnon,
         _ => false,
     };
+    let unread = upset.unread();
+    let flag = upset == Upset::OneOfTwo && !since(5, 15);
     let (copy, field, why) = match upset {
-        Upset::Unmap | Upset::OverAnon | Upset::OverSame | Upset::Move | Upset::Unregister => {
-            ("ENOENT", "-2", RETRY)
-        }
+        Upset::Move if refusal.is_some() => ("0", "page", RETRY),
+        Upset::Unmap
+        | Upset::OverAnon
+        | Upset::OverSame
+        | Upset::Move
+        | Upset::Shrink
+        | Upset::Unregister => ("ENOENT", "-2", RETRY),
+        Upset::OverRegistered if huge => ("ENOENT", "-2", HUGE_KIND),
         Upset::Filled => ("EEXIST", "-17", RETRY),
-        _ if upset.is_unread() => ("EAGAIN", "-11", RETRY),
+        _ if flag => ("0", "page", COUNTS),
+        _ if !unread.is_empty() => ("EAGAIN", "-11", RETRY),
         _ if changed => ("EAGAIN", "-11", CHANGED),
-        _ => ("0", "4096", RETRY),
+        _ => ("0", "page", RETRY),
     };
-    let refused = upset == Upset::DontUnmap && !can_move;
+    let page = lab::length(backing);
+    let (meanwhile, refused) = refusal.unwrap_or(("0", says::DONTUNMAP));
     let mut facts = vec![
-        Expected::new("meanwhile", if refused { "EINVAL" } else { "0" }, says::DONTUNMAP),
+        Expected::new("meanwhile", meanwhile, refused),
         Expected::new("source", "0", says::COPY),
         Expected::new("copy", copy, why),
-        Expected::new("field", field, why),
+        Expected::new("field", if field == "page" { page } else { field.to_owned() }, why),
     ];
     if upset == Upset::Close {
         facts.push(Expected::new("pages", "kkckkk", RETRY));
@@ -295,9 +377,13 @@ fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected
             _ => "asleep",
         };
         facts.push(Expected::new("waiter", waiter, why));
+        for (event, names) in unread.into_iter().zip(EVENTS) {
+            facts.push(Expected::new(names.0, event, "userfaultfd(2)"));
+            facts.push(Expected::new(names.1, "0", "userfaultfd(2)"));
+        }
         if waiter == "asleep" {
             let woken = match upset {
-                Upset::Unmap | Upset::Move => "SEGV_MAPERR",
+                Upset::Unmap | Upset::Move | Upset::Shrink => "SEGV_MAPERR",
                 Upset::OverAnon | Upset::OverSame => "ran:zero",
                 Upset::ProtNone => "SEGV_ACCERR",
                 _ => "again",
@@ -305,23 +391,38 @@ fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected
             facts.push(Expected::new("woken", woken, says::WAKE));
         }
     }
-    if let (Some(event), true) = (upset.event(), upset.is_unread()) {
-        facts.push(Expected::new("event", event.event(0), "userfaultfd(2)"));
-        facts.push(Expected::new("call", "0", "userfaultfd(2)"));
-    }
     facts
+}
+
+/// What the change of the target is refused with, where it is.
+fn refusal(
+    backing: Backing,
+    upset: Upset,
+    kernel: KernelVersion,
+) -> Option<(&'static str, &'static str)> {
+    let since = |major, minor| kernel >= KernelVersion::new(major, minor, 0);
+    let huge = backing.is_huge();
+    match upset {
+        Upset::DontUnmap if huge || !(backing == Backing::Anon || since(5, 13)) => {
+            Some(("EINVAL", says::DONTUNMAP))
+        }
+        Upset::Move if huge && !since(5, 16) => Some(("EINVAL", says::MREMAP_HUGE)),
+        Upset::Discard if huge && !since(5, 18) => Some(("EINVAL", says::DONTNEED_HUGE)),
+        _ => None,
+    }
 }
 
 /// The cases.
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for backing in [Backing::Anon, Backing::Shmem, Backing::Private, Backing::SharedAnon] {
+    for backing in Backing::ALL {
+        let probe = if backing.is_huge() { &HUGE } else { &SOURCE };
         for upset in Upset::ALL {
             let same = matches!(upset, Upset::OverSame | Upset::SameRegistered);
-            if same && backing == Backing::Anon {
+            if same && *backing == Backing::Anon {
                 continue;
             }
-            cases.push(Case::trial(&SOURCE, Source { backing, upset: *upset }, true));
+            cases.push(Case::trial(probe, Source { backing: *backing, upset: *upset }, true));
         }
     }
     cases

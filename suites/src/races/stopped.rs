@@ -1,12 +1,14 @@
 //! An ioctl that is stopped in the kernel: a page that it needs from user space is missing, or
 //! protected, and belongs to a second userfaultfd. So its thread parks in the middle of the ioctl.
 
-use crate::abi::{Message, Range, Rc, Uffd};
+use crate::abi::{Field, Message, Range, Rc, SENTINEL, Uffd};
 use crate::evidence::QueueFile;
 use crate::memory::{PAGE, RW, SPARE, map};
 use crate::outcome::Stop;
 use crate::stage::Stage;
 use crate::waiter::{Access, Fate, Waiter};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Where the page stands that the ioctl is stopped at.
 pub(super) const GATE: Range = Range { start: SPARE + (64 << 20), len: PAGE };
@@ -18,7 +20,7 @@ pub(super) const STOCK: Range = Range { start: SPARE + (80 << 20), len: PAGE };
 pub(super) struct Gate {
     /// The second userfaultfd.
     pub(super) uffd: Uffd,
-    queue: QueueFile,
+    pub(super) queue: QueueFile,
 }
 
 /// Maps a page of private anonymous memory.
@@ -53,24 +55,7 @@ impl Gate {
         stage: &Stage,
         call: impl FnOnce() -> Rc + Send + 'static,
     ) -> Result<Stopped, Stop> {
-        let mut thread = Waiter::begin(stage, move || match call().0 {
-            None => Access::Ran(None),
-            Some(errno) => Access::Failed(errno),
-        })?;
-        match thread.settle(&self.uffd, &self.queue)? {
-            Fate::Again => {}
-            Fate::Ended(Access::Failed(nix::errno::Errno::EFAULT)) => {
-                return Err(Stop::Denied(
-                    "kernel-mode faults fail with EFAULT on a user-mode-only userfaultfd".into(),
-                ));
-            }
-            other => return Err(Stop::Broken(format!("the ioctl did not stop: {other}"))),
-        }
-        match self.uffd.read() {
-            Ok(Message::Pagefault { address, .. }) if address & !(PAGE - 1) == GATE.start => {}
-            other => return Err(Stop::Broken(format!("the ioctl's fault: {other:?}"))),
-        }
-        Ok(Stopped { thread })
+        Stopped::at(stage, GATE.start, (&self.uffd, &self.queue), call)
     }
 }
 
@@ -81,12 +66,94 @@ pub(super) struct Stopped {
 }
 
 impl Stopped {
+    /// Starts a thread that makes `call` and proves that it has parked on `page`, which belongs to
+    /// the given context; its message is read, and there must be no other.
+    pub(super) fn at(
+        stage: &Stage,
+        page: usize,
+        (uffd, queue): (&Uffd, &QueueFile),
+        call: impl FnOnce() -> Rc + Send + 'static,
+    ) -> Result<Self, Stop> {
+        let mut thread = Waiter::begin(stage, move || match call().0 {
+            None => Access::Ran(None),
+            Some(errno) => Access::Failed(errno),
+        })?;
+        match thread.settle(uffd, queue)? {
+            Fate::Again => {}
+            Fate::Ended(Access::Failed(nix::errno::Errno::EFAULT)) => {
+                return Err(Stop::Denied(
+                    "kernel-mode faults fail with EFAULT on a user-mode-only userfaultfd".into(),
+                ));
+            }
+            other => return Err(Stop::Broken(format!("the ioctl did not stop: {other}"))),
+        }
+        match uffd.read() {
+            Ok(Message::Pagefault { address, .. }) if address & !(PAGE - 1) == page => {}
+            other => return Err(Stop::Broken(format!("the ioctl's fault: {other:?}"))),
+        }
+        Ok(Self { thread })
+    }
+
+    /// The thread, to be looked at.
+    pub(super) const fn thread(&mut self) -> &mut Waiter {
+        &mut self.thread
+    }
+
     /// Waits until the ioctl has returned: `0` or the errno.
     pub(super) fn end(&self) -> Result<String, Stop> {
-        match self.thread.end()? {
-            Fate::Ended(Access::Failed(errno)) => Ok(format!("{errno:?}")),
-            Fate::Ended(Access::Ran(None)) => Ok("0".to_owned()),
-            other => Err(Stop::Broken(format!("the ioctl ended with {other}"))),
-        }
+        Ok(word(self.thread.end()?))
     }
+}
+
+/// What became of an ioctl's thread: `0`, the errno, or that it waits.
+pub(super) fn word(fate: Fate) -> String {
+    match fate {
+        Fate::Ended(Access::Ran(None)) => "0".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// A thread in the middle of a COPY.
+#[derive(Debug)]
+pub(super) struct Copying {
+    /// Its thread.
+    pub(super) stopped: Stopped,
+    field: &'static AtomicI64,
+}
+
+impl Copying {
+    /// Starts a thread that copies `from` to `to` through `uffd`, and proves that it has parked on
+    /// `page` of the context `source`; its message is read.
+    pub(super) fn start(
+        stage: &Stage,
+        (page, source): (usize, (&Uffd, &QueueFile)),
+        uffd: &'static Uffd,
+        (to, from): (Range, usize),
+    ) -> Result<Self, Stop> {
+        let field: &'static AtomicI64 = Box::leak(Box::new(AtomicI64::new(SENTINEL)));
+        let stopped = Stopped::at(stage, page, source, move || {
+            let _ = crate::process::unblock();
+            let (rc, done) = uffd.copy(to, from, 0);
+            field.store(done.0, Ordering::Release);
+            rc
+        })?;
+        Ok(Self { stopped, field })
+    }
+
+    /// Waits until it has returned; its result and its result field.
+    pub(super) fn end(&self) -> Result<(String, Field), Stop> {
+        let rc = self.stopped.end()?;
+        Ok((rc, Field(self.field.load(Ordering::Acquire))))
+    }
+}
+
+/// A descriptor that lives as long as the case, for a thread that nobody joins.
+pub(super) fn leak(uffd: &Uffd) -> Result<&'static Uffd, Stop> {
+    let twin = uffd.duplicate().map_err(|e| Stop::Broken(format!("dup: {e:?}")))?;
+    Ok(Box::leak(Box::new(twin)))
+}
+
+/// Closes what [`leak`] has made.
+pub(super) fn shut(uffd: &'static Uffd) -> Rc {
+    Rc(nix::unistd::close(uffd.as_fd().as_raw_fd()).err())
 }
