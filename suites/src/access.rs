@@ -4,6 +4,7 @@
 //! instruction or one system call.
 
 use crate::abi::Range;
+use crate::direct::Storage;
 use crate::memory::{BLOCK, tag};
 use crate::outcome::Stop;
 use crate::point::{PAGES, Waiter as Kind};
@@ -46,6 +47,7 @@ pub struct Accessor {
     page: Range,
     pipe: Option<(OwnedFd, OwnedFd)>,
     vcpu: Option<Vcpu>,
+    storage: Option<Storage>,
 }
 
 impl Accessor {
@@ -71,14 +73,25 @@ impl Accessor {
             }
             None => None,
         };
-        Ok(Self { kind, page, pipe, vcpu })
+        let storage = if kind.is_direct() { Some(Storage::new(stage)?) } else { None };
+        if let (Kind::DirectRead, Some(storage)) = (kind, &storage) {
+            storage.fill(tag::WROTE).map_err(|e| fail("writing with O_DIRECT", e))?;
+        }
+        Ok(Self { kind, page, pipe, vcpu, storage })
     }
 
     /// Makes the access.
     pub fn go(&self) -> Access {
-        let Self { kind, page, pipe, vcpu } = self;
+        let Self { kind, page, pipe, vcpu, storage } = self;
         if let Some(vcpu) = vcpu {
             return vcpu.run().into();
+        }
+        if let Some(storage) = storage {
+            let done = match kind {
+                Kind::DirectRead => storage.read_into(*page).map(|()| None),
+                _ => storage.write_from(*page).and_then(|()| storage.value()).map(Some),
+            };
+            return done.map_or_else(Access::Failed, Access::Ran);
         }
         let at = page.start as *mut libc::c_void;
         match (kind, pipe) {
@@ -115,6 +128,8 @@ impl Accessor {
                 Kind::None
                 | Kind::SysRead
                 | Kind::SysWrite
+                | Kind::DirectRead
+                | Kind::DirectWrite
                 | Kind::VcpuRead
                 | Kind::VcpuWrite
                 | Kind::VcpuFetch,

@@ -2,8 +2,8 @@
 //!
 //! From the ground up: [`abi`], [`memory`] and [`touch`], [`change`], [`waiter`] with its
 //! [`evidence`], [`point`] and [`scenario`]; then [`model`] and [`probe`]; then a file a suite.
-//! `unsafe` stays in the ground under the suites: abi, access, bump, memory, touch, treat, thread,
-//! process, offspring and stage.
+//! `unsafe` stays in the ground under the suites: abi, access, bump, direct, memory, touch, treat,
+//! thread, process, offspring and stage.
 
 pub mod abi;
 pub mod access;
@@ -33,6 +33,7 @@ mod claims;
 mod copy;
 mod cover;
 mod crowd;
+mod direct;
 mod events;
 mod grid;
 mod growth;

@@ -151,6 +151,11 @@ axis! {
         Mlock = "mlock",
         /// A thread in futex(2), FUTEX_WAIT, on the page.
         Futex = "futex",
+        /// A thread in pread(2) of a file opened with O_DIRECT, whose buffer is the page: the device
+        /// writes to the page, which get_user_pages() pins.
+        DirectRead = "direct-read",
+        /// A thread in pwrite(2) of a file opened with O_DIRECT, whose buffer is the page.
+        DirectWrite = "direct-write",
         /// A thread in KVM_RUN whose guest loads from the page.
         VcpuRead = "vcpu-read",
         /// A thread in KVM_RUN whose guest stores to the page.
@@ -287,19 +292,35 @@ impl Waiter {
 
     /// Whether the access changes the content of the page.
     pub const fn stores(self) -> bool {
-        matches!(self, Self::UserWrite | Self::SysRead | Self::VmWrite | Self::VcpuWrite)
+        matches!(
+            self,
+            Self::UserWrite | Self::SysRead | Self::VmWrite | Self::DirectRead | Self::VcpuWrite
+        )
     }
 
     /// Whether the access brings back the content of the page.
     pub const fn loads(self) -> bool {
         matches!(
             self,
-            Self::UserRead | Self::SysWrite | Self::VmRead | Self::VcpuRead | Self::VcpuFetch
+            Self::UserRead
+                | Self::SysWrite
+                | Self::VmRead
+                | Self::DirectWrite
+                | Self::VcpuRead
+                | Self::VcpuFetch
         )
     }
 
     /// All but the vCPUs, which need KVM.
-    pub const THREADS: &'static [Self] = Self::ALL.split_at(Self::ALL.len() - 3).0;
+    pub const TASKS: &'static [Self] = Self::ALL.split_at(Self::ALL.len() - 3).0;
+
+    /// Those of them that need nothing but memory: all but the ones that go past the page cache.
+    pub const THREADS: &'static [Self] = Self::ALL.split_at(Self::ALL.len() - 5).0;
+
+    /// Whether the access goes to a device past the page cache (O_DIRECT).
+    pub const fn is_direct(self) -> bool {
+        matches!(self, Self::DirectRead | Self::DirectWrite)
+    }
 
     /// What the guest does, for a waiter that is a vCPU.
     pub const fn vcpu(self) -> Option<VcpuAccess> {
@@ -397,7 +418,9 @@ mod tests {
 
     #[test]
     fn every_kind_that_is_no_thread_is_a_vcpu() {
-        assert!(Waiter::THREADS.iter().all(|kind| kind.vcpu().is_none()));
+        assert!(Waiter::TASKS.iter().all(|kind| kind.vcpu().is_none()));
+        assert!(Waiter::THREADS.iter().all(|kind| !kind.is_direct() && kind.vcpu().is_none()));
+        assert_eq!(Waiter::TASKS.len(), Waiter::THREADS.len() + 2);
         assert_eq!(Waiter::ALL.iter().filter(|kind| kind.vcpu().is_some()).count(), 3);
     }
 

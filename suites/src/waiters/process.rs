@@ -324,7 +324,7 @@ const STOPS: &str = "userfaultfd_get_blocking_state(), fault_signal_pending(): a
 /// The cases.
 pub(super) fn cases(cases: &mut Vec<Case>) {
     for backing in [Backing::Anon, Backing::Shmem, Backing::Private, Backing::SharedAnon] {
-        for kind in Kind::THREADS.iter().filter(|kind| **kind != Kind::None) {
+        for kind in Kind::TASKS.iter().filter(|kind| **kind != Kind::None) {
             for act in Act::ALL {
                 let by_default = backing == Backing::Anon;
                 let trial = Process { backing, kind: *kind, act };

@@ -139,6 +139,8 @@ pub(super) const fn sleep(kind: Kind) -> Sleep {
         | Kind::PopulateRead
         | Kind::PopulateWrite
         | Kind::Mlock
+        | Kind::DirectRead
+        | Kind::DirectWrite
         | Kind::VcpuRead
         | Kind::VcpuWrite
         | Kind::VcpuFetch => Sleep::Killable,
@@ -298,7 +300,7 @@ const SPINS: &str = "fault_signal_pending() in include/linux/sched/signal.h: onl
 /// The cases.
 pub(super) fn cases(cases: &mut Vec<Case>) {
     for backing in Backing::ALL {
-        for kind in Kind::THREADS.iter().filter(|kind| **kind != Kind::None) {
+        for kind in Kind::TASKS.iter().filter(|kind| **kind != Kind::None) {
             for how in How::ALL {
                 let by_default = match backing {
                     Backing::Anon => true,
