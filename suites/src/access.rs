@@ -12,6 +12,7 @@ use crate::stage::Stage;
 use crate::touch::{self, Signal};
 use crate::vcpu::Vcpu;
 use nix::errno::Errno;
+use nix::unistd::{Pid, getpid};
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -117,8 +118,8 @@ impl Accessor {
                     Err(e) => Access::Failed(e),
                 }
             }
-            (Kind::VmRead, _) => vm_read(*page),
-            (Kind::VmWrite, _) => vm_write(*page),
+            (Kind::VmRead, _) => remote_read(getpid(), page.start),
+            (Kind::VmWrite, _) => remote_write(getpid(), page.start),
             (Kind::PopulateRead, _) => advise(*page, libc::MADV_POPULATE_READ),
             (Kind::PopulateWrite, _) => advise(*page, libc::MADV_POPULATE_WRITE),
             // SAFETY: locks memory of the arena; changes no content.
@@ -149,25 +150,26 @@ fn advise(page: Range, advice: i32) -> Access {
     ended(unsafe { libc::madvise(page.start as *mut _, page.len, advice) } as isize)
 }
 
-/// process_vm_readv(2) of this process: get_user_pages() of the page, as ptrace users do it.
-fn vm_read(page: Range) -> Access {
+/// process_vm_readv(2) of a process: get_user_pages() of the page.
+pub(crate) fn remote_read(pid: Pid, address: usize) -> Access {
     let mut value = 0_u64;
     let local = libc::iovec { iov_base: (&raw mut value).cast(), iov_len: 8 };
-    let remote = libc::iovec { iov_base: page.start as *mut _, iov_len: 8 };
+    let remote = libc::iovec { iov_base: address as *mut _, iov_len: 8 };
     // SAFETY: `local` describes `value`; the remote side is only read.
     let n = unsafe {
-        libc::process_vm_readv(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0)
+        libc::process_vm_readv(pid.as_raw(), &raw const local, 1, &raw const remote, 1, 0)
     };
     if n < 0 { Access::Failed(Errno::last()) } else { Access::Ran(Some(value)) }
 }
 
-fn vm_write(page: Range) -> Access {
+/// process_vm_writev(2) of a tag to a process's page, which lies in its arena.
+pub(crate) fn remote_write(pid: Pid, address: usize) -> Access {
     let mut value = tag::WROTE;
     let local = libc::iovec { iov_base: (&raw mut value).cast(), iov_len: 8 };
-    let remote = libc::iovec { iov_base: page.start as *mut _, iov_len: 8 };
+    let remote = libc::iovec { iov_base: address as *mut _, iov_len: 8 };
     // SAFETY: `local` describes `value`, which is only read; the remote side lies in the arena.
     ended(unsafe {
-        libc::process_vm_writev(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0)
+        libc::process_vm_writev(pid.as_raw(), &raw const local, 1, &raw const remote, 1, 0)
     })
 }
 

@@ -60,6 +60,8 @@ mod writeprotect;
 mod zeropage;
 
 #[cfg(test)]
+mod controls;
+#[cfg(test)]
 mod testing;
 
 use probe::Case;

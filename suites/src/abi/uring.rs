@@ -5,7 +5,7 @@
 
 use super::{Range, Rc};
 use nix::errno::Errno;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const ENTRIES: u32 = 4;
@@ -78,30 +78,32 @@ struct Params {
     complete: CompleteOffsets,
 }
 
-/// A request: `struct io_uring_sqe`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+/// A request for one buffer.
+#[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// What to do: [`READ`], [`WRITE`], [`READ_FIXED`].
     pub opcode: u8,
     /// [`ASYNC`], [`FIXED_FILE`].
     pub flags: u8,
-    /// Priority.
-    pub priority: u16,
     /// The file, or its index.
     pub fd: RawFd,
-    /// Where in the file.
-    pub offset: u64,
-    /// Address of the buffer.
-    pub address: u64,
-    /// Its length.
-    pub len: u32,
-    /// Flags of the operation.
-    pub operation_flags: u32,
-    /// Comes back with the completion.
-    pub user_data: u64,
-    /// Which registered buffer.
-    pub buffer: u16,
+    /// The buffer.
+    pub buffer: Range,
+}
+
+/// `struct io_uring_sqe`.
+#[repr(C)]
+struct Entry {
+    opcode: u8,
+    flags: u8,
+    priority: u16,
+    fd: RawFd,
+    offset: u64,
+    address: u64,
+    len: u32,
+    operation_flags: u32,
+    user_data: u64,
+    registered_buffer: u16,
     personality: u16,
     splice_fd: i32,
     padding: [u64; 2],
@@ -109,19 +111,17 @@ pub struct Request {
 
 const _: () = {
     assert!(size_of::<Params>() == 120);
-    assert!(size_of::<Request>() == 64);
+    assert!(size_of::<Entry>() == 64);
 };
 
-/// A ring.
+/// A ring that is not mapped: nothing can be submitted, but pages be pinned.
 #[derive(Debug)]
-pub struct Ring {
+pub struct Instance {
     fd: OwnedFd,
-    rings: usize,
-    requests: usize,
     params: Params,
 }
 
-impl Ring {
+impl Instance {
     /// Makes one, with flags of io_uring_setup(2).
     pub fn new(flags: u32) -> Result<Self, Errno> {
         let mut params = Params { flags, ..Params::default() };
@@ -129,16 +129,61 @@ impl Ring {
         let ret = unsafe { libc::syscall(libc::SYS_io_uring_setup, ENTRIES, &raw mut params) };
         let raw = i32::try_from(Errno::result(ret)?).map_err(|_| Errno::EBADF)?;
         // SAFETY: the kernel has just handed out this descriptor; nobody else owns it.
-        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(raw) }, params })
+    }
+
+    /// Its descriptor, which is then the caller's to close.
+    pub fn into_fd(self) -> RawFd {
+        self.fd.into_raw_fd()
+    }
+
+    fn register(&self, opcode: u32, argument: usize, count: u32) -> Rc {
+        let fd = self.fd.as_raw_fd();
+        // SAFETY: the argument is an array of `count` that lives through the call.
+        Rc::of(unsafe {
+            libc::syscall(libc::SYS_io_uring_register, fd, opcode, argument, count)
+        })
+    }
+
+    /// `IORING_REGISTER_BUFFERS` of one buffer, whose pages are pinned.
+    pub fn register_buffer(&self, range: Range) -> Rc {
+        let vector = libc::iovec { iov_base: range.start as *mut _, iov_len: range.len };
+        self.register(REGISTER_BUFFERS, (&raw const vector) as usize, 1)
+    }
+
+    /// `IORING_REGISTER_FILES` of one descriptor.
+    pub fn register_file(&self, fd: RawFd) -> Rc {
+        self.register(REGISTER_FILES, (&raw const fd) as usize, 1)
+    }
+}
+
+/// A ring.
+#[derive(Debug)]
+pub struct Ring {
+    instance: Instance,
+    rings: usize,
+    requests: usize,
+}
+
+impl Ring {
+    /// Makes one, with flags of io_uring_setup(2).
+    pub fn new(flags: u32) -> Result<Self, Errno> {
+        let instance = Instance::new(flags)?;
+        let Instance { fd, params } = &instance;
         if params.features & FEAT_SINGLE_MMAP == 0 {
             return Err(Errno::ENOSYS);
         }
         let submit = params.submit.array as usize + params.sq_entries as usize * 4;
         let complete = params.complete.entries as usize + params.cq_entries as usize * 16;
-        let rings = map(&fd, submit.max(complete), OFF_RINGS)?;
-        let len = params.sq_entries as usize * size_of::<Request>();
-        let requests = map(&fd, len, OFF_ENTRIES)?;
-        Ok(Self { fd, rings, requests, params })
+        let rings = map(fd, submit.max(complete), OFF_RINGS)?;
+        let len = params.sq_entries as usize * size_of::<Entry>();
+        let requests = map(fd, len, OFF_ENTRIES)?;
+        Ok(Self { instance, rings, requests })
+    }
+
+    /// The ring as one that registers.
+    pub const fn instance(&self) -> &Instance {
+        &self.instance
     }
 
     /// A counter of the rings.
@@ -150,12 +195,28 @@ impl Ring {
 
     /// Puts a request into the queue.
     pub fn push(&self, request: Request) {
-        let submit = &self.params.submit;
+        let Request { opcode, flags, fd, buffer } = request;
+        let entry = Entry {
+            opcode,
+            flags,
+            priority: 0,
+            fd,
+            offset: 0,
+            address: buffer.start as u64,
+            len: u32::try_from(buffer.len).unwrap_or(0),
+            operation_flags: 0,
+            user_data: 0,
+            registered_buffer: 0,
+            personality: 0,
+            splice_fd: 0,
+            padding: [0; 2],
+        };
+        let submit = &self.instance.params.submit;
         let tail = self.word(submit.tail).load(Ordering::Relaxed);
-        let slot = tail & (self.params.sq_entries - 1);
+        let slot = tail & (self.instance.params.sq_entries - 1);
         // SAFETY: the slot is within the mapping of the requests, and the kernel does not look at it
         // before the tail has moved.
-        unsafe { (self.requests as *mut Request).add(slot as usize).write(request) };
+        unsafe { (self.requests as *mut Entry).add(slot as usize).write(entry) };
         self.word(submit.array + slot * 4).store(slot, Ordering::Relaxed);
         self.word(submit.tail).store(tail.wrapping_add(1), Ordering::Release);
     }
@@ -167,7 +228,7 @@ impl Ring {
         let ret = unsafe {
             libc::syscall(
                 libc::SYS_io_uring_enter,
-                self.fd.as_raw_fd(),
+                self.instance.fd.as_raw_fd(),
                 submit,
                 complete,
                 flags,
@@ -181,51 +242,26 @@ impl Ring {
     /// Submits what is in the queue and waits for a completion: its result. EINTR also where a signal
     /// has ended the waiting and the request goes on.
     pub fn submit_and_wait(&self) -> Result<i32, Errno> {
-        let submit = &self.params.submit;
+        let submit = &self.instance.params.submit;
         let head = self.word(submit.head).load(Ordering::Acquire);
         let count = self.word(submit.tail).load(Ordering::Relaxed).wrapping_sub(head);
-        self.enter(count, 1)?;
-        // A signal that came after the submission has ended the call with what was submitted.
-        self.take().unwrap_or(Err(Errno::EINTR))
+        let entered = self.enter(count, 1);
+        // A signal that comes after the submission ends the call with what was submitted.
+        self.take().unwrap_or(entered.and(Err(Errno::EINTR)))
     }
 
     /// The oldest completion, if there is one; it is taken.
     pub fn take(&self) -> Option<Result<i32, Errno>> {
-        let complete = &self.params.complete;
+        let complete = &self.instance.params.complete;
         let head = self.word(complete.head).load(Ordering::Relaxed);
         if head == self.word(complete.tail).load(Ordering::Acquire) {
             return None;
         }
-        let slot = head & (self.params.cq_entries - 1);
+        let slot = head & (self.instance.params.cq_entries - 1);
         let result = self.word(complete.entries + slot * 16 + 8).load(Ordering::Relaxed);
         self.word(complete.head).store(head.wrapping_add(1), Ordering::Release);
         let result = result.cast_signed();
         Some(if result < 0 { Err(Errno::from_raw(-result)) } else { Ok(result) })
-    }
-
-    fn register(&self, opcode: u32, argument: usize, count: u32) -> Rc {
-        // SAFETY: the argument is an array of `count` that lives through the call.
-        let ret = unsafe {
-            libc::syscall(
-                libc::SYS_io_uring_register,
-                self.fd.as_raw_fd(),
-                opcode,
-                argument,
-                count,
-            )
-        };
-        Rc(Errno::result(ret).err())
-    }
-
-    /// `IORING_REGISTER_BUFFERS` of one buffer, whose pages are pinned.
-    pub fn register_buffer(&self, range: Range) -> Rc {
-        let vector = libc::iovec { iov_base: range.start as *mut _, iov_len: range.len };
-        self.register(REGISTER_BUFFERS, (&raw const vector) as usize, 1)
-    }
-
-    /// `IORING_REGISTER_FILES` of one descriptor.
-    pub fn register_file(&self, fd: RawFd) -> Rc {
-        self.register(REGISTER_FILES, (&raw const fd) as usize, 1)
     }
 }
 
