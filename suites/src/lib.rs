@@ -233,25 +233,6 @@ mod tests {
         }
     }
 
-    /// "Not woken" says little where nobody can be woken.
-    #[test]
-    fn where_somebody_must_sleep_on_somebody_else_must_be_woken() {
-        let kernel = KernelVersion::new(7, 3, 0);
-        for suite in SUITES {
-            let (mut asleep, mut woken) = (0, 0);
-            for case in (suite.cases)().iter().filter(|case| case.by_default) {
-                for expected in case.expect(kernel) {
-                    if ["waiter", "waiters", "rescued", "closed"].contains(&expected.fact) {
-                        let sleeps = expected.value.contains("asleep");
-                        asleep += usize::from(sleeps);
-                        woken += usize::from(!sleeps);
-                    }
-                }
-            }
-            assert!(asleep == 0 || woken > 0, "{}: {asleep} asleep, nobody woken", suite.name);
-        }
-    }
-
     #[test]
     fn a_default_run_asks_thousands_of_cases_and_a_full_one_five_times_as_many() {
         let cases = cases();

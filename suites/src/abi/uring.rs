@@ -140,9 +140,7 @@ impl Instance {
     fn register(&self, opcode: u32, argument: usize, count: u32) -> Rc {
         let fd = self.fd.as_raw_fd();
         // SAFETY: the argument is an array of `count` that lives through the call.
-        Rc::of(unsafe {
-            libc::syscall(libc::SYS_io_uring_register, fd, opcode, argument, count)
-        })
+        Rc::of(unsafe { libc::syscall(libc::SYS_io_uring_register, fd, opcode, argument, count) })
     }
 
     /// `IORING_REGISTER_BUFFERS` of one buffer, whose pages are pinned.

@@ -73,6 +73,10 @@ impl Trial for Debugger {
         }
         seen.step("resolve");
         seen.fact("resolve", owner.resolve(stage, self.mode));
+        let ends_alone = self.parked && !fate.waits();
+        if ends_alone {
+            seen.fact("owner", owner.child.link().hear()?);
+        }
         fate = if fate.waits() {
             tracer.look(&owner.uffd, &owner.queue)?
         } else {
@@ -82,10 +86,10 @@ impl Trial for Debugger {
         };
         seen.fact("then", stage.word(fate));
         seen.fact("page", stage.word(Fate::Ended(Way::VmRead.reach(pid, TARGET.start))));
-        if self.parked {
+        if self.parked && !ends_alone {
             // Both have waited for the page: which of them comes first is nobody's choice.
             let word = owner.child.link().hear()?;
-            let is_early = word == "wrote" && way.parks();
+            let is_early = word == "wrote" && way.stores();
             seen.fact("owner", if is_early { "copied" } else { &word });
         }
         Ok(())
@@ -123,9 +127,12 @@ impl Trial for Debugger {
             say("queue", queue, NEVER);
         }
         say("resolve", "0", source::COPY);
+        if parked && !way.parks() {
+            say("owner", "copied", source::COPY);
+        }
         say("then", ran, source::COPY);
         say("page", if way.stores() { "ran:wrote" } else { there }, OBSERVED);
-        if parked {
+        if parked && way.parks() {
             say("owner", "copied", source::COPY);
         }
         facts

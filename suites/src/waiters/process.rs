@@ -276,8 +276,7 @@ impl Trial for Process {
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
         let child = self.start(stage)?;
-        let target =
-            Range { start: BLOCK + 2 * crate::memory::PAGE, len: crate::memory::PAGE };
+        let target = Range { start: BLOCK + 2 * crate::memory::PAGE, len: crate::memory::PAGE };
         seen.step("park");
         child.parked()?;
         match child.uffd.read() {

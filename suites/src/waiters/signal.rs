@@ -160,36 +160,36 @@ pub(super) fn effect(
     (signal, in_kernel): (i32, bool),
     handled: u32,
 ) -> Result<&'static str, Stop> {
-        let thread = ThreadFile::open(waiter.tid())?;
-        let before = thread.read()?;
-        send(waiter.tid(), signal)?;
-        let deadline = Instant::now() + scene.stage.patience;
-        let mut messages = 0;
-        loop {
-            // A woken thread is runnable at once, and this file then calls it running.
-            if thread.is_off_cpu()? && messages == 0 {
-                let now = thread.read()?;
-                let queue = scene.queue.read()?;
-                if now == before && (queue.total, queue.pending) == (1, 0) {
-                    return Ok("asleep");
-                }
+    let thread = ThreadFile::open(waiter.tid())?;
+    let before = thread.read()?;
+    send(waiter.tid(), signal)?;
+    let deadline = Instant::now() + scene.stage.patience;
+    let mut messages = 0;
+    loop {
+        // A woken thread is runnable at once, and this file then calls it running.
+        if thread.is_off_cpu()? && messages == 0 {
+            let now = thread.read()?;
+            let queue = scene.queue.read()?;
+            if now == before && (queue.total, queue.pending) == (1, 0) {
+                return Ok("asleep");
             }
-            if HANDLED.load(Ordering::Relaxed) > handled {
-                return match waiter.settle(&scene.uffd, &scene.queue)? {
-                    Fate::Again => Ok("again"),
-                    Fate::Ended(_) => Ok("ended"),
-                    Fate::Asleep => Ok("asleep"),
-                };
-            }
-            // Only one that faulted in the kernel brings messages before its handler has run.
-            if in_kernel && scene.uffd.read().is_ok() {
-                messages += 1;
-                if messages == 3 {
-                    return Ok("spins");
-                }
-            }
-            pause(deadline, "the signal had no end")?;
         }
+        if HANDLED.load(Ordering::Relaxed) > handled {
+            return match waiter.settle(&scene.uffd, &scene.queue)? {
+                Fate::Again => Ok("again"),
+                Fate::Ended(_) => Ok("ended"),
+                Fate::Asleep => Ok("asleep"),
+            };
+        }
+        // Only one that faulted in the kernel brings messages before its handler has run.
+        if in_kernel && scene.uffd.read().is_ok() {
+            messages += 1;
+            if messages == 3 {
+                return Ok("spins");
+            }
+        }
+        pause(deadline, "the signal had no end")?;
+    }
 }
 
 impl Trial for Signalled {

@@ -72,7 +72,8 @@ impl Trial for Buffer {
         let scene = scene(stage, self.backing)?;
         let target = scene.target();
         let ring = Ring::new(0).map_err(no_ring)?;
-        let broken = |what: &str, why: &dyn std::fmt::Display| Stop::Broken(format!("{what}: {why}"));
+        let broken =
+            |what: &str, why: &dyn std::fmt::Display| Stop::Broken(format!("{what}: {why}"));
         if self.deed != Deed::Register {
             let rc = scene.uffd.copy(target, stage.source, 0).0;
             touch::store(target.start, tag::KEPT).map_err(|s| broken("page 2", &s))?;
@@ -156,14 +157,17 @@ impl Trial for Buffer {
             Deed::Register => {}
             Deed::RegisterPresent => steps.push("UFFDIO_COPY of page 2; write to it".into()),
             Deed::Fixed | Deed::Plain => steps.push(
-                "UFFDIO_COPY of page 2; write to it; IORING_REGISTER_BUFFERS of it; discard it".into(),
+                "UFFDIO_COPY of page 2; write to it; IORING_REGISTER_BUFFERS of it; discard it"
+                    .into(),
             ),
         }
         steps.push(match self.deed {
             Deed::Register | Deed::RegisterPresent => {
                 "a thread registers page 2: IORING_REGISTER_BUFFERS".into()
             }
-            Deed::Fixed => "a thread submits IORING_OP_READ_FIXED of a socket into that buffer".into(),
+            Deed::Fixed => {
+                "a thread submits IORING_OP_READ_FIXED of a socket into that buffer".into()
+            }
             Deed::Plain => "a thread submits IORING_OP_READ of a socket into page 2".into(),
         });
         steps.push("does it wait? If so, UFFDIO_COPY; what is in the page?".into());
@@ -172,7 +176,8 @@ impl Trial for Buffer {
 }
 
 const PINNED: &str = "io_uring_register(2), IORING_REGISTER_BUFFERS: the pages are pinned";
-const LOCKED: &str = "io_pin_pages() in io_uring: pins with mmap_lock held, where no fault may wait";
+const LOCKED: &str =
+    "io_pin_pages() in io_uring: pins with mmap_lock held, where no fault may wait";
 const UNLOCKED: &str = "io_pin_pages() in io_uring: pin_user_pages_fast() faults in without a lock";
 
 /// The cases.
