@@ -144,6 +144,7 @@ impl Owner {
     ) -> Result<Self, Stop> {
         let child = Child::fork(stage, |link| {
             let uffd = block(stage, backing, mode)?;
+            link.say("made")?;
             link.pass(uffd.as_fd())?;
             if loads {
                 let word = touch::load(TARGET.start).map_or_else(
@@ -155,6 +156,8 @@ impl Owner {
             // Until the other side goes away.
             link.hear().map(drop)
         })?;
+        // What the owner could not make becomes this side's failure.
+        child.link().must_hear("made")?;
         let uffd = Uffd::from_fd(child.link().take()?);
         let queue = QueueFile::open(&uffd)?;
         let owner = Self { child, uffd, queue };
