@@ -17,6 +17,7 @@ pub mod newer;
 mod reading;
 mod request;
 pub mod scan;
+pub mod uring;
 
 pub use call::Api;
 pub use message::{Message, event_name};

@@ -4,6 +4,7 @@
 //! instruction or one system call.
 
 use crate::abi::Range;
+use crate::direct::Storage;
 use crate::memory::{BLOCK, tag};
 use crate::outcome::Stop;
 use crate::point::{PAGES, Waiter as Kind};
@@ -11,6 +12,7 @@ use crate::stage::Stage;
 use crate::touch::{self, Signal};
 use crate::vcpu::Vcpu;
 use nix::errno::Errno;
+use nix::unistd::{Pid, getpid};
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -49,6 +51,7 @@ pub struct Accessor {
     pipe: Option<(OwnedFd, OwnedFd)>,
     mem: Option<File>,
     vcpu: Option<Vcpu>,
+    storage: Option<Storage>,
 }
 
 impl Accessor {
@@ -81,17 +84,24 @@ impl Accessor {
             }
             None => None,
         };
-        Ok(Self { kind, page, pipe, mem, vcpu })
+        Ok(Self { kind, page, pipe, mem, vcpu, storage })
     }
 
     /// Makes the access.
     pub fn go(&self) -> Access {
-        let Self { kind, page, pipe, mem, vcpu } = self;
+        let Self { kind, page, pipe, mem, vcpu, storage } = self;
         if let Some(vcpu) = vcpu {
             return vcpu.run().into();
         }
         if let Some(mem) = mem {
             return through(mem, page.start as u64, *kind == Kind::MemWrite);
+        }
+        if let Some(storage) = storage {
+            let done = match kind {
+                Kind::DirectRead => storage.read_into(*page).map(|()| None),
+                _ => storage.write_from(*page).and_then(|()| storage.value()).map(Some),
+            };
+            return done.map_or_else(Access::Failed, Access::Ran);
         }
         let at = page.start as *mut libc::c_void;
         match (kind, pipe) {
@@ -117,8 +127,8 @@ impl Accessor {
                     Err(e) => Access::Failed(e),
                 }
             }
-            (Kind::VmRead, _) => vm_read(*page),
-            (Kind::VmWrite, _) => vm_write(*page),
+            (Kind::VmRead, _) => remote_read(getpid(), page.start),
+            (Kind::VmWrite, _) => remote_write(getpid(), page.start),
             (Kind::PopulateRead, _) => advise(*page, libc::MADV_POPULATE_READ),
             (Kind::PopulateWrite, _) => advise(*page, libc::MADV_POPULATE_WRITE),
             // SAFETY: locks memory of the arena; changes no content.
@@ -128,6 +138,8 @@ impl Accessor {
                 Kind::None
                 | Kind::SysRead
                 | Kind::SysWrite
+                | Kind::DirectRead
+                | Kind::DirectWrite
                 | Kind::VcpuRead
                 | Kind::VcpuWrite
                 | Kind::VcpuFetch
@@ -149,25 +161,26 @@ fn advise(page: Range, advice: i32) -> Access {
     ended(unsafe { libc::madvise(page.start as *mut _, page.len, advice) } as isize)
 }
 
-/// process_vm_readv(2) of this process: get_user_pages() of the page, as ptrace users do it.
-fn vm_read(page: Range) -> Access {
+/// process_vm_readv(2) of a process: get_user_pages() of the page.
+pub(crate) fn remote_read(pid: Pid, address: usize) -> Access {
     let mut value = 0_u64;
     let local = libc::iovec { iov_base: (&raw mut value).cast(), iov_len: 8 };
-    let remote = libc::iovec { iov_base: page.start as *mut _, iov_len: 8 };
+    let remote = libc::iovec { iov_base: address as *mut _, iov_len: 8 };
     // SAFETY: `local` describes `value`; the remote side is only read.
     let n = unsafe {
-        libc::process_vm_readv(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0)
+        libc::process_vm_readv(pid.as_raw(), &raw const local, 1, &raw const remote, 1, 0)
     };
     if n < 0 { Access::Failed(Errno::last()) } else { Access::Ran(Some(value)) }
 }
 
-fn vm_write(page: Range) -> Access {
+/// process_vm_writev(2) of a tag to a process's page, which lies in its arena.
+pub(crate) fn remote_write(pid: Pid, address: usize) -> Access {
     let mut value = tag::WROTE;
     let local = libc::iovec { iov_base: (&raw mut value).cast(), iov_len: 8 };
-    let remote = libc::iovec { iov_base: page.start as *mut _, iov_len: 8 };
+    let remote = libc::iovec { iov_base: address as *mut _, iov_len: 8 };
     // SAFETY: `local` describes `value`, which is only read; the remote side lies in the arena.
     ended(unsafe {
-        libc::process_vm_writev(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0)
+        libc::process_vm_writev(pid.as_raw(), &raw const local, 1, &raw const remote, 1, 0)
     })
 }
 

@@ -2,8 +2,8 @@
 //!
 //! From the ground up: [`abi`], [`memory`] and [`touch`], [`change`], [`waiter`] with its
 //! [`evidence`], [`point`] and [`scenario`]; then [`model`] and [`probe`]; then a file a suite.
-//! `unsafe` stays in the ground under the suites: abi, access, bump, memory, touch, treat, thread,
-//! process and stage.
+//! `unsafe` stays in the ground under the suites: abi, access, bump, direct, memory, touch, treat,
+//! thread, process and stage.
 
 pub mod abi;
 pub mod access;
@@ -32,6 +32,7 @@ mod claims;
 mod copy;
 mod cover;
 mod crowd;
+mod direct;
 mod edge;
 mod events;
 mod grid;
@@ -59,6 +60,8 @@ mod wake;
 mod writeprotect;
 mod zeropage;
 
+#[cfg(test)]
+mod controls;
 #[cfg(test)]
 mod testing;
 
@@ -228,25 +231,6 @@ mod tests {
             assert!(!facts.is_empty() && !case.recipe().is_empty(), "{}", case.id());
             assert!(facts.iter().all(|e| !e.source.is_empty()), "{}", case.id());
             assert!(case.probe.statement.ends_with('.'), "{}", case.probe);
-        }
-    }
-
-    /// "Not woken" says little where nobody can be woken.
-    #[test]
-    fn where_somebody_must_sleep_on_somebody_else_must_be_woken() {
-        let kernel = KernelVersion::new(7, 3, 0);
-        for suite in SUITES {
-            let (mut asleep, mut woken) = (0, 0);
-            for case in (suite.cases)().iter().filter(|case| case.by_default) {
-                for expected in case.expect(kernel) {
-                    if ["waiter", "waiters", "rescued", "closed"].contains(&expected.fact) {
-                        let sleeps = expected.value.contains("asleep");
-                        asleep += usize::from(sleeps);
-                        woken += usize::from(!sleeps);
-                    }
-                }
-            }
-            assert!(asleep == 0 || woken > 0, "{}: {asleep} asleep, nobody woken", suite.name);
         }
     }
 

@@ -151,6 +151,11 @@ axis! {
         Mlock = "mlock",
         /// A thread in futex(2), FUTEX_WAIT, on the page.
         Futex = "futex",
+        /// A thread in pread(2) of a file opened with O_DIRECT, whose buffer is the page: the device
+        /// writes to the page, which get_user_pages() pins.
+        DirectRead = "direct-read",
+        /// A thread in pwrite(2) of a file opened with O_DIRECT, whose buffer is the page.
+        DirectWrite = "direct-write",
         /// A thread in KVM_RUN whose guest loads from the page.
         VcpuRead = "vcpu-read",
         /// A thread in KVM_RUN whose guest stores to the page.
@@ -294,7 +299,12 @@ impl Waiter {
     pub const fn stores(self) -> bool {
         matches!(
             self,
-            Self::UserWrite | Self::SysRead | Self::VmWrite | Self::VcpuWrite | Self::MemWrite
+            Self::UserWrite
+                | Self::SysRead
+                | Self::VmWrite
+                | Self::DirectRead
+                | Self::VcpuWrite
+                | Self::MemWrite
         )
     }
 
@@ -305,6 +315,7 @@ impl Waiter {
             Self::UserRead
                 | Self::SysWrite
                 | Self::VmRead
+                | Self::DirectWrite
                 | Self::VcpuRead
                 | Self::VcpuFetch
                 | Self::MemRead
@@ -321,7 +332,15 @@ impl Waiter {
     pub const GRID: &'static [Self] = Self::ALL.split_at(Self::ALL.len() - 2).0;
 
     /// Those of the grid but the vCPUs, which need KVM.
-    pub const THREADS: &'static [Self] = Self::GRID.split_at(Self::GRID.len() - 3).0;
+    pub const TASKS: &'static [Self] = Self::GRID.split_at(Self::GRID.len() - 3).0;
+
+    /// Those of them that need nothing but memory: all but the ones that go past the page cache.
+    pub const THREADS: &'static [Self] = Self::TASKS.split_at(Self::TASKS.len() - 2).0;
+
+    /// Whether the access goes to a device past the page cache (O_DIRECT).
+    pub const fn is_direct(self) -> bool {
+        matches!(self, Self::DirectRead | Self::DirectWrite)
+    }
 
     /// Everybody who needs no KVM, by way of /proc/self/mem too; nobody not.
     pub fn without_kvm() -> impl Iterator<Item = Self> {
@@ -431,7 +450,9 @@ mod tests {
 
     #[test]
     fn every_kind_that_is_no_thread_is_a_vcpu() {
-        assert!(Waiter::THREADS.iter().all(|kind| kind.vcpu().is_none()));
+        assert!(Waiter::TASKS.iter().all(|kind| kind.vcpu().is_none()));
+        assert!(Waiter::THREADS.iter().all(|kind| !kind.is_direct() && kind.vcpu().is_none()));
+        assert_eq!(Waiter::TASKS.len(), Waiter::THREADS.len() + 2);
         assert_eq!(Waiter::GRID.iter().filter(|kind| kind.vcpu().is_some()).count(), 3);
     }
 

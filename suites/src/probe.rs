@@ -178,7 +178,12 @@ impl Case {
             Ask::Trial(_) => self.probe.suite == crate::vcpu::SUITE,
         };
         let swaps = (self.probe.suite, self.probe.name) == ("kinds", "swapped");
-        match (is_vcpu, swaps) {
+        // A trial's waiter is known by its axes only.
+        let is_direct = match &self.ask {
+            Ask::Point(point) | Ask::Claim(point, _) => point.waiter.is_direct(),
+            Ask::Trial(trial) => trial.axes().contains("waiter=direct-"),
+        };
+        match (is_vcpu, swaps || is_direct) {
             (true, _) => &["kvm-amd"],
             (false, true) => &["zram", "lzo-rle"],
             (false, false) => &[],

@@ -85,6 +85,8 @@ pub(crate) fn waiter(kind: Waiter) -> Option<&'static str> {
         Waiter::PopulateRead => "a thread calls madvise(MADV_POPULATE_READ) on",
         Waiter::PopulateWrite => "a thread calls madvise(MADV_POPULATE_WRITE) on",
         Waiter::Mlock => "a thread calls mlock(2) on",
+        Waiter::DirectRead => "a thread calls pread(2) of a file opened with O_DIRECT into",
+        Waiter::DirectWrite => "a thread calls pwrite(2) of a file opened with O_DIRECT from",
         Waiter::VcpuRead => "a vCPU's guest, whose memory is the block, loads from",
         Waiter::VcpuWrite => "a vCPU's guest, whose memory is the block, stores to",
         Waiter::VcpuFetch => {

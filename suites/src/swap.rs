@@ -1,4 +1,4 @@
-//! Swap space for one case, on a compressed RAM disk (zram) of a VM of ours.
+//! A compressed RAM disk (zram) of a VM of ours for one case, and swap space on it.
 
 use crate::memory::PAGE;
 use crate::outcome::Stop;
@@ -7,8 +7,20 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-const DEVICE: &CStr = c"/dev/zram0";
+/// The disk.
+pub(crate) const DEVICE: &CStr = c"/dev/zram0";
 const SIZE: usize = 16 << 20;
+
+/// Makes the disk, empty; a precondition where there is no zram.
+pub(crate) fn make_disk() -> Result<(), Stop> {
+    // Refused on a disk in use. What a case before this one left there must not show.
+    let _ = fs::write("/sys/block/zram0/reset", "1");
+    fs::write("/sys/block/zram0/disksize", SIZE.to_string()).map_err(|e| no("zram0", &e))
+}
+
+fn no(what: &str, e: &dyn std::fmt::Display) -> Stop {
+    Stop::Precondition(format!("no RAM disk: {what}: {e} (zram is a module of most kernels)"))
+}
 
 /// Swap that is on until this is dropped.
 #[derive(Debug)]
@@ -20,10 +32,7 @@ impl Swap {
         if !disposable {
             return Err(Stop::Precondition("turns swap on: only asked in a VM".into()));
         }
-        let no = |what: &str, e: &dyn std::fmt::Display| {
-            Stop::Precondition(format!("no swap: {what}: {e} (zram is a module of most kernels)"))
-        };
-        fs::write("/sys/block/zram0/disksize", SIZE.to_string()).map_err(|e| no("zram0", &e))?;
+        make_disk()?;
         let disk = File::options().write(true).open("/dev/zram0").map_err(|e| no("zram0", &e))?;
         disk.write_all_at(&header(), 0).map_err(|e| no("writing to zram0", &e))?;
         drop(disk);

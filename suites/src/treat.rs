@@ -1,7 +1,7 @@
 //! What a case does to memory of the arena beside what [`crate::memory`] has: advice, locks, seals,
 //! pins, references; and what /proc says of it. One system call each where it is one.
 
-use crate::abi::{Range, Rc};
+use crate::abi::{Range, Rc, uring};
 use crate::memory::guard;
 use crate::outcome::Stop;
 use nix::errno::Errno;
@@ -129,22 +129,12 @@ pub fn allow_huge_pages(allow: bool) -> Rc {
 
 /// Pins the pages of `at` for good, as a driver does before DMA: io_uring's registered buffers.
 pub fn pin(at: Range) -> Result<Rc, Stop> {
-    const REGISTER_BUFFERS: libc::c_uint = 0;
     guard(at);
-    let mut params = [0_u32; 30];
-    // SAFETY: the parameter block is as long as the kernel's struct io_uring_params (120 bytes).
-    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) };
-    let Ok(fd) = i32::try_from(fd) else { return Err(Stop::Broken("io_uring_setup".into())) };
-    if fd < 0 {
-        return Err(Stop::Precondition(format!("no io_uring to pin with: {:?}", Errno::last())));
-    }
-    let iov = libc::iovec { iov_base: at.start as *mut _, iov_len: at.len };
-    // SAFETY: `iov` is read by the kernel during the call; it describes memory of the arena.
-    let rc = Rc::of(unsafe {
-        libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_BUFFERS, &raw const iov, 1)
-    });
+    let ring = uring::Instance::new(0)
+        .map_err(|e| Stop::Precondition(format!("no io_uring to pin with: {e:?}")))?;
+    let rc = ring.register_buffer(at);
     // The descriptor stays open for as long as the case, or until `unpin`.
-    RING.store(fd, Ordering::Relaxed);
+    RING.store(ring.into_fd(), Ordering::Relaxed);
     Ok(rc)
 }
 

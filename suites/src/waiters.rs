@@ -4,13 +4,18 @@ use crate::probe::Case;
 
 mod call;
 mod cross;
+mod debugger;
+mod owner;
 mod pair;
 mod process;
 mod reach;
+mod remote;
 mod several;
 mod sigbus;
 mod signal;
 mod spread;
+mod uring;
+mod uring_buffer;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
@@ -23,5 +28,9 @@ pub(crate) fn cases() -> Vec<Case> {
     process::cases(&mut cases);
     cross::cases(&mut cases);
     reach::cases(&mut cases);
+    uring::cases(&mut cases);
+    uring_buffer::cases(&mut cases);
+    debugger::cases(&mut cases);
+    remote::cases(&mut cases);
     cases
 }

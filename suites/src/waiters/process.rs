@@ -1,7 +1,8 @@
 //! A waiter that is a process of its own, killed or stopped while it waits.
 
 use super::signal::{Sleep, admit, sleep};
-use crate::abi::{REGISTER_MODE_MISSING, Uffd};
+use super::uring::{Io, Submitted};
+use crate::abi::{REGISTER_MODE_MISSING, Range, Uffd};
 use crate::access::{Access, Accessor};
 use crate::crowd::pause;
 use crate::evidence::{QueueFile, ThreadFile};
@@ -63,10 +64,63 @@ impl Act {
     }
 }
 
+/// How the child reaches the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    /// As a waiter of the grid.
+    Kind(Kind),
+    /// In a request of io_uring.
+    Request(Submitted),
+}
+
+impl Who {
+    fn word(self) -> String {
+        match self {
+            Self::Kind(kind) => kind.to_string(),
+            Self::Request(what) => format!("uring-{what}"),
+        }
+    }
+
+    /// Makes the access of `page`, which is returned to be made later.
+    fn prepare(self, stage: &Stage, page: Range) -> Result<Box<dyn Fn() -> Access>, Stop> {
+        Ok(match self {
+            Self::Kind(kind) => {
+                let accessor = Accessor::new(stage, kind, page)?;
+                Box::new(move || accessor.go())
+            }
+            Self::Request(what) => {
+                let io = Io::new(what, page)?;
+                Box::new(move || io.go())
+            }
+        })
+    }
+
+    fn write_faults(self, backing: Backing) -> bool {
+        match self {
+            Self::Kind(kind) => kind.write_faults(backing),
+            Self::Request(what) => what.stores(),
+        }
+    }
+
+    fn in_kernel(self) -> bool {
+        match self {
+            Self::Kind(kind) => kind.in_kernel(),
+            Self::Request(_) => true,
+        }
+    }
+
+    fn sleep(self) -> Sleep {
+        match self {
+            Self::Kind(kind) => sleep(kind),
+            Self::Request(_) => Sleep::Spins,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Process {
     backing: Backing,
-    kind: Kind,
+    who: Who,
     act: Act,
 }
 
@@ -90,22 +144,28 @@ impl Process {
     fn be_child(&self, stage: &Stage, say: &OwnedFd) -> i32 {
         process::die_with_parent();
         admit(libc::SIGTERM);
-        let ready = || -> Result<(Accessor, Uffd), Stop> {
+        let ready = || -> Result<_, Stop> {
             let block = Block::map(self.backing, BLOCK)?;
-            let accessor = Accessor::new(stage, self.kind, block.range(2..3))?;
+            let access = self.who.prepare(stage, block.range(2..3))?;
             let uffd = stage.uffd(0)?;
             uffd.register(block.range(0..PAGES), REGISTER_MODE_MISSING)
                 .map_err(|e| Stop::Broken(format!("REGISTER: {e:?}")))?;
-            Ok((accessor, uffd))
+            Ok((access, uffd))
         };
-        let Ok((accessor, uffd)) = ready() else { return 2 };
+        let (access, uffd) = match ready() {
+            Ok(ready) => ready,
+            Err(Stop::Precondition(_)) => return 4,
+            Err(Stop::Denied(_)) => return 1,
+            Err(Stop::Unsupported(_)) => return 3,
+            Err(_) => return 2,
+        };
         let number = std::os::fd::AsFd::as_fd(&uffd).as_raw_fd();
         // The parent closes it.
         std::mem::forget(uffd);
         if nix::unistd::write(say, &number.to_ne_bytes()).is_err() {
             return 2;
         }
-        match accessor.go() {
+        match access() {
             Access::Ran(_) => 0,
             Access::Failed(Errno::EINVAL) => 3,
             _ => 1,
@@ -139,6 +199,7 @@ impl Child<'_> {
             if let Ok(WaitStatus::Exited(_, code)) = waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
                 return Err(match code {
                     3 => Stop::Unsupported("madvise(MADV_POPULATE_*): EINVAL (5.14)".into()),
+                    4 => Stop::Precondition("no storage for O_DIRECT".into()),
                     1 => Stop::Denied("kernel-mode faults fail on this userfaultfd".into()),
                     _ => Stop::Broken(format!("the child ended with {code}")),
                 });
@@ -195,14 +256,13 @@ impl Child<'_> {
 
 impl Trial for Process {
     fn axes(&self) -> String {
-        format!("backing={},waiter={},op={}", self.backing, self.kind, self.act.word())
+        format!("backing={},waiter={},op={}", self.backing, self.who.word(), self.act.word())
     }
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
         let child = self.start(stage)?;
-        let target =
-            crate::abi::Range { start: BLOCK + 2 * crate::memory::PAGE, len: crate::memory::PAGE };
+        let target = Range { start: BLOCK + 2 * crate::memory::PAGE, len: crate::memory::PAGE };
         seen.step("park");
         child.parked()?;
         match child.uffd.read() {
@@ -222,7 +282,7 @@ impl Trial for Process {
                 None
             }
             Act::Stop => {
-                let effect = child.stop(self.kind.in_kernel())?;
+                let effect = child.stop(self.who.in_kernel())?;
                 seen.fact("stop", effect);
                 if effect == "stopped" {
                     seen.fact("queue-stopped", child.queue.read()?);
@@ -249,8 +309,8 @@ impl Trial for Process {
     }
 
     fn expect(&self, _: KernelVersion) -> Vec<Expected> {
-        let Self { backing, kind, act } = *self;
-        let fault = if kind.write_faults(backing) { "write" } else { "read" };
+        let Self { backing, who, act } = *self;
+        let fault = if who.write_faults(backing) { "write" } else { "read" };
         let mut facts = vec![
             Expected::new("fault", fault, source::QUEUE),
             Expected::new("queue", "1/0", source::QUEUE),
@@ -270,7 +330,7 @@ impl Trial for Process {
             return facts;
         }
         if act == Act::Stop {
-            match sleep(kind) {
+            match who.sleep() {
                 Sleep::User => {
                     say("stop", "stopped", STOPS);
                     say("queue-stopped", "0/0", STOPS);
@@ -282,7 +342,7 @@ impl Trial for Process {
         }
         say("copy", "0", source::COPY);
         say("field", "4096", source::COPY);
-        if act == Act::Stop && sleep(kind) != Sleep::User {
+        if act == Act::Stop && who.sleep() != Sleep::User {
             say("then", "stopped", OBSERVED);
         }
         say("ended", "exited:0", source::COPY);
@@ -294,7 +354,7 @@ impl Trial for Process {
             "fork a child (CLONE_FILES) that maps a block, registers it with its own userfaultfd and \
              accesses page 2"
                 .into(),
-            format!("it parks ({}); read its message", self.kind),
+            format!("it parks ({}); read its message", self.who.word()),
             format!("{} of the child", self.act.word()),
             "UFFDIO_COPY to page 2; SIGCONT if it was stopped; wait for its end".into(),
         ]
@@ -310,10 +370,17 @@ const STOPS: &str = "userfaultfd_get_blocking_state(), fault_signal_pending(): a
 /// The cases.
 pub(super) fn cases(cases: &mut Vec<Case>) {
     for backing in [Backing::Anon, Backing::Shmem, Backing::Private, Backing::SharedAnon] {
-        for kind in Kind::THREADS.iter().filter(|kind| **kind != Kind::None) {
+        for kind in Kind::TASKS.iter().filter(|kind| **kind != Kind::None) {
             for act in Act::ALL {
                 let by_default = backing == Backing::Anon;
-                let trial = Process { backing, kind: *kind, act };
+                let trial = Process { backing, who: Who::Kind(*kind), act };
+                cases.push(Case::trial(&FATAL, trial, by_default));
+            }
+        }
+        for what in Submitted::ALL {
+            for act in [Act::Copy, Act::Kill] {
+                let by_default = backing == Backing::Anon;
+                let trial = Process { backing, who: Who::Request(*what), act };
                 cases.push(Case::trial(&FATAL, trial, by_default));
             }
         }

@@ -55,7 +55,7 @@ impl Reach {
 }
 
 /// Waits until a thread is gone.
-fn gone(stage: &Stage, tid: i32) -> Result<(), Stop> {
+pub(super) fn gone(stage: &Stage, tid: i32) -> Result<(), Stop> {
     let path = format!("/proc/self/task/{tid}");
     let deadline = Instant::now() + stage.patience;
     while std::path::Path::new(&path).exists() {

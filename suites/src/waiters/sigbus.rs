@@ -217,7 +217,7 @@ impl Trial for Refault {
 /// The cases.
 pub(super) fn cases(cases: &mut Vec<Case>) {
     for backing in Backing::ALL {
-        for kind in Kind::THREADS.iter().filter(|kind| **kind != Kind::None) {
+        for kind in Kind::TASKS.iter().filter(|kind| **kind != Kind::None) {
             for mode in Mode::ALL {
                 let possible = match mode {
                     Mode::Missing => true,

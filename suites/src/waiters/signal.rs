@@ -106,7 +106,7 @@ pub(super) fn admit(signal: i32) {
     }
 }
 
-fn send(tid: i32, signal: i32) -> Result<(), Stop> {
+pub(super) fn send(tid: i32, signal: i32) -> Result<(), Stop> {
     // SAFETY: takes plain numbers.
     let ret = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, signal) };
     if ret == 0 { Ok(()) } else { Err(Stop::Broken("tgkill".into())) }
@@ -139,6 +139,8 @@ pub(super) const fn sleep(kind: Kind) -> Sleep {
         | Kind::PopulateRead
         | Kind::PopulateWrite
         | Kind::Mlock
+        | Kind::DirectRead
+        | Kind::DirectWrite
         | Kind::VcpuRead
         | Kind::VcpuWrite
         | Kind::VcpuFetch
@@ -147,44 +149,48 @@ pub(super) const fn sleep(kind: Kind) -> Sleep {
     }
 }
 
-impl Signalled {
-    /// What the signal did: `again` parked anew, `asleep`, `spins` messages come without end.
-    fn effect(
-        &self,
-        scene: &Scene<'_>,
-        waiter: &mut Waiter,
-        thread: &ThreadFile,
-        handled: u32,
-    ) -> Result<&'static str, Stop> {
-        let before = thread.read()?;
-        send(waiter.tid(), self.how.signal())?;
-        let deadline = Instant::now() + scene.stage.patience;
-        let mut messages = 0;
-        loop {
-            // A woken thread is runnable at once, and this file then calls it running.
-            if thread.is_off_cpu()? && messages == 0 {
-                let now = thread.read()?;
-                let queue = scene.queue.read()?;
-                if now == before && (queue.total, queue.pending) == (1, 0) {
-                    return Ok("asleep");
-                }
+/// Has [`effect`]'s signal handled.
+pub(super) fn handle() -> Result<i32, Stop> {
+    dispose(How::Handled).map(|()| How::Handled.signal())
+}
+
+/// What a signal does to a waiter: `again` parked anew, `asleep`, `spins` messages come without end,
+/// `ended`. `handled` is how often the handler ran before.
+pub(super) fn effect(
+    scene: &Scene<'_>,
+    waiter: &mut Waiter,
+    (signal, in_kernel): (i32, bool),
+    handled: u32,
+) -> Result<&'static str, Stop> {
+    let thread = ThreadFile::open(waiter.tid())?;
+    let before = thread.read()?;
+    send(waiter.tid(), signal)?;
+    let deadline = Instant::now() + scene.stage.patience;
+    let mut messages = 0;
+    loop {
+        // A woken thread is runnable at once, and this file then calls it running.
+        if thread.is_off_cpu()? && messages == 0 {
+            let now = thread.read()?;
+            let queue = scene.queue.read()?;
+            if now == before && (queue.total, queue.pending) == (1, 0) {
+                return Ok("asleep");
             }
-            if HANDLED.load(Ordering::Relaxed) > handled {
-                return match waiter.settle(&scene.uffd, &scene.queue)? {
-                    Fate::Again => Ok("again"),
-                    Fate::Ended(_) => Ok("ended"),
-                    Fate::Asleep => Ok("asleep"),
-                };
-            }
-            // Only one that faulted in the kernel brings messages before its handler has run.
-            if self.kind.in_kernel() && scene.uffd.read().is_ok() {
-                messages += 1;
-                if messages == 3 {
-                    return Ok("spins");
-                }
-            }
-            pause(deadline, "the signal had no end")?;
         }
+        if HANDLED.load(Ordering::Relaxed) > handled {
+            return match waiter.settle(&scene.uffd, &scene.queue)? {
+                Fate::Again => Ok("again"),
+                Fate::Ended(_) => Ok("ended"),
+                Fate::Asleep => Ok("asleep"),
+            };
+        }
+        // Only one that faulted in the kernel brings messages before its handler has run.
+        if in_kernel && scene.uffd.read().is_ok() {
+            messages += 1;
+            if messages == 3 {
+                return Ok("spins");
+            }
+        }
+        pause(deadline, "the signal had no end")?;
     }
 }
 
@@ -225,12 +231,12 @@ impl Trial for Signalled {
             other => return Err(Stop::Broken(format!("the waiter did not park: {other}"))),
         }
         seen.fact("fault", scene.read_fault()?);
-        let thread = ThreadFile::open(waiter.tid())?;
         seen.step("signal");
-        seen.fact("signal", self.effect(&scene, &mut waiter, &thread, 0)?);
+        let signal = (how.signal(), kind.in_kernel());
+        seen.fact("signal", effect(&scene, &mut waiter, signal, 0)?);
         if how == How::Twice {
             while scene.uffd.read().is_ok() {}
-            seen.fact("signal-2", self.effect(&scene, &mut waiter, &thread, 1)?);
+            seen.fact("signal-2", effect(&scene, &mut waiter, signal, 1)?);
         }
         seen.step("copy");
         let (rc, field) = scene.uffd.copy(scene.target(), stage.source, 0);
@@ -300,7 +306,7 @@ const SPINS: &str = "fault_signal_pending() in include/linux/sched/signal.h: onl
 /// The cases.
 pub(super) fn cases(cases: &mut Vec<Case>) {
     for backing in Backing::ALL {
-        for kind in Kind::THREADS.iter().filter(|kind| **kind != Kind::None) {
+        for kind in Kind::TASKS.iter().filter(|kind| **kind != Kind::None) {
             for how in How::ALL {
                 let by_default = match backing {
                     Backing::Anon => true,
