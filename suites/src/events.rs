@@ -10,6 +10,7 @@ mod payload;
 pub(crate) mod raiser;
 mod release;
 mod taken;
+mod unborn;
 pub(crate) mod unread;
 mod waiting;
 
@@ -24,5 +25,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(release::cases());
     cases.extend(taken::cases());
     cases.extend(fork::cases());
+    cases.extend(unborn::cases());
     cases
 }

@@ -35,6 +35,7 @@ mod cover;
 mod crowd;
 mod events;
 mod grid;
+mod group;
 mod growth;
 mod handle;
 mod hidden;
