@@ -5,6 +5,7 @@
 
 mod early;
 mod ground;
+mod handshake;
 mod inside;
 mod mode;
 mod moved;
@@ -28,6 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
         origin::cases(),
         order::cases(),
         early::cases(),
+        handshake::cases(),
         moved::cases(),
         inside::cases(),
         switch::cases(),

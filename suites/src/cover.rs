@@ -53,13 +53,30 @@ const CONTROLS: [(&str, &[&str]); 16] = [
     ("waiters/sigbus", &["backing=shmem,mode=missing,access=user-read,feature=none"]),
 ];
 
+/// What alone reaches a line of the kernel, mostly one that refuses an argument, stays a default too:
+/// each ioctl has a check of its own. `docs/coverage.md` has the lines that nothing reaches.
+const REACHES: [(&str, &[&str]); 14] = [
+    ("arguments/mode", &["ioctl=continue,", "backing=shmem", "user-read", "mode=bit-5,"]),
+    ("arguments/mode", &["ioctl=copy,", "backing=anon", "user-read", "mode=bit-5,"]),
+    ("arguments/mode", &["ioctl=poison,", "backing=anon", "user-read", "mode=bit-5,"]),
+    ("arguments/mode", &["ioctl=zeropage,", "backing=anon", "user-read", "mode=bit-5,"]),
+    ("arguments/range", &["ioctl=continue,", "backing=shmem", "user-read", "bad=len-zero"]),
+    ("arguments/range", &["ioctl=copy,", "backing=anon", "user-read", "bad=len-zero"]),
+    ("arguments/range", &["ioctl=copy,", "backing=anon", "user-read", "bad=start-odd"]),
+    ("arguments/range", &["ioctl=copy,", "backing=hugetlb-shared", "bad=huge-"]),
+    ("arguments/range", &["ioctl=move,", "backing=anon", "user-read", "bad=len-zero"]),
+    ("arguments/range", &["ioctl=poison,", "backing=anon", "user-read", "bad=len-zero"]),
+    ("arguments/range", &["ioctl=unregister,", "backing=anon", "user-read", "bad=len-zero"]),
+    ("arguments/range", &["ioctl=unregister,", "backing=hugetlb-shared", "bad=huge-"]),
+    ("arguments/range", &["ioctl=zeropage,", "backing=anon", "user-read", "bad=len-zero"]),
+    ("register/modes", &["memory=anon-droppable", "mode=missing,", "features=none"]),
+];
+
 fn is_insisted(case: &Case) -> bool {
     let probe = case.probe.to_string();
     let axes = format!("{},", case.axes());
-    INSISTED
-        .iter()
-        .chain(&CONTROLS)
-        .any(|(name, all)| *name == probe && all.iter().all(|part| axes.contains(part)))
+    let mut named = INSISTED.iter().chain(&CONTROLS).chain(&REACHES);
+    named.any(|(name, all)| *name == probe && all.iter().all(|part| axes.contains(part)))
 }
 
 /// Takes the default away from trials that show nothing that others before them have not shown.
@@ -117,6 +134,18 @@ mod tests {
         let before = values(&cases);
         thin(&mut cases);
         assert_eq!(values(&cases), before);
+    }
+
+    #[test]
+    fn what_is_insisted_on_exists_and_is_a_default() {
+        let cases = crate::cases();
+        for (name, all) in INSISTED.iter().chain(&REACHES) {
+            let is_it = |case: &&Case| {
+                let axes = format!("{},", case.axes());
+                case.probe.to_string() == *name && all.iter().all(|part| axes.contains(part))
+            };
+            assert!(cases.iter().filter(is_it).any(|case| case.by_default), "{name} {all:?}");
+        }
     }
 
     #[test]

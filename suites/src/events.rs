@@ -14,6 +14,7 @@ pub(crate) mod raiser;
 mod release;
 mod silent;
 mod taken;
+mod unborn;
 pub(crate) mod unread;
 mod waiting;
 
@@ -31,5 +32,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(contexts::cases());
     cases.extend(heap::cases());
     cases.extend(silent::cases());
+    cases.extend(unborn::cases());
     cases
 }

@@ -13,6 +13,8 @@ mod setting;
 mod sharing;
 mod told;
 
+pub(crate) use api::api_line;
+
 use crate::probe::Case;
 
 /// The suite's cases.

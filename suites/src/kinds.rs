@@ -1,7 +1,9 @@
 //! The suite `kinds`: kinds of memory beside the grid's: which faults, ioctls and wake-ups work on them.
 
+mod beyond;
 mod file;
 mod guard;
+mod limited;
 mod swapped;
 mod thp;
 mod treated;
@@ -15,5 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(thp::cases());
     cases.extend(file::cases());
     cases.extend(swapped::cases());
+    cases.extend(beyond::cases());
+    cases.extend(limited::cases());
     cases
 }

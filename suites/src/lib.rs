@@ -36,6 +36,7 @@ mod direct;
 mod edge;
 mod events;
 mod grid;
+mod group;
 mod growth;
 mod handle;
 mod hidden;

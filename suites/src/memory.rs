@@ -3,7 +3,8 @@
 //! The arena is a fixed range of addresses far below where the kernel places anything on its own (the
 //! program is position-independent), so a hole in it stays a hole: no malloc and no thread stack can
 //! land there. Being lowest, its mappings are the first of /proc/self/smaps, which is costly to read
-//! further. Each place in it is followed by more empty space than any change can use.
+//! further. Each place in it is followed by more empty space than any change can use. [`FAR`] is for the
+//! few cases that need more room, or distance.
 
 use crate::abi::{Range, Rc};
 use crate::outcome::Stop;
@@ -28,6 +29,9 @@ pub const ELSEWHERE: usize = ARENA.start + 384 * MIB;
 pub const OTHER: usize = ARENA.start + 640 * MIB;
 /// Where a page stands that UFFDIO_MOVE takes, and whatever else a case needs beside the block.
 pub const SPARE: usize = ARENA.start + 896 * MIB;
+/// Addresses for memory that is longer than the arena, or that no page directory of the arena covers:
+/// above the arena, and below everything that the kernel places by itself.
+pub const FAR: Range = Range { start: 1 << 40, len: 1 << 44 };
 
 /// Contents that a page can show; the tag is what its first eight bytes hold.
 pub mod tag {
@@ -48,7 +52,8 @@ pub const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
 /// Stops a case that would reach memory outside of the arena, where it could break the process.
 pub(crate) fn guard(at: Range) {
-    assert!(at.start >= ARENA.start && at.end() <= ARENA.end(), "outside of the arena: {at:x?}");
+    let holds = |all: Range| at.start >= all.start && at.end() <= all.end();
+    assert!(holds(ARENA) || holds(FAR), "outside of the arena: {at:x?}");
 }
 
 /// `mmap(2)` with MAP_FIXED, or MAP_FIXED_NOREPLACE if `flags` has it; never touches other memory

@@ -2,9 +2,11 @@
 //!
 //! The grid asks for CONTINUE after each change of the mapping. Here: [`state`] by what is at the page,
 //! [`fault`] which fault comes for which state, [`span`] several pages, [`wakes`] whom it wakes,
-//! [`refault`] what comes afterwards, [`elsewhere`] pages that another mapping of the file fills.
+//! [`refault`] what comes afterwards, [`elsewhere`] pages that another mapping of the file fills,
+//! [`failed`] pages that the memory has lost.
 
 mod elsewhere;
+mod failed;
 mod fault;
 mod refault;
 mod span;
@@ -27,6 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(wakes::cases());
     cases.extend(refault::cases());
     cases.extend(elsewhere::cases());
+    cases.extend(failed::cases());
     cases
 }
 

@@ -8,7 +8,7 @@ mod words;
 
 use crate::abi::Range;
 use crate::expect::Expected;
-use crate::memory::{BLOCK, ELSEWHERE, HUGE, OTHER, PAGE, SPARE};
+use crate::memory::{BLOCK, ELSEWHERE, FAR, HUGE, OTHER, PAGE, SPARE};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Waiter};
 use crate::probe::Trial;
@@ -27,10 +27,12 @@ pub(crate) enum Place {
     Elsewhere,
     /// One more.
     Other,
+    /// One under a page directory that nothing else uses.
+    Far,
 }
 
 impl Place {
-    const ALL: [Self; 4] = [Self::Block, Self::Spare, Self::Elsewhere, Self::Other];
+    const ALL: [Self; 5] = [Self::Block, Self::Spare, Self::Elsewhere, Self::Other, Self::Far];
 
     /// The address of its first page.
     const fn base(self) -> usize {
@@ -39,6 +41,7 @@ impl Place {
             Self::Spare => SPARE,
             Self::Elsewhere => ELSEWHERE,
             Self::Other => OTHER,
+            Self::Far => FAR.start,
         }
     }
 
@@ -48,6 +51,7 @@ impl Place {
             Self::Spare => "the source area",
             Self::Elsewhere => "the new place",
             Self::Other => "a third area",
+            Self::Far => "a source area far from anything else",
         }
     }
 }

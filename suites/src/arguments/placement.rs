@@ -1,7 +1,7 @@
 //! Where the argument struct stands: memory that can't be read, memory that can't be written, a
 //! struct that is cut in two, one that is not aligned.
 
-use super::ground::{ARGUMENT, Did, Ground, Verdict, argument_page};
+use super::ground::{ARGUMENT, Did, Ground, Verdict, Words, argument_page};
 use super::range::TASK_SIZE;
 use super::twist::{Called, Twist, Twisted, grounds};
 use crate::abi::command::WORDS;
@@ -69,7 +69,7 @@ impl Address {
 
 /// Where the struct stands.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+pub(super) enum Place {
     /// Its first words in good memory, the others behind the end of the page.
     Split(usize, Tail),
     /// Its result word half in good memory, half in memory that can only be read.
@@ -85,7 +85,7 @@ enum Place {
 
 impl Place {
     /// The address of the struct.
-    fn address(self, ground: Ground) -> usize {
+    pub(super) fn address(self, ground: Ground) -> usize {
         let (end, words) = (ARGUMENT + PAGE, ground.command.words());
         match self {
             Self::Split(keeps, _) => end - 8 * keeps,
@@ -97,30 +97,35 @@ impl Place {
     }
 
     /// Puts the words there.
-    fn put(self, ground: Ground, scene: &Scene<'_>) -> Result<(), Stop> {
-        let words = ground.good(scene);
+    pub(super) fn put(self, ground: Ground, words: &Words) -> Result<(), Stop> {
         let at = self.address(ground);
         match self {
             Self::At(_) => Ok(()),
             Self::Odd(_) => {
                 argument_page()?;
-                ground.write(&words, at)
+                ground.write(words, at)
             }
-            Self::Across(_) => put_across(ground, &words, at, None),
-            Self::HalfResult => put_across(ground, &words, at, Some(Tail::ReadOnly)),
-            Self::Split(_, tail) => put_across(ground, &words, at, Some(tail)),
+            Self::Across(_) => put_across(ground, words, at, None),
+            Self::HalfResult => put_across(ground, words, at, Some(Tail::ReadOnly)),
+            Self::Split(_, tail) => put_across(ground, words, at, Some(tail)),
+        }
+    }
+
+    /// Where it stands, as ids write it.
+    pub(super) fn word(self) -> String {
+        match self {
+            Self::Split(keeps, tail) => format!("{keeps}-words-then-{tail}"),
+            Self::HalfResult => "half-a-result-then-read-only".into(),
+            Self::Odd(bytes) => format!("odd-by-{bytes}"),
+            Self::Across(bytes) => format!("across-pages-by-{bytes}"),
+            Self::At(address) => format!("at-{address}"),
         }
     }
 }
 
 /// Puts words across the border of two pages, of which the second is then as `tail` says. Both are
 /// pages of a file, which keeps the words while its mapping changes.
-fn put_across(
-    ground: Ground,
-    words: &[u64; WORDS],
-    at: usize,
-    tail: Option<Tail>,
-) -> Result<(), Stop> {
+fn put_across(ground: Ground, words: &Words, at: usize, tail: Option<Tail>) -> Result<(), Stop> {
     let file = new_data(PAGE)?;
     let both = Range { start: ARGUMENT, len: 2 * PAGE };
     let second = Range { start: ARGUMENT + PAGE, len: PAGE };
@@ -139,13 +144,7 @@ fn put_across(
 
 impl Twist for Place {
     fn axis(&self) -> String {
-        match self {
-            Self::Split(keeps, tail) => format!("struct={keeps}-words-then-{tail}"),
-            Self::HalfResult => "struct=half-a-result-then-read-only".into(),
-            Self::Odd(bytes) => format!("struct=odd-by-{bytes}"),
-            Self::Across(bytes) => format!("struct=across-pages-by-{bytes}"),
-            Self::At(address) => format!("struct=at-{address}"),
-        }
+        format!("struct={}", self.word())
     }
 
     fn applies(&self, ground: Ground) -> bool {
@@ -157,7 +156,7 @@ impl Twist for Place {
     }
 
     fn call(&self, ground: Ground, scene: &Scene<'_>, seen: &mut Seen<'_>) -> Result<Called, Stop> {
-        self.put(ground, scene)?;
+        self.put(ground, &ground.good(scene))?;
         let at = self.address(ground);
         seen.step("call");
         let rc = scene.uffd.raw(ground.command.request(), at);
@@ -187,7 +186,7 @@ impl Twist for Place {
     }
 
     fn says(&self, ground: Ground) -> String {
-        format!("{} with {}", ground.command, self.axis().replacen('=', " ", 1))
+        format!("{} with a struct {}", ground.command, self.word())
     }
 }
 

@@ -81,7 +81,7 @@ fn live() -> String {
 }
 
 /// Reads a fork event; the child's userfaultfd.
-fn child_of(uffd: &Uffd) -> Result<Uffd, String> {
+pub(super) fn child_of(uffd: &Uffd) -> Result<Uffd, String> {
     match uffd.read() {
         Ok(Message::Fork { fd }) => {
             Ok(Uffd::from_fd(adopt(i32::try_from(fd).map_err(|e| e.to_string())?)))

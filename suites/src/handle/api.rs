@@ -102,7 +102,7 @@ pub(super) fn all_ioctls(kernel: KernelVersion) -> u64 {
 }
 
 /// fdinfo's line of a context with `features`.
-pub(super) fn api_line(features: u64, kernel: KernelVersion) -> String {
+pub(crate) fn api_line(features: u64, kernel: KernelVersion) -> String {
     let wp_async = features & features::WP_ASYNC != 0;
     let more = if wp_async { features::WP_UNPOPULATED } else { 0 };
     format!("{API:x}:{:x}:{:x}", features | more | INITIALIZED, all_ioctls(kernel))

@@ -1,6 +1,8 @@
 //! Files: mapped twice, regular, secret; and areas that grow down.
 
-use crate::abi::{REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP};
+use crate::abi::{
+    REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features,
+};
 use crate::expect::Expected;
 use crate::memory::tag;
 use crate::model::source;
@@ -34,6 +36,13 @@ static REFUSED: Probe = Probe {
     statement: "REGISTER of a regular file fails with EINVAL in every mode.",
     consumers: &["QEMU: test_ramblock_postcopiable(), only tmpfs and hugetlbfs files"],
 };
+static PROTECTED: Probe = Probe {
+    suite: "kinds",
+    name: "file-protected",
+    statement: "A regular file that is registered for asynchronous write protection can be protected, and \
+                takes no page: COPY, ZEROPAGE, CONTINUE and POISON fail with EINVAL.",
+    consumers: &["Wine: write watches of mapped files"],
+};
 static GROWS: Probe = Probe {
     suite: "kinds",
     name: "grows-down",
@@ -66,6 +75,9 @@ pub(super) fn cases() -> Vec<Case> {
         (REGISTER_MODE_MISSING | REGISTER_MODE_WP, "missing-and-protection"),
     ] {
         cases.push(Case::trial(&REFUSED, refused(mode, word), true));
+    }
+    for op in ["writeprotect", "copy", "zeropage", "continue", "poison"] {
+        cases.push(Case::trial(&PROTECTED, protected(op), true));
     }
     cases
 }
@@ -151,6 +163,43 @@ fn refused(mode: u64, word: &str) -> Script {
     Script::new(format!("memory=file,mode={word}"), 0, steps, |_| {
         let says = "ioctl_userfaultfd(2), UFFDIO_REGISTER, EINVAL: an incompatible mapping";
         vec![Expected::new("register", "EINVAL", says), Expected::new("touch", "ran:new", says)]
+    })
+}
+
+fn protected(op: &'static str) -> Script {
+    let page = block(0, 1);
+    let (call, needs) = match op {
+        "writeprotect" => (Call::Wp(page, WRITEPROTECT_MODE_WP), 0),
+        "copy" => (Call::Copy(page, 0), 0),
+        "zeropage" => (Call::Zeropage(page, 0), 0),
+        "continue" => (Call::Continue(page, 0), 0),
+        _ => (Call::Poison(page, 0), features::POISON),
+    };
+    let steps = vec![
+        Step::Map(page, Memory::File),
+        Step::Open(Ctx::First, features::WP_ASYNC),
+        Step::Set(Ctx::First, Call::Register(page, REGISTER_MODE_WP)),
+        Step::Do(Ctx::First, call, "op", "field"),
+        Step::Bits(page, "bits"),
+        Step::Touch(Ctx::First, Waiter::UserRead, page, "touch"),
+    ];
+    Script::new(format!("op={op}"), features::WP_ASYNC | needs, steps, move |_| {
+        let says = "mfill_get_vma() in mm/userfaultfd.c, and mfill_atomic() before: only anonymous memory, \
+                    shared memory and hugetlb can be filled";
+        let mut facts = if op == "writeprotect" {
+            vec![
+                Expected::new("op", "0", source::WRITEPROTECT),
+                Expected::new("bits", "S", source::WRITEPROTECT),
+            ]
+        } else {
+            vec![
+                Expected::new("op", "EINVAL", says),
+                Expected::new("field", "-22", says),
+                Expected::new("bits", "-", says),
+            ]
+        };
+        facts.push(Expected::new("touch", "ran:new", says));
+        facts
     })
 }
 

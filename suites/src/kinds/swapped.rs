@@ -42,6 +42,9 @@ axis! {
         Move = "move",
         /// UFFDIO_MOVE to a missing page while a forked child shares it.
         MoveShared = "move-shared",
+        /// UFFDIO_MOVE to a missing page while the page is still in memory: somebody has a reference to
+        /// it, so that it stays in the swap cache.
+        MoveCached = "move-in-swap-cache",
     }
 }
 
@@ -55,7 +58,7 @@ pub(super) fn cases() -> Vec<Case> {
 
 impl Deed {
     fn moves(self) -> bool {
-        matches!(self, Self::Move | Self::MoveShared)
+        matches!(self, Self::Move | Self::MoveShared | Self::MoveCached)
     }
 }
 
@@ -67,7 +70,7 @@ impl Trial for Swapped {
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
         stage.must_offer(match self.0 {
-            Deed::Move | Deed::MoveShared => features::MOVE,
+            _ if self.0.moves() => features::MOVE,
             Deed::Poison => features::POISON,
             _ => 0,
         })?;
@@ -94,7 +97,7 @@ impl Trial for Swapped {
             Deed::Copy => (Some(("copy", "EEXIST", "-17")), "s", "kept"),
             Deed::Zeropage => (Some(("zeropage", "EEXIST", "-17")), "s", "kept"),
             Deed::Poison => (Some(("poison", "EEXIST", "-17")), "s", "kept"),
-            Deed::Move => (Some(("move", "0", "4096")), "s", "kept"),
+            Deed::Move | Deed::MoveCached => (Some(("move", "0", "4096")), "s", "kept"),
             Deed::MoveShared => (Some(("move", "EBUSY", "-16")), "-", ""),
             Deed::Protect => {
                 return vec![
@@ -139,6 +142,12 @@ impl Swapped {
     ) -> Result<(), Stop> {
         let target = block.range(2..3);
         seen.step("swap");
+        if self.0 == Deed::MoveCached {
+            let rc = treat::splice(swapped)?;
+            if !rc.is_ok() {
+                return Err(Stop::Broken(format!("vmsplice: {rc}")));
+            }
+        }
         // Reclaim may pass over a page that was just touched; the second time it is old.
         for _ in 0..64 {
             let rc = memory::advise(swapped, libc::MADV_PAGEOUT);
@@ -171,7 +180,9 @@ impl Swapped {
             Deed::Copy => said("copy", uffd.copy(target, stage.source, 0)),
             Deed::Zeropage => said("zeropage", uffd.zeropage(target, 0)),
             Deed::Poison => said("poison", uffd.poison(target, 0)),
-            Deed::Move | Deed::MoveShared => said("move", uffd.relocate(target, SPARE, 0)),
+            Deed::Move | Deed::MoveShared | Deed::MoveCached => {
+                said("move", uffd.relocate(target, SPARE, 0));
+            }
             Deed::Protect => {
                 seen.fact("writeprotect", uffd.writeprotect(target, WRITEPROTECT_MODE_WP));
                 let queue = QueueFile::open(&uffd)?;

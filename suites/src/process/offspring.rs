@@ -170,3 +170,23 @@ fn clone(flags: i32, life: impl FnOnce() -> String, pen: &OwnedFd) -> Result<i32
     })?;
     Ok(child.as_raw())
 }
+
+/// clone3(2) of a child whose id no process can have: the kernel copies the memory first, and refuses then.
+pub fn refused() -> Rc {
+    // SAFETY: a row of zeros asks for nothing.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    let id = i32::MAX;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    arguments.set_tid = &raw const id as u64;
+    arguments.set_tid_size = 1;
+    // SAFETY: both structs outlive the call. A child, which there can't be, would be a copy of this
+    // thread; it ends at once.
+    unsafe {
+        let size = size_of::<libc::clone_args>();
+        let ret = libc::syscall(libc::SYS_clone3, &raw const arguments, size);
+        if ret == 0 {
+            libc::_exit(0);
+        }
+        Rc::of(ret)
+    }
+}

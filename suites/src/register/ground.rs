@@ -43,6 +43,8 @@ axis! {
         NoReserve = "anon-noreserve",
         /// Anonymous memory that is populated.
         Populated = "anon-populated",
+        /// Anonymous memory that the kernel may drop (6.11).
+        Droppable = "anon-droppable",
         /// /dev/zero, private.
         ZeroPrivate = "dev-zero-private",
         /// /dev/zero, shared.
@@ -118,6 +120,14 @@ fn vdso() -> Result<Range, Stop> {
     Ok(Range { start, len: parse(end)? - start })
 }
 
+const DROPPABLE: &str =
+    "vma_can_userfault(): memory of MAP_DROPPABLE can't be registered; taken before 6.17";
+
+/// Whether memory that may be dropped can't be registered: seen from 6.17.8 on, not in 6.16.12.
+fn refuses_droppable(kernel: KernelVersion) -> bool {
+    kernel >= KernelVersion::new(6, 17, 0)
+}
+
 impl Kind {
     /// The backing of the grid that it is.
     const fn backing(self) -> Option<Backing> {
@@ -154,6 +164,7 @@ impl Kind {
                 | Self::Locked
                 | Self::NoReserve
                 | Self::Populated
+                | Self::Droppable
                 | Self::ZeroPrivate
         )
     }
@@ -184,6 +195,8 @@ impl Kind {
             Self::Locked => map(range, RW, anon | libc::MAP_LOCKED, None, 0),
             Self::NoReserve => map(range, RW, anon | libc::MAP_NORESERVE, None, 0),
             Self::Populated => map(range, RW, anon | libc::MAP_POPULATE, None, 0),
+            // In place of MAP_PRIVATE.
+            Self::Droppable => map(range, RW, libc::MAP_DROPPABLE | libc::MAP_ANONYMOUS, None, 0),
             Self::ZeroPrivate | Self::ZeroShared => {
                 let fd = nix::fcntl::open("/dev/zero", OFlag::O_RDWR, Mode::empty())
                     .map_err(|e| Stop::Precondition(format!("/dev/zero: {e:?}")))?;
@@ -202,6 +215,9 @@ impl Kind {
         };
         match rc {
             Rc(None) => Ok(Ground { range, page: PAGE }),
+            Rc(Some(Errno::EINVAL)) if self == Self::Droppable => {
+                Err(Stop::Unsupported("mmap(MAP_DROPPABLE): EINVAL (6.11 brought it)".into()))
+            }
             Rc(Some(Errno::EPERM)) if self == Self::SealWrite => Err(Stop::Unsupported(
                 "mmap(2) of a memfd with F_SEAL_WRITE, shared and to be read: EPERM (before 6.7)"
                     .into(),
@@ -259,6 +275,7 @@ impl Kind {
         let taken = rwp_taken && words::takes(rest, self.is_anon(), self.is_huge(), kernel);
         match self {
             Self::Hole => ("EINVAL", "ioctl_userfaultfd(2), EINVAL: no mapping in the range"),
+            Self::Droppable if refuses_droppable(kernel) => ("EINVAL", DROPPABLE),
             Self::Vdso if any && !SPECIAL_REFUSED.is_known_in(kernel) => ("0", asynchronous),
             Self::Vdso if any => ("EINVAL", asynchronous),
             Self::FilePrivate if any => ("0", asynchronous),
@@ -274,13 +291,14 @@ impl Kind {
     pub(super) fn unregister(
         self,
         registered: bool,
-        _: KernelVersion,
+        kernel: KernelVersion,
     ) -> (&'static str, &'static str) {
         let says = "userfaultfd_unregister(): 0 for memory that could be registered for missing pages, \
                     EINVAL for other memory";
         match self {
             Self::Hole => ("EINVAL", says),
             Self::Vdso | Self::FilePrivate | Self::FileShared if !registered => ("EINVAL", says),
+            Self::Droppable if refuses_droppable(kernel) => ("EINVAL", DROPPABLE),
             _ => ("0", says),
         }
     }

@@ -56,11 +56,13 @@ enum How {
     SharedPart,
     /// A whole one that is pinned.
     Pinned,
+    /// The first two base pages of one, of which the first is no longer its: a page of its own.
+    Replaced,
     /// A hole of a huge page's length, with holes allowed.
     Hole,
 }
 
-const HOWS: [(How, &str); 13] = [
+const HOWS: [(How, &str); 14] = [
     (How::Whole, "whole"),
     (How::Two, "two"),
     (How::Head, "first-page"),
@@ -73,6 +75,7 @@ const HOWS: [(How, &str); 13] = [
     (How::Shared, "shared-by-fork"),
     (How::SharedPart, "part-shared-by-fork"),
     (How::Pinned, "pinned"),
+    (How::Replaced, "first-page-replaced"),
     (How::Hole, "hole-allowed"),
 ];
 
@@ -188,6 +191,9 @@ fn script(how: How, word: &str, waiter: Waiter) -> Script {
             Step::Fill(to(3, 1), tag::KEPT),
         ]),
         How::TakenByHuge => steps.push(Step::Fill(to(0, 1), tag::KEPT)),
+        How::Replaced => {
+            steps.extend([Step::Prepare(DONTNEED, from(0, 1)), Step::Fill(from(0, 1), tag::NEW)]);
+        }
         _ => {}
     }
     steps.extend([
@@ -198,6 +204,7 @@ fn script(how: How, word: &str, waiter: Waiter) -> Script {
         How::Two => (Span::new(Place::Block, 0, 2).huge(), Span::new(Place::Spare, 0, 2).huge()),
         How::Head | How::SharedPart => (to(0, 1), from(0, 1)),
         How::Middle => (to(4, 1), from(100, 1)),
+        How::Replaced => (to(0, 2), from(0, 2)),
         How::Shifted => (to(0, SMALL), from(1, SMALL)),
         How::Misplaced => (to(1, SMALL), from(0, SMALL)),
         _ => (Span::new(Place::Block, 0, 1).huge(), one),
@@ -234,6 +241,7 @@ fn expect(how: How, waiter: Waiter) -> Vec<Expected> {
     let (mut facts, word, says) = match how {
         How::Two => moved(2 * HUGE),
         How::Head | How::Middle => moved(PAGE),
+        How::Replaced => moved(2 * PAGE),
         How::Whole | How::Shifted | How::Misplaced | How::Table => moved(HUGE),
         How::Taken => (returned("EAGAIN", 3 * PAGE, says::PARTLY), "ran:new", says::PARTLY),
         How::TakenByHuge => (returned("EEXIST", -17, says::EEXIST), "asleep", says::EEXIST),

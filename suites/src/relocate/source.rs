@@ -1,18 +1,18 @@
 //! The state of the source page: what can be moved, and what refuses.
 
 use super::{
-    ART, NEEDS, block, fate, look, map_block, map_source, open, park, ran, relocate, returned,
-    says, source_area,
+    ART, NEEDS, block, fate, map_block, map_source, open, park, ran, relocate, returned, says,
+    source_area,
 };
 use crate::abi::{
     REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features,
     newer::MOVE_MODE_ALLOW_SRC_HOLES,
 };
 use crate::expect::{Expected, OBSERVED};
-use crate::memory::tag;
+use crate::memory::{RW, tag};
 use crate::point::{PAGES, Waiter};
 use crate::probe::{Case, Probe};
-use crate::script::{Call, Ctx, DONTNEED, FREE, GUARD, Script, Step, Treat};
+use crate::script::{Call, Ctx, DONTNEED, FREE, GUARD, Memory, Place, Script, Span, Step, Treat};
 
 static SOURCE: Probe = Probe {
     suite: "move",
@@ -37,6 +37,7 @@ enum State {
     Present,
     Missing,
     NoTable,
+    NoDirectory,
     Discarded,
     Zero,
     Freed,
@@ -54,10 +55,11 @@ enum State {
     Guard,
 }
 
-const STATES: [(State, &str); 18] = [
+const STATES: [(State, &str); 19] = [
     (State::Present, "present"),
     (State::Missing, "missing"),
     (State::NoTable, "no-page-table"),
+    (State::NoDirectory, "no-page-directory"),
     (State::Discarded, "discarded"),
     (State::Zero, "zero-page"),
     (State::Freed, "madv-free"),
@@ -75,6 +77,25 @@ const STATES: [(State, &str); 18] = [
     (State::Guard, "guard"),
 ];
 
+impl State {
+    const fn is_hole(self) -> bool {
+        matches!(self, Self::Missing | Self::NoTable | Self::NoDirectory | Self::Discarded)
+    }
+
+    /// Whether nothing of the source area was ever touched.
+    const fn is_untouched(self) -> bool {
+        matches!(self, Self::NoTable | Self::NoDirectory)
+    }
+
+    /// Pages of the source area.
+    const fn area(self, first: usize, count: usize) -> Span {
+        match self {
+            Self::NoDirectory => Span::new(Place::Far, first, count),
+            _ => source_area(first, count),
+        }
+    }
+}
+
 /// What comes of it.
 enum Outcome {
     Moves(&'static str),
@@ -84,10 +105,8 @@ enum Outcome {
 
 fn outcome(state: State, holes: bool) -> Outcome {
     match state {
-        State::Missing | State::NoTable | State::Discarded if holes => Outcome::Hole,
-        State::Missing | State::NoTable | State::Discarded => {
-            Outcome::Refused("ENOENT", -2, says::ENOENT)
-        }
+        _ if state.is_hole() && holes => Outcome::Hole,
+        _ if state.is_hole() => Outcome::Refused("ENOENT", -2, says::ENOENT),
         State::Zero | State::SharedZero => Outcome::Moves("zero"),
         State::Shared | State::ChildGone | State::Pinned => {
             Outcome::Refused("EBUSY", -16, says::EBUSY)
@@ -125,7 +144,7 @@ fn bring(state: State) -> (Vec<Step>, Vec<Step>) {
     let prepare = |what| Step::Prepare(what, page);
     let register = |ctx, mode| Step::Set(ctx, Call::Register(all, mode));
     match state {
-        State::Missing | State::NoTable => (vec![], vec![]),
+        State::Missing | State::NoTable | State::NoDirectory => (vec![], vec![]),
         State::Present => (vec![fill], vec![]),
         State::Discarded => (vec![fill, prepare(DONTNEED)], vec![]),
         State::Zero => (vec![Step::Load(page)], vec![]),
@@ -175,20 +194,25 @@ fn watcher(state: State) -> Ctx {
 fn about(state: State, word: &str, holes: bool, waiter: Waiter) -> Script {
     let (before, after) = bring(state);
     let mut steps = map_block();
-    let mut source = map_source();
-    if state == State::NoTable {
-        source.truncate(1);
+    steps.push(Step::Map(state.area(0, PAGES), Memory::Anon(RW)));
+    if !state.is_untouched() {
+        // So that it has a page table.
+        steps.push(Step::Fill(state.area(5, 1), tag::KEPT));
     }
-    steps.extend(source);
     steps.extend(before);
     steps.extend(open());
     steps.extend(after);
     steps.extend(park(waiter, 2));
     let mode = if holes { MOVE_MODE_ALLOW_SRC_HOLES } else { 0 };
-    steps.push(relocate(block(2, 1), source_area(2, 1), mode));
-    steps.extend(look());
-    steps.push(Step::Bits(block(2, 1), "bits"));
-    steps.push(Step::Touch(watcher(state), Waiter::UserRead, source_area(2, 1), "src-touch"));
+    steps.extend([
+        relocate(block(2, 1), state.area(2, 1), mode),
+        Step::Look(Ctx::First),
+        Step::Survey(block(0, PAGES), "reg", "pages"),
+        Step::Survey(state.area(0, PAGES), "src-reg", "src-pages"),
+        Step::Rescue(Ctx::First),
+        Step::Bits(block(2, 1), "bits"),
+        Step::Touch(watcher(state), Waiter::UserRead, state.area(2, 1), "src-touch"),
+    ]);
     let axes =
         format!("source={word},holes={},waiter={waiter}", if holes { "allowed" } else { "no" });
     let needs = NEEDS
@@ -208,7 +232,7 @@ fn expect(state: State, holes: bool, waiter: Waiter) -> Vec<Expected> {
         return facts;
     }
     let mut facts;
-    let kept = if state == State::NoTable { "-" } else { "k" };
+    let kept = if state.is_untouched() { "-" } else { "k" };
     match outcome(state, holes) {
         Outcome::Moves(content) => {
             let says = says::MOVED;

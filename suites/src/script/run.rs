@@ -31,7 +31,12 @@ pub(super) struct Act<'a> {
 
 impl<'a> Act<'a> {
     pub(super) fn new(stage: &'a Stage) -> Self {
-        Self { stage, areas: [const { None }; 4], contexts: [const { None }; 2], waiter: None }
+        Self {
+            stage,
+            areas: [const { None }; Place::ALL.len()],
+            contexts: [const { None }; 2],
+            waiter: None,
+        }
     }
 
     fn context(&self, ctx: Ctx) -> Result<&'static Context, Stop> {
