@@ -3,7 +3,7 @@
 //! From the ground up: [`abi`], [`memory`] and [`touch`], [`change`], [`waiter`] with its
 //! [`evidence`], [`point`] and [`scenario`]; then [`model`] and [`probe`]; then a file a suite.
 //! `unsafe` stays in the ground under the suites: abi, access, bump, memory, touch, treat, thread,
-//! process, offspring and stage.
+//! process, offspring and stage; and in [`files`] and [`swap`], which make what cases need.
 
 pub mod abi;
 pub mod access;
@@ -34,6 +34,7 @@ mod copy;
 mod cover;
 mod crowd;
 mod events;
+mod files;
 mod grid;
 mod growth;
 mod handle;

@@ -99,6 +99,14 @@ pub(crate) enum Memory {
     File,
     /// The file behind the block once more, shared.
     BlockAgain,
+    /// A file of two huge pages on a tmpfs that makes them, shared, by a process that may have them.
+    HugeFile,
+    /// A memfd of two huge pages' length, shared, by a process that may have huge pages.
+    LongFile,
+    /// memfd_secret(2), shared.
+    Secret,
+    /// A memfd that takes seals, shared or private.
+    Sealable(Backing),
 }
 
 /// One of two contexts.
@@ -129,6 +137,14 @@ pub(crate) enum Treat {
     Protect(i32),
     /// `mlock2(MLOCK_ONFAULT)`.
     LockOnFault,
+    /// `mlock(2)`.
+    Lock,
+    /// `mseal(2)`.
+    Seal,
+    /// `fcntl(F_ADD_SEALS)` of the file behind it: the seal and its name.
+    SealFile(i32, &'static str),
+    /// `madvise(MADV_HWPOISON)`: the page is lost until the machine boots again.
+    HwPoison,
     /// A child that shares it, and stays.
     Fork,
     /// A child that shared it, and is gone.
@@ -159,6 +175,8 @@ pub(crate) const COLLAPSE: Treat = Treat::Advise(crate::treat::COLLAPSE, "MADV_C
 pub(crate) enum Call {
     /// `UFFDIO_COPY`.
     Copy(Span, u64),
+    /// `UFFDIO_COPY` out of the arena: to, from.
+    CopyFrom(Span, Span),
     /// `UFFDIO_ZEROPAGE`.
     Zeropage(Span, u64),
     /// `UFFDIO_CONTINUE`.
@@ -211,7 +229,8 @@ pub(crate) enum Step {
     Rescue(Ctx),
     /// Registration and content of each page.
     Survey(Span, &'static str, &'static str),
-    /// How many huge pages the first mapping of a span has: smaps, AnonHugePages.
+    /// How many huge pages the first mapping of a span has: smaps, AnonHugePages and
+    /// ShmemPmdMapped.
     Huge(Span, &'static str),
     /// What pagemap says of each page.
     Bits(Span, &'static str),
@@ -219,6 +238,13 @@ pub(crate) enum Step {
     Touch(Ctx, Waiter, Span, &'static str),
     /// A new child loads from the first page: what it met.
     ChildLoads(Span, &'static str),
+}
+
+impl Step {
+    /// Whether it takes memory away from the machine until it boots again.
+    const fn harms(&self) -> bool {
+        matches!(self, Self::Prepare(Treat::HwPoison, _) | Self::Treat(Treat::HwPoison, ..))
+    }
 }
 
 /// The facts that a script should show on a kernel.
@@ -258,6 +284,11 @@ impl Trial for Script {
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
         stage.must_offer(self.needs)?;
+        if self.steps.iter().any(Step::harms) && !stage.disposable {
+            return Err(Stop::Precondition(
+                "takes memory away from the machine: only asked in a VM".into(),
+            ));
+        }
         let mut act = run::Act::new(stage);
         self.steps.iter().try_for_each(|step| act.step(*step, seen))
     }

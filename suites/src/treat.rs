@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 pub const DONTNEED_LOCKED: i32 = 24;
 /// `MADV_COLLAPSE` (6.1), which libc does not name everywhere.
 pub const COLLAPSE: i32 = 25;
+/// `MADV_HWPOISON`: takes a page away from the machine until it boots again.
+pub const HWPOISON: i32 = 100;
 /// `MADV_GUARD_INSTALL` (6.13).
 pub const GUARD_INSTALL: i32 = 102;
 /// `MADV_GUARD_REMOVE` (6.13).
