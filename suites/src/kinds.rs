@@ -2,6 +2,13 @@
 
 mod file;
 mod guard;
+mod merged;
+mod poisoned;
+mod sealed_file;
+mod secret;
+mod shmem_thp;
+mod shmem_thp_waiter;
+mod state;
 mod swapped;
 mod thp;
 mod treated;
@@ -15,5 +22,12 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(thp::cases());
     cases.extend(file::cases());
     cases.extend(swapped::cases());
+    cases.extend(shmem_thp::cases());
+    cases.extend(shmem_thp_waiter::cases());
+    cases.extend(secret::cases());
+    cases.extend(sealed_file::cases());
+    cases.extend(merged::cases());
+    cases.extend(state::cases());
+    cases.extend(poisoned::cases());
     cases
 }

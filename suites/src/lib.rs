@@ -40,6 +40,7 @@ mod growth;
 mod handle;
 mod hidden;
 mod kinds;
+mod ksm;
 mod lab;
 mod lifetime;
 mod permission;

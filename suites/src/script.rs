@@ -225,6 +225,8 @@ pub(crate) enum Step {
     Treat(Treat, Span, &'static str),
     /// What became of the parked thread: the facts `waiter` and `queue`.
     Look(Ctx),
+    /// What became of the parked thread so far, for a script that looks twice: the name of the fact.
+    Glance(Ctx, &'static str),
     /// Wakes the parked thread if it still waits: the fact `rescued`.
     Rescue(Ctx),
     /// Registration and content of each page.

@@ -96,7 +96,13 @@ impl<'a> Act<'a> {
                 seen.step(name);
                 seen.fact(name, self.treat(treat, span)?);
             }
-            Step::Look(ctx) => self.look(ctx, seen)?,
+            Step::Look(ctx) => {
+                self.look(ctx, "waiter", seen)?;
+                if self.waiter.is_some() {
+                    seen.fact("queue", self.context(ctx)?.queue.read()?);
+                }
+            }
+            Step::Glance(ctx, name) => self.look(ctx, name, seen)?,
             Step::Rescue(ctx) => self.rescue(ctx, seen)?,
             Step::Survey(span, reg, pages) => {
                 seen.step("survey");
@@ -161,12 +167,11 @@ impl<'a> Act<'a> {
         Ok(())
     }
 
-    fn look(&mut self, ctx: Ctx, seen: &mut Seen<'_>) -> Result<(), Stop> {
+    fn look(&mut self, ctx: Ctx, name: &'static str, seen: &mut Seen<'_>) -> Result<(), Stop> {
         let Some((mut waiter, span, _)) = self.waiter.take() else { return Ok(()) };
         let Context { uffd, queue } = self.context(ctx)?;
         let fate = waiter.look(uffd, queue)?;
-        seen.fact("waiter", self.stage.word(fate));
-        seen.fact("queue", queue.read()?);
+        seen.fact(name, self.stage.word(fate));
         self.waiter = Some((waiter, span, fate));
         Ok(())
     }
@@ -196,10 +201,7 @@ impl<'a> Act<'a> {
         let rc = match memory {
             Memory::Of(backing) => {
                 block = Block::map(backing, at.start)?;
-                let rest = crate::abi::Range {
-                    start: at.end(),
-                    len: PAGES * block.page - at.len,
-                };
+                let rest = crate::abi::Range { start: at.end(), len: PAGES * block.page - at.len };
                 if rest.len == 0 { Rc::OK } else { unmap(rest) }
             }
             Memory::Anon(prot) => map(at, prot, anon | fixed, None, 0),

@@ -111,7 +111,7 @@ pub(super) fn step(step: Step) -> String {
         }
         Step::MustBeHuge(span) => {
             format!("smaps must say AnonHugePages or ShmemPmdMapped of {span}")
-        },
+        }
         Step::Open(which, features) => {
             let features = if features == 0 {
                 "no features".into()
@@ -140,12 +140,14 @@ pub(super) fn step(step: Step) -> String {
         Step::Park(_, kind, span) => {
             format!("{} {span} and parks; its message is read", waiter(kind))
         }
-        Step::Look(_) => "look at fdinfo and /proc: was the waiter woken?".into(),
+        Step::Look(_) | Step::Glance(..) => {
+            "look at fdinfo and /proc: was the waiter woken?".into()
+        }
         Step::Rescue(_) => "if it still waits: UFFDIO_WAKE of its page".into(),
         Step::Survey(span, ..) => format!("read smaps and pagemap of {span}"),
         Step::Huge(span, _) => {
             format!("read AnonHugePages and ShmemPmdMapped of smaps for {span}")
-        },
+        }
         Step::Bits(span, _) => format!("read the bits of pagemap of {span}"),
         Step::Touch(_, kind, span, _) => format!("{} {span}: what does it meet?", waiter(kind)),
         Step::ChildLoads(span, _) => format!("a child loads from {span}: what does it meet?"),
