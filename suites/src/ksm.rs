@@ -5,7 +5,7 @@ use crate::memory::PAGE;
 use crate::outcome::Stop;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Merging that is on until this is dropped.
 #[derive(Debug)]
@@ -39,19 +39,26 @@ impl Merging {
         Ok(Self(()))
     }
 
-    /// Waits until so many scans have begun and ended, so that whatever can be merged is: a page's
-    /// checksum is taken in one scan, and compared and merged in the next.
-    pub(crate) fn settle(&self, patience: std::time::Duration) -> Result<(), Stop> {
-        const ENOUGH: u64 = 5;
+    /// Waits until KSM has merged all of `pages`, or has looked at everything so often that it won't.
+    /// Two scans do it where nothing is in the way: a page's checksum is taken in one, and compared in
+    /// the next. How many pages are merged.
+    pub(crate) fn settle(&self, pages: &[Range], patience: Duration) -> Result<usize, Stop> {
+        const ENOUGH: u64 = 100;
         let deadline = Instant::now() + patience;
         let first = scans()?;
-        while scans()? < first + ENOUGH {
+        loop {
+            let mut merged = 0;
+            for page in pages {
+                merged += usize::from(is_merged(*page)?);
+            }
+            if merged == pages.len() || scans()? >= first + ENOUGH {
+                return Ok(merged);
+            }
             if Instant::now() > deadline {
-                return Err(Stop::Hang("ksmd does not scan".into()));
+                return Err(Stop::Hang("ksmd neither merges nor scans on".into()));
             }
             std::thread::yield_now();
         }
-        Ok(())
     }
 }
 
@@ -63,7 +70,7 @@ impl Drop for Merging {
 }
 
 /// Whether the page at the start of `at` is one that KSM has merged: /proc/kpageflags.
-pub(crate) fn is_merged(at: Range) -> Result<bool, Stop> {
+fn is_merged(at: Range) -> Result<bool, Stop> {
     const KSM: u32 = 21;
     let entry = word("/proc/self/pagemap", at.start / PAGE)?;
     let present = entry >> 63 & 1 == 1;

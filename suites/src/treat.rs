@@ -12,8 +12,6 @@ use std::sync::atomic::{AtomicI32, Ordering};
 pub const DONTNEED_LOCKED: i32 = 24;
 /// `MADV_COLLAPSE` (6.1), which libc does not name everywhere.
 pub const COLLAPSE: i32 = 25;
-/// `MADV_HWPOISON`: takes a page away from the machine until it boots again.
-pub const HWPOISON: i32 = 100;
 /// `MADV_GUARD_INSTALL` (6.13).
 pub const GUARD_INSTALL: i32 = 102;
 /// `MADV_GUARD_REMOVE` (6.13).
@@ -32,6 +30,13 @@ pub fn seal(at: Range) -> Rc {
     guard(at);
     // SAFETY: takes plain numbers; the arena is nobody's but the case's.
     Rc::of(unsafe { libc::syscall(MSEAL, at.start, at.len, 0) })
+}
+
+/// `MADV_HWPOISON`: takes pages away from the machine until it boots again, as if it had met an error of
+/// its memory. The kernel reports that to the caller as if it had touched them.
+pub fn poison(at: Range) -> Rc {
+    const HWPOISON: i32 = 100;
+    crate::touch::amid_machine_check(|| crate::memory::advise(at, HWPOISON))
 }
 
 /// Whether this process may get transparent huge pages.

@@ -138,7 +138,7 @@ fn expect(backing: Backing, act: Act, waiter: Waiter, _: KernelVersion) -> Vec<E
     let (op, field) = match act {
         Act::Nothing => ("", ""),
         Act::Copy | Act::Zeropage | Act::Poison | Act::MoveTo => ("EEXIST", "-17"),
-        Act::Continue => ("EEXIST", "-17"),
+        Act::Continue => ("EIO", "-5"),
         Act::MoveFrom => ("EFAULT", "-14"),
         Act::DontneedCopy if anon => ("0", "4096"),
         Act::DontneedCopy => ("EEXIST", "-17"),
@@ -161,7 +161,6 @@ fn expect(backing: Backing, act: Act, waiter: Waiter, _: KernelVersion) -> Vec<E
                 "ran"
             }
         }
-        Act::Remove => parks,
         _ => killed,
     };
     facts.push(Expected::new("touch", touch, says));

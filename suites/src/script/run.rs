@@ -296,7 +296,7 @@ impl<'a> Act<'a> {
             Treat::Lock => treat::lock(at, 0),
             Treat::Seal => treat::seal(at),
             Treat::SealFile(seal, _) => self.seal_file(span, seal)?,
-            Treat::HwPoison => crate::memory::advise(at, treat::HWPOISON),
+            Treat::HwPoison => treat::poison(at),
             // Before any userfaultfd is made, whose last close would else be the child's.
             Treat::Fork => {
                 // It stays for as long as the case.
