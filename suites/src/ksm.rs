@@ -28,31 +28,32 @@ fn scans() -> Result<u64, Stop> {
 }
 
 impl Merging {
-    /// Turns merging on, without pauses; a precondition where there is none.
-    pub(crate) fn on(disposable: bool) -> Result<Self, Stop> {
-        if !disposable {
-            return Err(Stop::Precondition("turns KSM on: only asked in a VM".into()));
-        }
+    /// Turns merging on, without pauses and without leaving pages out that did not merge the last time;
+    /// a precondition where there is none. Memory should be mergeable before, so that every scan
+    /// sees all of it.
+    pub(crate) fn on() -> Result<Self, Stop> {
         set("sleep_millisecs", "0")?;
         set("pages_to_scan", "1000")?;
+        // Since 6.7.
+        let _ = set("smart_scan", "0");
         set("run", "1")?;
         Ok(Self(()))
     }
 
-    /// Waits until KSM has merged all of `pages`, or has looked at everything so often that it won't.
-    /// Two scans do it where nothing is in the way: a page's checksum is taken in one, and compared in
-    /// the next. How many pages are merged.
-    pub(crate) fn settle(&self, pages: &[Range], patience: Duration) -> Result<usize, Stop> {
+    /// Waits until two pages are one, or everything was looked at so often that they won't be. Two scans
+    /// do it where nothing is in the way: a page's checksum is taken in one, and compared in the next.
+    pub(crate) fn settle(&self, pages: [Range; 2], patience: Duration) -> Result<bool, Stop> {
         const ENOUGH: u64 = 100;
         let deadline = Instant::now() + patience;
         let first = scans()?;
         loop {
-            let mut merged = 0;
-            for page in pages {
-                merged += usize::from(is_merged(*page)?);
+            if let [Some(one), Some(two)] = [merged(pages[0])?, merged(pages[1])?]
+                && one == two
+            {
+                return Ok(true);
             }
-            if merged == pages.len() || scans()? >= first + ENOUGH {
-                return Ok(merged);
+            if scans()? >= first + ENOUGH {
+                return Ok(false);
             }
             if Instant::now() > deadline {
                 return Err(Stop::Hang("ksmd neither merges nor scans on".into()));
@@ -69,14 +70,14 @@ impl Drop for Merging {
     }
 }
 
-/// Whether the page at the start of `at` is one that KSM has merged: /proc/kpageflags.
-fn is_merged(at: Range) -> Result<bool, Stop> {
+/// The frame of the page at the start of `at`, if KSM has merged it: /proc/kpageflags.
+fn merged(at: Range) -> Result<Option<usize>, Stop> {
     const KSM: u32 = 21;
     let entry = word("/proc/self/pagemap", at.start / PAGE)?;
     let present = entry >> 63 & 1 == 1;
-    let frame = entry & ((1 << 55) - 1);
-    let frame = usize::try_from(frame).unwrap_or(0);
-    Ok(present && word("/proc/kpageflags", frame)? >> KSM & 1 == 1)
+    let frame = usize::try_from(entry & ((1 << 55) - 1)).unwrap_or(0);
+    let is_merged = present && word("/proc/kpageflags", frame)? >> KSM & 1 == 1;
+    Ok(is_merged.then_some(frame))
 }
 
 /// The entry number `n` of a file of 8-byte entries.

@@ -27,8 +27,9 @@ static FILLED: Probe = Probe {
 static COLLAPSED: Probe = Probe {
     suite: "kinds",
     name: "shmem-collapse",
-    statement: "MADV_COLLAPSE of shared memory fills no page that is registered as missing, and wakes \
-                nobody who waits in the range.",
+    statement: "MADV_COLLAPSE of shared memory wakes nobody and fills no page that is registered for \
+                missing pages (6.4); what is registered for minor faults it maps as a whole, with \
+                no fault.",
     consumers: &["CRIU lazy-pages: khugepaged skips what is registered", "QEMU postcopy"],
 };
 
@@ -207,16 +208,47 @@ fn collapsed(state: State) -> Script {
 }
 
 fn expect(state: State, kernel: KernelVersion) -> Vec<Expected> {
-    let says = "collapse_file() in mm/khugepaged.c: holes of a range that is registered for missing \
-                pages end it (6.4); nobody is woken";
-    let mut facts = Vec::new();
-    if kernel < KernelVersion::new(6, 1, 0) {
-        facts.push(Expected::new("collapse", "EINVAL", "madvise(2), MADV_COLLAPSE (6.1)"));
-    }
+    let (collapse, rescued, huge, last, says) = if kernel < KernelVersion::new(6, 1, 0) {
+        let last = match state {
+            State::Missing | State::MissingWrite => "parks:read",
+            State::None => "ran:zero",
+            _ => "ran:kept",
+        };
+        ("EINVAL", "again", "0", last, "madvise(2), MADV_COLLAPSE (6.1)")
+    } else {
+        // 6.12 is the oldest after 6.1 that was asked.
+        let old = kernel < KernelVersion::new(6, 2, 0);
+        match state {
+            State::Missing if old => ("0", "ran:zero", "1", "ran:zero", FILLS),
+            State::MissingWrite if old => ("0", "ran", "1", "ran:zero", FILLS),
+            State::Missing | State::MissingWrite => ("EBUSY", "again", "0", "parks:read", ENDS),
+            State::Minor | State::MinorPart if old => {
+                ("EINVAL", "again", "0", "parks:minor-read", MAPS)
+            }
+            State::Minor => ("0", "ran:kept", "1", "ran:kept", MAPS),
+            State::MinorPart => ("0", "ran:kept", "1", "ran:zero", MAPS),
+            State::Protected => ("EINVAL", "again", "0", "ran:kept", PROTECTED),
+            State::MissingFull | State::NoneFull => ("0", "", "1", "ran:kept", COLLAPSE_SAYS),
+            State::None => ("0", "", "1", "ran:zero", COLLAPSE_SAYS),
+        }
+    };
+    let mut facts = vec![Expected::new("collapse", collapse, says)];
     if state.waiter() != Waiter::None {
         facts.push(Expected::new("waiter", "asleep", source::QUEUE));
         facts.push(Expected::new("queue", "1/0", source::QUEUE));
-        facts.push(Expected::new("rescued", "again", says));
+        facts.push(Expected::new("rescued", rescued, says));
     }
+    facts.push(Expected::new("huge", huge, says));
+    facts.push(Expected::new("touch-last", last, says));
     facts
 }
+
+const COLLAPSE_SAYS: &str = "madvise(2), MADV_COLLAPSE (6.1): what is missing of a file is filled";
+const FILLS: &str = "collapse_file() in mm/khugepaged.c, before 6.4: what is missing is filled, whatever is \
+    registered";
+const ENDS: &str = "collapse_file() in mm/khugepaged.c (6.4): a hole, and a mapping that is registered for \
+    missing pages, end it";
+const MAPS: &str = "collapse_file() in mm/khugepaged.c: registrations for minor faults do not matter, \
+    and collapse_pte_mapped_thp() maps the huge page at once; 6.1 did not";
+const PROTECTED: &str = "try_collapse_pte_mapped_thp() in mm/khugepaged.c: not of a mapping that is \
+    registered for write protection";
