@@ -47,12 +47,14 @@ impl Merging {
         let deadline = Instant::now() + patience;
         let first = scans()?;
         loop {
+            // Read before the pages are, so that the last look comes after the last scan.
+            let done = scans()? >= first + ENOUGH;
             if let [Some(one), Some(two)] = [merged(pages[0])?, merged(pages[1])?]
                 && one == two
             {
                 return Ok(true);
             }
-            if scans()? >= first + ENOUGH {
+            if done {
                 return Ok(false);
             }
             if Instant::now() > deadline {
