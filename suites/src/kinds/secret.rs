@@ -58,6 +58,7 @@ fn registered(word: &str, mode: u64, needs: u64) -> Script {
         Step::Do(Ctx::First, Call::Register(ALL, mode), "register", ""),
         Step::Do(Ctx::First, Call::Wp(ALL, WRITEPROTECT_MODE_WP), "protect", ""),
         Step::Bits(ALL, "bits"),
+        Step::Do(Ctx::First, Call::Copy(Span::new(Place::Block, 4, 1), 0), "copy", "field"),
         Step::Touch(Ctx::First, Waiter::UserWrite, PAGE, "touch"),
         Step::Touch(Ctx::First, Waiter::UserRead, Span::new(Place::Block, 3, 1), "touch-empty"),
         Step::Bits(ALL, "end-bits"),
@@ -70,11 +71,15 @@ fn registered(word: &str, mode: u64, needs: u64) -> Script {
         vec![
             Expected::new("register", register, says),
             Expected::new("protect", protect, says),
+            Expected::new("copy", if takes { "EINVAL" } else { "ENOENT" }, NO_OPS),
             Expected::new("touch", "ran", says),
             Expected::new("touch-empty", "ran:zero", says),
         ]
     })
 }
+
+const NO_OPS: &str = "mfill_get_vma() in mm/userfaultfd.c: nothing is placed in memory that is neither \
+    anonymous nor of shmem or hugetlb, registered or not";
 
 fn copied(page: &'static str) -> Script {
     let from = Span::new(Place::Spare, 0, 1);
