@@ -208,6 +208,9 @@ pub(crate) enum Step {
     Cache(Span),
     /// Proves that transparent huge pages are mapped there.
     MustBeHuge(Span),
+    /// Takes the leave to have huge pages back: khugepaged then passes the process by, which else may
+    /// change how its memory is mapped at any time. What is mapped stays.
+    ForbidHuge,
     /// Makes a context and asks for features.
     Open(Ctx, u64),
     /// An operation that belongs to the set-up: it must succeed.

@@ -176,6 +176,10 @@ fn placed(how: How, waiter: Waiter) -> Script {
         }
         _ => REGISTER_MODE_MISSING,
     };
+    // The first is about a fault that maps the huge page.
+    if how != How::CachedMissing {
+        steps.push(Step::ForbidHuge);
+    }
     let half = if how == How::MappedHalfMinor { at(0, COUNT / 2) } else { ALL };
     steps.extend(register(half, mode));
     let protect = |span| Call::Wp(span, WRITEPROTECT_MODE_WP);
@@ -273,6 +277,7 @@ fn discarded(part: Part, waiter: Waiter) -> Script {
     if matches!(part, Part::PunchPinned | Part::PunchPinnedMinor) {
         steps.push(Step::Prepare(Treat::Pin, at(6, 1)));
     }
+    steps.push(Step::ForbidHuge);
     steps.extend(register(ALL, mode));
     steps.push(match part {
         Part::Remove => Step::Treat(REMOVE, one, "op"),

@@ -108,6 +108,9 @@ fn filled(huge: bool, act: Act, waiter: Waiter) -> Script {
     if huge {
         steps.push(Step::MustBeHuge(second));
     }
+    if huge && act != Act::Wake {
+        steps.push(Step::ForbidHuge);
+    }
     let call = match act {
         Act::Wake => Call::Wake(page),
         Act::Continue => Call::Continue(page, 0),

@@ -57,6 +57,7 @@ impl<'a> Act<'a> {
                 (span.first..span.first + span.count).try_for_each(|page| area.fill_cache(page))?;
             }
             Step::MustBeHuge(span) => must_be_huge(span)?,
+            Step::ForbidHuge => allow_huge_pages(false)?,
             Step::Open(ctx, features) => {
                 let uffd = self.stage.uffd(features)?;
                 let queue = QueueFile::open(&uffd)?;
@@ -206,7 +207,7 @@ impl<'a> Act<'a> {
             }
             Memory::Anon(prot) => map(at, prot, anon | fixed, None, 0),
             Memory::Thp => {
-                allow_huge_pages()?;
+                allow_huge_pages(true)?;
                 match map(at, RW, anon | fixed, None, 0) {
                     Rc(None) => crate::memory::advise(at, libc::MADV_HUGEPAGE),
                     rc => rc,
@@ -352,7 +353,7 @@ fn each(span: Span, access: impl Fn(usize) -> Result<(), touch::Signal>) -> Resu
 fn file(memory: Memory) -> Result<OwnedFd, Stop> {
     match memory {
         Memory::HugeFile | Memory::LongFile => {
-            allow_huge_pages()?;
+            allow_huge_pages(true)?;
             if memory == Memory::LongFile { files::memfd(2 * HUGE) } else { files::huge(2 * HUGE) }
         }
         Memory::Secret => files::secret(2 * PAGES * PAGE),
@@ -378,9 +379,9 @@ fn huge_bytes(span: Span) -> Result<u64, Stop> {
     Ok((kilobytes("AnonHugePages")? + kilobytes("ShmemPmdMapped")?) * 1024)
 }
 
-/// Lets this process have transparent huge pages, which cases else go without.
-fn allow_huge_pages() -> Result<(), Stop> {
-    match treat::allow_huge_pages(true) {
+/// Whether this process may have transparent huge pages, which cases else go without.
+fn allow_huge_pages(allow: bool) -> Result<(), Stop> {
+    match treat::allow_huge_pages(allow) {
         Rc(None) => Ok(()),
         rc => Err(Stop::Broken(format!("PR_SET_THP_DISABLE: {rc}"))),
     }

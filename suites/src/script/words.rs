@@ -112,6 +112,7 @@ pub(super) fn step(step: Step) -> String {
         Step::MustBeHuge(span) => {
             format!("smaps must say AnonHugePages or ShmemPmdMapped of {span}")
         }
+        Step::ForbidHuge => "PR_SET_THP_DISABLE 1, for khugepaged".into(),
         Step::Open(which, features) => {
             let features = if features == 0 {
                 "no features".into()
