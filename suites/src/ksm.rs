@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 /// Merging that is on until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Merging(());
+pub(crate) struct Merging {
+    /// The number of scans when it was turned on.
+    first: u64,
+}
 
 fn setting(name: &str) -> String {
     format!("/sys/kernel/mm/ksm/{name}")
@@ -36,8 +39,9 @@ impl Merging {
         set("pages_to_scan", "1000")?;
         // Since 6.7.
         let _ = set("smart_scan", "0");
+        let first = scans()?;
         set("run", "1")?;
-        Ok(Self(()))
+        Ok(Self { first })
     }
 
     /// Waits until two pages are one, or everything was looked at so often that they won't be. Two scans
@@ -45,10 +49,9 @@ impl Merging {
     pub(crate) fn settle(&self, pages: [Range; 2], patience: Duration) -> Result<bool, Stop> {
         const ENOUGH: u64 = 100;
         let deadline = Instant::now() + patience;
-        let first = scans()?;
         loop {
             // Read before the pages are, so that the last look comes after the last scan.
-            let done = scans()? >= first + ENOUGH;
+            let done = scans()? >= self.first + ENOUGH;
             if let [Some(one), Some(two)] = [merged(pages[0])?, merged(pages[1])?]
                 && one == two
             {

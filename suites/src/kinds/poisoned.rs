@@ -137,11 +137,12 @@ fn expect(backing: Backing, act: Act, waiter: Waiter, _: KernelVersion) -> Vec<E
     let mut facts = vec![Expected::new("lost", "sp", says)];
     let (op, field) = match act {
         Act::Nothing => ("", ""),
-        Act::Copy | Act::Zeropage | Act::Poison | Act::MoveTo => ("EEXIST", "-17"),
+        Act::DontneedCopy if anon => ("0", "4096"),
+        Act::Copy | Act::Zeropage | Act::Poison | Act::MoveTo | Act::DontneedCopy => {
+            ("EEXIST", "-17")
+        }
         Act::Continue => ("EIO", "-5"),
         Act::MoveFrom => ("EFAULT", "-14"),
-        Act::DontneedCopy if anon => ("0", "4096"),
-        Act::DontneedCopy => ("EEXIST", "-17"),
         _ => ("0", ""),
     };
     if !op.is_empty() {

@@ -26,7 +26,7 @@ static SEALED: Probe = Probe {
 
 axis! {
     /// A seal.
-    Seal {
+    Kind {
         /// None: the control.
         None = "none",
         /// F_SEAL_SEAL.
@@ -68,7 +68,7 @@ axis! {
     }
 }
 
-impl Seal {
+impl Kind {
     const fn flag(self) -> Option<(i32, &'static str)> {
         Some(match self {
             Self::None => return None,
@@ -95,7 +95,7 @@ impl Seal {
 /// The cases.
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for seal in Seal::ALL {
+    for seal in Kind::ALL {
         for act in Act::ALL {
             if !(seal.private() && matches!(act, Act::Continue | Act::Remove)) {
                 cases.push(Case::trial(&SEALED, script(*seal, *act), true));
@@ -111,7 +111,7 @@ const fn at(first: usize, count: usize) -> Span {
 
 const ALL: Span = at(0, PAGES);
 
-fn script(seal: Seal, act: Act) -> Script {
+fn script(seal: Kind, act: Act) -> Script {
     let backing = if seal.private() { Backing::Private } else { Backing::Shmem };
     let (missing, there) = (at(2, 1), at(3, 1));
     let mut steps = vec![Step::Map(ALL, Memory::Sealable(backing)), Step::Fill(there, tag::KEPT)];
@@ -153,14 +153,14 @@ fn script(seal: Seal, act: Act) -> Script {
     })
 }
 
-fn expect(seal: Seal, act: Act, _: KernelVersion) -> Vec<Expected> {
+fn expect(seal: Kind, act: Act, _: KernelVersion) -> Vec<Expected> {
     let sealing = "memfd_add_seals() in mm/memfd.c: F_SEAL_WRITE is EBUSY while a shared mapping may \
                    write";
     let keeps = "shmem_fallocate() and shmem_setattr() in mm/shmem.c: a hole is EPERM with F_SEAL_WRITE \
                  and F_SEAL_FUTURE_WRITE, a shorter file with F_SEAL_SHRINK, a longer one with F_SEAL_GROW";
     let mut facts = Vec::new();
     if seal.flag().is_some() {
-        let rc = if seal == Seal::Write { "EBUSY" } else { "0" };
+        let rc = if seal == Kind::Write { "EBUSY" } else { "0" };
         facts.push(Expected::new("seal", rc, sealing));
     }
     let filled = |op, waiter| (op, waiter, source::COPY);
@@ -171,20 +171,20 @@ fn expect(seal: Seal, act: Act, _: KernelVersion) -> Vec<Expected> {
         Act::Poison => ("0", crate::poison::SIGBUS, source::POISON),
         Act::Protect => ("0", "asleep", source::WRITEPROTECT),
         Act::Punch | Act::Remove if seal.keeps_pages() => ("EPERM", "asleep", keeps),
-        Act::Truncate if matches!(seal, Seal::Shrink | Seal::Grow) => ("EPERM", "asleep", keeps),
+        Act::Truncate if matches!(seal, Kind::Shrink | Kind::Grow) => ("EPERM", "asleep", keeps),
         Act::Punch | Act::Remove | Act::Truncate => ("0", "asleep", keeps),
     };
     facts.push(Expected::new("op", op, says));
     facts.push(Expected::new("waiter", waiter, says));
     if waiter == "asleep" {
-        let beyond = act == Act::Truncate && seal == Seal::Grow;
+        let beyond = act == Act::Truncate && seal == Kind::Grow;
         let rescued = if beyond { "BUS_ADRERR" } else { "again" };
         facts.push(Expected::new("rescued", rescued, source::RERUN));
     }
     let gone = op == "0" && matches!(act, Act::Punch | Act::Remove | Act::Truncate);
     let store = match (act, seal) {
         (Act::Protect, _) => "parks:wp-write",
-        (Act::Truncate, Seal::Grow) => "BUS_ADRERR",
+        (Act::Truncate, Kind::Grow) => "BUS_ADRERR",
         // The private copy of a page outlives a hole, and not the end of the file.
         (Act::Punch, seal) if seal.private() => "ran",
         _ if gone => "parks:write",

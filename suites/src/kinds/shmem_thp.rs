@@ -176,8 +176,9 @@ fn placed(how: How, waiter: Waiter) -> Script {
         }
         _ => REGISTER_MODE_MISSING,
     };
-    // The first is about a fault that maps the huge page.
-    if how != How::CachedMissing {
+    // Some are about a fault that maps the huge page, or a call that might make one.
+    let may_be = matches!(how, How::CachedMissing | How::CopyEmpty | How::ZeroEmpty);
+    if !may_be {
         steps.push(Step::ForbidHuge);
     }
     let half = if how == How::MappedHalfMinor { at(0, COUNT / 2) } else { ALL };
@@ -200,6 +201,9 @@ fn placed(how: How, waiter: Waiter) -> Script {
         How::PoisonMapped | How::PoisonCached => Some(Call::Poison(one, 0)),
     };
     steps.extend(call.map(|call| Step::Do(Ctx::First, call, "op", "field")));
+    if matches!(how, How::CopyEmpty | How::ZeroEmpty) {
+        steps.push(Step::ForbidHuge);
+    }
     steps.extend(touches(waiter));
     let poisons = matches!(how, How::PoisonMapped | How::PoisonCached);
     let needs = if poisons { features::POISON } else { 0 };
@@ -241,11 +245,10 @@ fn expect(how: How, waiter: Waiter) -> Vec<Expected> {
         How::ProtectOne | How::ProtectCached => ("0", "", wp, kept, "0", source::WRITEPROTECT),
         How::ProtectAll => ("0", "", wp.clone(), wp, "0", source::WRITEPROTECT),
         How::UnprotectOne => ("0", "", kept, wp, "0", source::WRITEPROTECT),
-        How::CopyInto => ("EEXIST", "-17", kept.clone(), kept, "1", CACHED),
+        How::CopyInto | How::PoisonMapped => ("EEXIST", "-17", kept.clone(), kept, "1", CACHED),
         How::CopyCached => ("EEXIST", "-17", kept.clone(), kept, "0", TABLE),
         How::CopyEmpty => ("0", "4096", ran(waiter, "copied"), missing, "0", source::COPY),
         How::ZeroEmpty => ("0", "4096", ran(waiter, "zero"), missing, "0", source::ZEROPAGE),
-        How::PoisonMapped => ("EEXIST", "-17", kept.clone(), kept, "1", CACHED),
         How::PoisonCached => {
             let killed = if waiter.in_kernel() { "EFAULT" } else { crate::poison::SIGBUS };
             ("0", "4096", killed.into(), kept, "0", source::POISON)

@@ -255,9 +255,8 @@ fn expect(state: State, act: Act, access: Waiter) -> Vec<Expected> {
         Left::Missing if act == Act::Unregister => loaded("zero"),
         Left::Missing if stores => "parks:write".into(),
         Left::Missing => "parks:read".into(),
-        Left::Holds(content) => loaded(content),
         Left::Protected(_) if stores => "parks:wp-write".into(),
-        Left::Protected(content) => loaded(content),
+        Left::Holds(content) | Left::Protected(content) => loaded(content),
         Left::Poisoned if access.in_kernel() => "EFAULT".into(),
         Left::Poisoned => crate::poison::SIGBUS.into(),
     };
