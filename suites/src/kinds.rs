@@ -4,6 +4,13 @@ mod beyond;
 mod file;
 mod guard;
 mod limited;
+mod merged;
+mod poisoned;
+mod sealed_file;
+mod secret;
+mod shmem_thp;
+mod shmem_thp_waiter;
+mod state;
 mod swapped;
 mod thp;
 mod treated;
@@ -19,5 +26,12 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(swapped::cases());
     cases.extend(beyond::cases());
     cases.extend(limited::cases());
+    cases.extend(shmem_thp::cases());
+    cases.extend(shmem_thp_waiter::cases());
+    cases.extend(secret::cases());
+    cases.extend(sealed_file::cases());
+    cases.extend(merged::cases());
+    cases.extend(state::cases());
+    cases.extend(poisoned::cases());
     cases
 }

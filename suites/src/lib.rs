@@ -3,7 +3,7 @@
 //! From the ground up: [`abi`], [`memory`] and [`touch`], [`change`], [`waiter`] with its
 //! [`evidence`], [`point`] and [`scenario`]; then [`model`] and [`probe`]; then a file a suite.
 //! `unsafe` stays in the ground under the suites: abi, access, bump, direct, memory, touch, treat,
-//! thread, process and stage.
+//! thread, process and stage; and in [`files`] and [`swap`], which make what cases need.
 
 pub mod abi;
 pub mod access;
@@ -35,12 +35,14 @@ mod crowd;
 mod direct;
 mod edge;
 mod events;
+mod files;
 mod grid;
 mod group;
 mod growth;
 mod handle;
 mod hidden;
 mod kinds;
+mod ksm;
 mod lab;
 mod lifetime;
 mod permission;

@@ -105,6 +105,14 @@ pub(crate) enum Memory {
     File,
     /// The file behind the block once more, shared.
     BlockAgain,
+    /// A file of two huge pages on a tmpfs that makes them, shared, by a process that may have them.
+    HugeFile,
+    /// A memfd of two huge pages' length, shared, by a process that may have huge pages.
+    LongFile,
+    /// memfd_secret(2), shared.
+    Secret,
+    /// A memfd that takes seals, shared or private.
+    Sealable(Backing),
 }
 
 /// One of two contexts.
@@ -135,6 +143,14 @@ pub(crate) enum Treat {
     Protect(i32),
     /// `mlock2(MLOCK_ONFAULT)`.
     LockOnFault,
+    /// `mlock(2)`.
+    Lock,
+    /// `mseal(2)`.
+    Seal,
+    /// `fcntl(F_ADD_SEALS)` of the file behind it: the seal and its name.
+    SealFile(i32, &'static str),
+    /// `madvise(MADV_HWPOISON)`: the page is lost until the machine boots again.
+    HwPoison,
     /// A child that shares it, and stays.
     Fork,
     /// A child that shared it, and is gone.
@@ -165,6 +181,8 @@ pub(crate) const COLLAPSE: Treat = Treat::Advise(crate::treat::COLLAPSE, "MADV_C
 pub(crate) enum Call {
     /// `UFFDIO_COPY`.
     Copy(Span, u64),
+    /// `UFFDIO_COPY` out of the arena: to, from.
+    CopyFrom(Span, Span),
     /// `UFFDIO_ZEROPAGE`.
     Zeropage(Span, u64),
     /// `UFFDIO_CONTINUE`.
@@ -196,6 +214,9 @@ pub(crate) enum Step {
     Cache(Span),
     /// Proves that transparent huge pages are mapped there.
     MustBeHuge(Span),
+    /// Takes the leave to have huge pages back: khugepaged then passes the process by, which else may
+    /// change how its memory is mapped at any time. What is mapped stays.
+    ForbidHuge,
     /// Makes a context and asks for features.
     Open(Ctx, u64),
     /// An operation that belongs to the set-up: it must succeed.
@@ -213,13 +234,14 @@ pub(crate) enum Step {
     Treat(Treat, Span, &'static str),
     /// What became of the parked thread: the facts `waiter` and `queue`.
     Look(Ctx),
-    /// The same once more: one fact of this name.
-    LookAgain(Ctx, &'static str),
+    /// What became of the parked thread so far, for a script that looks twice: the name of the fact.
+    Glance(Ctx, &'static str),
     /// Wakes the parked thread if it still waits: the fact `rescued`.
     Rescue(Ctx),
     /// Registration and content of each page.
     Survey(Span, &'static str, &'static str),
-    /// How many huge pages the first mapping of a span has: smaps, AnonHugePages and ShmemPmdMapped.
+    /// How many huge pages the first mapping of a span has: smaps, AnonHugePages and
+    /// ShmemPmdMapped.
     Huge(Span, &'static str),
     /// What pagemap says of each page.
     Bits(Span, &'static str),
@@ -227,6 +249,13 @@ pub(crate) enum Step {
     Touch(Ctx, Waiter, Span, &'static str),
     /// A new child loads from the first page: what it met.
     ChildLoads(Span, &'static str),
+}
+
+impl Step {
+    /// Whether it takes memory away from the machine until it boots again.
+    const fn harms(&self) -> bool {
+        matches!(self, Self::Prepare(Treat::HwPoison, _) | Self::Treat(Treat::HwPoison, ..))
+    }
 }
 
 /// The facts that a script should show on a kernel.
@@ -266,6 +295,11 @@ impl Trial for Script {
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
         stage.must_offer(self.needs)?;
+        if self.steps.iter().any(Step::harms) && !stage.disposable {
+            return Err(Stop::Precondition(
+                "takes memory away from the machine: only asked in a VM".into(),
+            ));
+        }
         let mut act = run::Act::new(stage);
         self.steps.iter().try_for_each(|step| act.step(*step, seen))
     }

@@ -7,6 +7,7 @@
 use crate::abi::Range;
 use std::arch::global_asm;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 global_asm!(
     ".globl uffd_touch_load",
@@ -103,6 +104,17 @@ pub fn install() -> std::io::Result<()> {
     Ok(())
 }
 
+/// Whether a machine check's signal is expected, which concerns no access of ours.
+static MACHINE_CHECK: AtomicBool = AtomicBool::new(false);
+
+/// Makes a call that may have the kernel report lost memory to the caller, which is then no fault.
+pub(crate) fn amid_machine_check<T>(call: impl FnOnce() -> T) -> T {
+    MACHINE_CHECK.store(true, Ordering::Relaxed);
+    let done = call();
+    MACHINE_CHECK.store(false, Ordering::Relaxed);
+    done
+}
+
 extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let rip = libc::REG_RIP as usize;
     // SAFETY: the kernel passes a siginfo and a ucontext that are valid during the handler.
@@ -113,7 +125,7 @@ extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: *mut li
         registers[libc::REG_RDX as usize] =
             (i64::from(signal) << 32) | i64::from(info.si_code.cast_unsigned());
         registers[rip] = uffd_touch_exit as *const () as i64;
-    } else {
+    } else if !(signal == libc::SIGBUS && MACHINE_CHECK.load(Ordering::Relaxed)) {
         // SAFETY: restoring the default action is async-signal-safe; the access then repeats.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }

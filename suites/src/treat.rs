@@ -118,6 +118,13 @@ pub(crate) fn without_room(call: impl FnOnce() -> Rc) -> Result<Rc, Stop> {
     Ok(rc)
 }
 
+/// `MADV_HWPOISON`: takes pages away from the machine until it boots again, as if it had met an error of
+/// its memory. The kernel reports that to the caller as if it had touched them.
+pub fn poison(at: Range) -> Rc {
+    const HWPOISON: i32 = 100;
+    crate::touch::amid_machine_check(|| crate::memory::advise(at, HWPOISON))
+}
+
 /// Whether this process may get transparent huge pages.
 pub fn allow_huge_pages(allow: bool) -> Rc {
     // SAFETY: this prctl takes plain numbers and concerns only this process.

@@ -152,7 +152,7 @@ impl Asked {
                 steps.push(Step::Do(Ctx::First, Call::Unregister(ALL), "op", "field"));
             }
         }
-        steps.push(Step::LookAgain(Ctx::First, "waiter-then"));
+        steps.push(Step::Glance(Ctx::First, "waiter-then"));
         steps.push(Step::Rescue(Ctx::First));
         steps.push(Step::Survey(at(4, 4), "reg-then", "pages-then"));
         steps

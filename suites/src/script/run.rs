@@ -3,15 +3,17 @@
 use super::{Call, Ctx, Memory, Place, Span, Step, Treat};
 use crate::abi::{Field, Message, Rc, Uffd};
 use crate::evidence::{self, QueueFile};
-use crate::memory::{Block, RW, map, remap, unmap};
+use crate::files;
+use crate::memory::{Block, HUGE, PAGE, RW, map, remap, unmap};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Discard};
+use crate::point::{Backing, Discard, PAGES};
 use crate::process::Offspring;
 use crate::scenario::fault_word;
 use crate::stage::Stage;
 use crate::waiter::{Fate, Waiter};
 use crate::{touch, treat};
-use std::os::fd::AsFd;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
 /// A context with its fault queue.
@@ -60,6 +62,7 @@ impl<'a> Act<'a> {
                 (span.first..span.first + span.count).try_for_each(|page| area.fill_cache(page))?;
             }
             Step::MustBeHuge(span) => must_be_huge(span)?,
+            Step::ForbidHuge => allow_huge_pages(false)?,
             Step::Open(ctx, features) => {
                 let uffd = self.stage.uffd(features)?;
                 let queue = QueueFile::open(&uffd)?;
@@ -99,16 +102,13 @@ impl<'a> Act<'a> {
                 seen.step(name);
                 seen.fact(name, self.treat(treat, span)?);
             }
-            Step::Look(ctx) => self.look(ctx, seen)?,
-            Step::LookAgain(ctx, name) => {
-                let Context { uffd, queue } = self.context(ctx)?;
-                if let Some((waiter, _, fate)) = &mut self.waiter {
-                    if fate.waits() {
-                        *fate = waiter.look(uffd, queue)?;
-                    }
-                    seen.fact(name, self.stage.word(*fate));
+            Step::Look(ctx) => {
+                self.look(ctx, "waiter", seen)?;
+                if self.waiter.is_some() {
+                    seen.fact("queue", self.context(ctx)?.queue.read()?);
                 }
             }
+            Step::Glance(ctx, name) => self.look(ctx, name, seen)?,
             Step::Rescue(ctx) => self.rescue(ctx, seen)?,
             Step::Survey(span, reg, pages) => {
                 seen.step("survey");
@@ -118,10 +118,7 @@ impl<'a> Act<'a> {
                 seen.fact(pages, evidence::pages(span.range(), span.unit, &letter)?);
             }
             Step::Huge(span, name) => {
-                let field = |field| treat::smaps(span.range().start, field);
-                let kilobytes =
-                    field("AnonHugePages")?.unwrap_or(0) + field("ShmemPmdMapped")?.unwrap_or(0);
-                seen.fact(name, kilobytes * 1024 / crate::memory::HUGE as u64);
+                seen.fact(name, huge_bytes(span)? / HUGE as u64);
             }
             Step::Bits(span, name) => seen.fact(name, treat::bits(span.range(), span.unit)?),
             Step::Touch(ctx, kind, span, name) => {
@@ -176,12 +173,13 @@ impl<'a> Act<'a> {
         Ok(())
     }
 
-    fn look(&mut self, ctx: Ctx, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        let Some((mut waiter, span, _)) = self.waiter.take() else { return Ok(()) };
+    fn look(&mut self, ctx: Ctx, name: &'static str, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        let Some((mut waiter, span, mut fate)) = self.waiter.take() else { return Ok(()) };
         let Context { uffd, queue } = self.context(ctx)?;
-        let fate = waiter.look(uffd, queue)?;
-        seen.fact("waiter", self.stage.word(fate));
-        seen.fact("queue", queue.read()?);
+        if fate.waits() {
+            fate = waiter.look(uffd, queue)?;
+        }
+        seen.fact(name, self.stage.word(fate));
         self.waiter = Some((waiter, span, fate));
         Ok(())
     }
@@ -211,20 +209,17 @@ impl<'a> Act<'a> {
         let rc = match memory {
             Memory::Of(backing) => {
                 block = Block::map(backing, at.start)?;
-                let rest = crate::abi::Range {
-                    start: at.end(),
-                    len: crate::point::PAGES * block.page - at.len,
-                };
+                let rest = crate::abi::Range { start: at.end(), len: PAGES * block.page - at.len };
                 if rest.len == 0 { Rc::OK } else { unmap(rest) }
             }
             Memory::Anon(prot) => map(at, prot, anon | fixed, None, 0),
             Memory::ThpShmem => {
-                allow_huge_pages()?;
+                allow_huge_pages(true)?;
                 block = Block::map_many(Backing::Shmem, at.start, at.len / crate::memory::PAGE)?;
                 Rc::OK
             }
             Memory::Thp => {
-                allow_huge_pages()?;
+                allow_huge_pages(true)?;
                 match map(at, RW, anon | fixed, None, 0) {
                     Rc(None) => crate::memory::advise(at, libc::MADV_HUGEPAGE),
                     rc => rc,
@@ -239,6 +234,14 @@ impl<'a> Act<'a> {
                 };
                 map(at, RW, libc::MAP_SHARED | fixed, Some(file.as_fd()), 0)
             }
+            Memory::HugeFile | Memory::LongFile | Memory::Secret | Memory::Sealable(_) => {
+                let file = file(memory)?;
+                let private = memory == Memory::Sealable(Backing::Private);
+                let kind = if private { libc::MAP_PRIVATE } else { libc::MAP_SHARED };
+                let rc = map(at, RW, kind | fixed, Some(file.as_fd()), 0);
+                block = Block { backing: Backing::Shmem, page: PAGE, file: Some(file) };
+                rc
+            }
         };
         if !rc.is_ok() {
             return Err(Stop::Broken(format!("mapping {memory:?}: {rc}")));
@@ -252,13 +255,14 @@ impl<'a> Act<'a> {
         let with = |(rc, field): (Rc, Field)| (rc, Some(field));
         Ok(match call {
             Call::Copy(span, mode) => {
-                let source = if span.range().len > crate::memory::HUGE {
+                let source = if span.range().len > HUGE {
                     self.stage.long_source()?
                 } else {
                     self.stage.source
                 };
                 with(uffd.copy(span.range(), source, mode))
             }
+            Call::CopyFrom(to, from) => with(uffd.copy(to.range(), from.range().start, 0)),
             Call::Zeropage(span, mode) => with(uffd.zeropage(span.range(), mode)),
             Call::Continue(span, mode) => with(uffd.resume(span.range(), mode)),
             Call::Poison(span, mode) => with(uffd.poison(span.range(), mode)),
@@ -302,6 +306,10 @@ impl<'a> Act<'a> {
             }
             Treat::Protect(prot) => crate::memory::protect(at, prot),
             Treat::LockOnFault => treat::lock(at, libc::MLOCK_ONFAULT),
+            Treat::Lock => treat::lock(at, 0),
+            Treat::Seal => treat::seal(at),
+            Treat::SealFile(seal, _) => self.seal_file(span, seal)?,
+            Treat::HwPoison => treat::poison(at),
             // Before any userfaultfd is made, whose last close would else be the child's.
             Treat::Fork => {
                 // It stays for as long as the case.
@@ -315,13 +323,21 @@ impl<'a> Act<'a> {
             Treat::Pin => treat::pin(at)?,
             Treat::Splice => treat::splice(at)?,
             Treat::TruncateAndGrow => {
-                let whole = 2 * crate::point::PAGES * span.unit;
+                let whole = 2 * PAGES * span.unit;
                 match self.truncate(span, span.first * span.unit)? {
                     Rc(None) => self.truncate(span, whole)?,
                     rc => rc,
                 }
             }
         })
+    }
+
+    fn seal_file(&self, span: Span, seal: i32) -> Result<Rc, Stop> {
+        let Some(file) = &self.area(span)?.file else {
+            return Err(Stop::Broken("no file to seal".into()));
+        };
+        let seal = FcntlArg::F_ADD_SEALS(SealFlag::from_bits_retain(seal));
+        Ok(Rc(fcntl(file, seal).err()))
     }
 
     fn truncate(&self, span: Span, len: usize) -> Result<Rc, Stop> {
@@ -345,23 +361,42 @@ fn each(span: Span, access: impl Fn(usize) -> Result<(), touch::Signal>) -> Resu
     })
 }
 
-fn allow_huge_pages() -> Result<(), Stop> {
-    let allowed = treat::allow_huge_pages(true);
-    if allowed.is_ok() {
-        return Ok(());
+/// The file of a kind of memory that has one of its own.
+fn file(memory: Memory) -> Result<OwnedFd, Stop> {
+    match memory {
+        Memory::HugeFile | Memory::LongFile => {
+            allow_huge_pages(true)?;
+            if memory == Memory::LongFile { files::memfd(2 * HUGE) } else { files::huge(2 * HUGE) }
+        }
+        Memory::Secret => files::secret(2 * PAGES * PAGE),
+        _ => files::memfd(2 * PAGES * PAGE),
     }
-    Err(Stop::Broken(format!("PR_SET_THP_DISABLE: {allowed}")))
 }
 
 fn must_be_huge(span: Span) -> Result<(), Stop> {
-    let kilobytes = treat::smaps(span.range().start, "AnonHugePages")?;
-    if kilobytes.unwrap_or(0) * 1024 < span.range().len as u64 {
+    let bytes = huge_bytes(span)?;
+    if bytes < span.range().len as u64 {
         return Err(Stop::Precondition(format!(
-            "no transparent huge page was mapped ({kilobytes:?} kB): \
+            "no transparent huge page was mapped ({bytes} bytes): \
              /sys/kernel/mm/transparent_hugepage/enabled, or memory is fragmented"
         )));
     }
     Ok(())
+}
+
+/// How much of a span's first mapping is mapped by huge pages, of anonymous or of shared memory.
+fn huge_bytes(span: Span) -> Result<u64, Stop> {
+    let at = span.range().start;
+    let kilobytes = |field| Ok(treat::smaps(at, field)?.unwrap_or(0));
+    Ok((kilobytes("AnonHugePages")? + kilobytes("ShmemPmdMapped")?) * 1024)
+}
+
+/// Whether this process may have transparent huge pages, which cases else go without.
+fn allow_huge_pages(allow: bool) -> Result<(), Stop> {
+    match treat::allow_huge_pages(allow) {
+        Rc(None) => Ok(()),
+        rc => Err(Stop::Broken(format!("PR_SET_THP_DISABLE: {rc}"))),
+    }
 }
 
 /// Reads one message of a fault: `read`, `wp-write`.

@@ -32,7 +32,14 @@ fn memory(memory: Memory) -> &'static str {
         Memory::ThpShmem => "a memfd, MAP_SHARED, with PR_SET_THP_DISABLE 0",
         Memory::GrowsDown => "private anonymous memory, MAP_GROWSDOWN",
         Memory::File => "a regular file, MAP_PRIVATE",
-        Memory::BlockAgain => "the block's memfd at offset 0, MAP_SHARED",
+        Memory::BlockAgain => "the block's file at offset 0, MAP_SHARED",
+        Memory::HugeFile => {
+            "a file of 4 MiB on a tmpfs with huge=always, MAP_SHARED, with PR_SET_THP_DISABLE 0"
+        }
+        Memory::LongFile => "a memfd of 4 MiB, MAP_SHARED, with PR_SET_THP_DISABLE 0",
+        Memory::Secret => "memfd_secret(2), MAP_SHARED",
+        Memory::Sealable(Backing::Private) => "a memfd with MFD_ALLOW_SEALING, MAP_PRIVATE",
+        Memory::Sealable(_) => "a memfd with MFD_ALLOW_SEALING, MAP_SHARED",
     }
 }
 
@@ -61,6 +68,10 @@ impl Treat {
             Self::Protect(libc::PROT_READ) => "mprotect(PROT_READ)".into(),
             Self::Protect(_) => "mprotect(PROT_READ|PROT_WRITE)".into(),
             Self::LockOnFault => "mlock2(MLOCK_ONFAULT)".into(),
+            Self::Lock => "mlock".into(),
+            Self::Seal => "mseal".into(),
+            Self::SealFile(_, name) => format!("fcntl(F_ADD_SEALS, {name}) of the file behind"),
+            Self::HwPoison => "madvise(MADV_HWPOISON)".into(),
             Self::Fork => "fork of a child that stays and so shares".into(),
             Self::ForkGone => "fork of a child that ends at once, having shared".into(),
             Self::Pin => "io_uring_register(IORING_REGISTER_BUFFERS)".into(),
@@ -78,6 +89,7 @@ fn call(call: Call) -> String {
     let with = |mode: u64| if mode == 0 { String::new() } else { format!(", mode {mode:#x}") };
     match call {
         Call::Copy(span, mode) => format!("UFFDIO_COPY to {span}{}", with(mode)),
+        Call::CopyFrom(to, from) => format!("UFFDIO_COPY to {to} from {from}"),
         Call::Zeropage(span, mode) => format!("UFFDIO_ZEROPAGE of {span}{}", with(mode)),
         Call::Continue(span, mode) => format!("UFFDIO_CONTINUE of {span}{}", with(mode)),
         Call::Wp(span, mode) => format!("UFFDIO_WRITEPROTECT of {span}{}", with(mode)),
@@ -98,7 +110,10 @@ pub(super) fn step(step: Step) -> String {
         Step::Cache(span) => {
             format!("write to {span} through a second mapping of the file, and unmap that")
         }
-        Step::MustBeHuge(span) => format!("smaps must say AnonHugePages of {span}"),
+        Step::MustBeHuge(span) => {
+            format!("smaps must say AnonHugePages or ShmemPmdMapped of {span}")
+        }
+        Step::ForbidHuge => "PR_SET_THP_DISABLE 1, for khugepaged".into(),
         Step::Open(which, features) => {
             let features = if features == 0 {
                 "no features".into()
@@ -127,12 +142,14 @@ pub(super) fn step(step: Step) -> String {
         Step::Park(_, kind, span) => {
             format!("{} {span} and parks; its message is read", waiter(kind))
         }
-        Step::Look(_) | Step::LookAgain(..) => {
+        Step::Look(_) | Step::Glance(..) => {
             "look at fdinfo and /proc: was the waiter woken?".into()
         }
         Step::Rescue(_) => "if it still waits: UFFDIO_WAKE of its page".into(),
         Step::Survey(span, ..) => format!("read smaps and pagemap of {span}"),
-        Step::Huge(span, _) => format!("read AnonHugePages and ShmemPmdMapped of smaps for {span}"),
+        Step::Huge(span, _) => {
+            format!("read AnonHugePages and ShmemPmdMapped of smaps for {span}")
+        }
         Step::Bits(span, _) => format!("read the bits of pagemap of {span}"),
         Step::Touch(_, kind, span, _) => format!("{} {span}: what does it meet?", waiter(kind)),
         Step::ChildLoads(span, _) => format!("a child loads from {span}: what does it meet?"),
