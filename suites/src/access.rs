@@ -84,6 +84,10 @@ impl Accessor {
             }
             None => None,
         };
+        let storage = if kind.is_direct() { Some(Storage::new(stage)?) } else { None };
+        if let (Kind::DirectRead, Some(storage)) = (kind, &storage) {
+            storage.fill(tag::WROTE).map_err(|e| fail("writing with O_DIRECT", e))?;
+        }
         Ok(Self { kind, page, pipe, mem, vcpu, storage })
     }
 

@@ -20,7 +20,7 @@ mod twin;
 
 pub use child::Child;
 pub use link::Link;
-pub use offspring::Offspring;
+pub use offspring::{Offspring, refused};
 pub use program::{exec, program};
 pub use signal::{catch, caught, signal_thread, unblock};
 pub use twin::Twin;

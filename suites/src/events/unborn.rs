@@ -7,10 +7,10 @@ use crate::evidence;
 use crate::expect::Expected;
 use crate::memory::{FAR, HUGE, RW, map};
 use crate::mover::Mover;
-use crate::offspring::{Offspring, refused};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
+use crate::process::{Offspring, refused};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
 

@@ -4,11 +4,11 @@
 use crate::abi::{REGISTER_MODE_MINOR, REGISTER_MODE_WP, Rc, Uffd, WRITEPROTECT_MODE_WP};
 use crate::evidence::QueueFile;
 use crate::expect::Expected;
-use crate::lab::{Lab, Who};
+use crate::lab::Lab;
 use crate::memory;
 use crate::model::source as says;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, axis};
+use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::scenario::fault_word;
 use crate::stage::Stage;
@@ -57,7 +57,7 @@ axis! {
 struct Handover {
     backing: Backing,
     purpose: For,
-    who: Who,
+    who: Kind,
     act: Act,
 }
 
@@ -237,10 +237,10 @@ fn message(uffd: &Uffd, page: usize) -> String {
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     let points = [
-        (Backing::Anon, For::Wp, [Who::UserWrite, Who::SysRead]),
-        (Backing::Shmem, For::Wp, [Who::UserWrite, Who::SysRead]),
-        (Backing::Shmem, For::Minor, [Who::UserRead, Who::SysWrite]),
-        (Backing::SharedAnon, For::Minor, [Who::UserRead, Who::SysWrite]),
+        (Backing::Anon, For::Wp, [Kind::UserWrite, Kind::SysRead]),
+        (Backing::Shmem, For::Wp, [Kind::UserWrite, Kind::SysRead]),
+        (Backing::Shmem, For::Minor, [Kind::UserRead, Kind::SysWrite]),
+        (Backing::SharedAnon, For::Minor, [Kind::UserRead, Kind::SysWrite]),
     ];
     for (backing, purpose, waiters) in points {
         for who in waiters {

@@ -215,7 +215,7 @@ impl<'a> Act<'a> {
             Memory::Anon(prot) => map(at, prot, anon | fixed, None, 0),
             Memory::ThpShmem => {
                 allow_huge_pages(true)?;
-                block = Block::map_many(Backing::Shmem, at.start, at.len / crate::memory::PAGE)?;
+                block = Block::map_many(Backing::Shmem, at.start, at.len / PAGE)?;
                 Rc::OK
             }
             Memory::Thp => {
