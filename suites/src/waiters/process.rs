@@ -133,6 +133,28 @@ struct Child<'a> {
     stage: &'a Stage,
 }
 
+/// The exit code of a child that could not set its scene.
+const fn code(stop: &Stop) -> i32 {
+    match stop {
+        Stop::Unsupported(_) => 5,
+        Stop::Denied(_) => 6,
+        Stop::Precondition(_) => 4,
+        Stop::Hang(_) | Stop::Broken(_) => 2,
+    }
+}
+
+/// What a child's exit code says of why it has not parked.
+fn why(code: i32) -> Stop {
+    match code {
+        1 => Stop::Denied("kernel-mode faults fail on this userfaultfd".into()),
+        3 => Stop::Unsupported("madvise(MADV_POPULATE_*): EINVAL (5.14)".into()),
+        4 => Stop::Precondition("no storage for O_DIRECT (in a VM: zram, a module)".into()),
+        5 => Stop::Unsupported("io_uring_setup: ENOSYS".into()),
+        6 => Stop::Denied("io_uring_setup: EPERM".into()),
+        _ => Stop::Broken(format!("the child ended with {code}")),
+    }
+}
+
 fn send(pid: Pid, signal: i32) -> Result<(), Stop> {
     // SAFETY: takes plain numbers; the process is this one's child.
     let ret = unsafe { libc::kill(pid.as_raw(), signal) };
@@ -154,10 +176,12 @@ impl Process {
         };
         let (access, uffd) = match ready() {
             Ok(ready) => ready,
-            Err(Stop::Precondition(_)) => return 4,
-            Err(Stop::Denied(_)) => return 1,
-            Err(Stop::Unsupported(_)) => return 3,
-            Err(_) => return 2,
+            Err(stop) => {
+                let code = code(&stop);
+                // In place of a descriptor's number. The pipe stays open with the shared descriptors.
+                let _ = nix::unistd::write(say, &(-code).to_ne_bytes());
+                return code;
+            }
         };
         let number = std::os::fd::AsFd::as_fd(&uffd).as_raw_fd();
         // The parent closes it.
@@ -185,7 +209,12 @@ impl Process {
         }
         let mut number = [0; 4];
         nix::unistd::read(&hear, &mut number).map_err(|e| Stop::Broken(format!("read: {e:?}")))?;
-        let uffd = Uffd::from_fd(process::adopt(i32::from_ne_bytes(number)));
+        let number = i32::from_ne_bytes(number);
+        if number < 0 {
+            let _ = waitpid(pid, None);
+            return Err(why(-number));
+        }
+        let uffd = Uffd::from_fd(process::adopt(number));
         let (queue, thread) = (QueueFile::open(&uffd)?, ThreadFile::of_process(pid.as_raw())?);
         Ok(Child { pid, uffd, queue, thread, stage })
     }
@@ -197,12 +226,7 @@ impl Child<'_> {
         let deadline = Instant::now() + self.stage.patience;
         while self.queue.read()?.pending == 0 || !self.thread.is_off_cpu()? {
             if let Ok(WaitStatus::Exited(_, code)) = waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
-                return Err(match code {
-                    3 => Stop::Unsupported("madvise(MADV_POPULATE_*): EINVAL (5.14)".into()),
-                    4 => Stop::Precondition("no storage for O_DIRECT".into()),
-                    1 => Stop::Denied("kernel-mode faults fail on this userfaultfd".into()),
-                    _ => Stop::Broken(format!("the child ended with {code}")),
-                });
+                return Err(why(code));
             }
             pause(deadline, "the child did not park")?;
         }

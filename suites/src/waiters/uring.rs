@@ -119,10 +119,8 @@ impl Io {
 
     /// Submits the request and waits for its completion.
     pub(super) fn go(&self) -> Access {
-        let (fd, fixed) = match self.what.is_polled() {
-            true => (0, FIXED_FILE),
-            false => (self.near.as_raw_fd(), 0),
-        };
+        let (fd, fixed) =
+            if self.what.is_polled() { (0, FIXED_FILE) } else { (self.near.as_raw_fd(), 0) };
         self.ring.push(Request {
             opcode: if self.what.stores() { READ } else { WRITE },
             flags: fixed | if self.what.is_async() { ASYNC } else { 0 },
