@@ -133,6 +133,8 @@ pub(crate) enum Treat {
     Protect(i32),
     /// `mlock2(MLOCK_ONFAULT)`.
     LockOnFault,
+    /// `pkey_mprotect(2)` with a key that allows everything.
+    Key,
     /// A child that shares it, and stays.
     Fork,
     /// A child that shared it, and is gone.

@@ -289,6 +289,7 @@ impl<'a> Act<'a> {
             }
             Treat::Protect(prot) => crate::memory::protect(at, prot),
             Treat::LockOnFault => treat::lock(at, libc::MLOCK_ONFAULT),
+            Treat::Key => treat::key(at),
             // Before any userfaultfd is made, whose last close would else be the child's.
             Treat::Fork => {
                 // It stays for as long as the case.

@@ -60,6 +60,7 @@ impl Treat {
             Self::Protect(libc::PROT_READ) => "mprotect(PROT_READ)".into(),
             Self::Protect(_) => "mprotect(PROT_READ|PROT_WRITE)".into(),
             Self::LockOnFault => "mlock2(MLOCK_ONFAULT)".into(),
+            Self::Key => "pkey_mprotect, with one key for all that allows everything,".into(),
             Self::Fork => "fork of a child that stays and so shares".into(),
             Self::ForkGone => "fork of a child that ends at once, having shared".into(),
             Self::Pin => "io_uring_register(IORING_REGISTER_BUFFERS)".into(),
