@@ -1,6 +1,7 @@
 //! The suite `events`: fork, remap, remove and unmap events: payload, order, whom they block and
 //! until when.
 
+mod across;
 pub(crate) mod call;
 mod contexts;
 mod fork;
@@ -33,5 +34,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(heap::cases());
     cases.extend(silent::cases());
     cases.extend(unborn::cases());
+    cases.extend(across::cases());
     cases
 }

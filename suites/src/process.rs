@@ -15,6 +15,7 @@ mod child;
 mod link;
 mod offspring;
 mod program;
+mod room;
 mod signal;
 mod twin;
 
@@ -22,6 +23,7 @@ pub use child::Child;
 pub use link::Link;
 pub use offspring::{Offspring, refused};
 pub use program::{exec, program};
+pub use room::with_room;
 pub use signal::{catch, caught, signal_thread, unblock};
 pub use twin::Twin;
 

@@ -1,14 +1,17 @@
 //! The suite `zeropage`: what `UFFDIO_ZEROPAGE` of one page returns, stores and wakes, and what of two
 //! pages in two mappings.
 
+use crate::abi::REGISTER_MODE_MISSING;
 use crate::expect::Expected;
 use crate::grid;
-use crate::memory;
+use crate::lab::SMALL;
+use crate::memory::{self, tag};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Mode, Op, Point, Waiter, axis};
+use crate::point::{Backing, Mode, Op, PAGES, Point, Waiter, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::scenario::Scene;
+use crate::script::{Call, Ctx, Memory, Place, Script, Span, Step};
 use crate::stage::Stage;
 use uffd_results::KernelVersion;
 
@@ -41,6 +44,14 @@ static MREMAP: Probe = Probe {
     statement: "ZEROPAGE at the old place of moved or cut memory fails with ENOENT and wakes nobody; \
                 in one that grew in place or kept its mapping it works.",
     consumers: &[PLACE, CRIU],
+};
+
+static PART_PRESENT: Probe = Probe {
+    suite: "zeropage",
+    name: "part-present",
+    statement: "ZEROPAGE of two pages, the second present, fails with EAGAIN, stores one page's length, \
+                maps the first page and wakes its waiter.",
+    consumers: &[CRIU, "crosvm: vmm-swap"],
 };
 
 static SPAN_SPLIT: Probe = Probe {
@@ -87,7 +98,7 @@ impl Trial for Split {
         if self.by == By::Again {
             // Before anybody waits, whom UNREGISTER would wake.
             let rc = scene.uffd.unregister(part);
-            let again = scene.uffd.register(part, crate::abi::REGISTER_MODE_MISSING);
+            let again = scene.uffd.register(part, REGISTER_MODE_MISSING);
             if !rc.is_ok() || again.is_err() {
                 return Err(Stop::Broken(format!("registering anew: {rc}, {again:?}")));
             }
@@ -159,5 +170,33 @@ pub(crate) fn cases() -> Vec<Case> {
             }
         }
     }
+    cases.extend(SMALL.map(|backing| Case::trial(&PART_PRESENT, part_present(backing), true)));
     cases
+}
+
+fn part_present(backing: Backing) -> Script {
+    let block = |first, count| Span::new(Place::Block, first, count);
+    let all = block(0, PAGES);
+    let steps = vec![
+        Step::Map(all, Memory::Of(backing)),
+        Step::Fill(block(3, 1), tag::KEPT),
+        Step::Open(Ctx::First, 0),
+        Step::Set(Ctx::First, Call::Register(all, REGISTER_MODE_MISSING)),
+        Step::Park(Ctx::First, Waiter::UserRead, block(2, 1)),
+        Step::Do(Ctx::First, Call::Zeropage(block(2, 2), 0), "zeropage", "field"),
+        Step::Look(Ctx::First),
+        Step::Survey(all, "reg", "pages"),
+        Step::Rescue(Ctx::First),
+    ];
+    Script::new(format!("backing={backing}"), 0, steps, |_| {
+        let says = "userfaultfd_zeropage(): what was mapped before an error is kept and woken, and EAGAIN \
+                    says so";
+        vec![
+            Expected::new("zeropage", "EAGAIN", says),
+            Expected::new("field", "4096", says),
+            Expected::new("waiter", "ran:zero", source::ZEROPAGE),
+            Expected::new("queue", "0/0", source::QUEUE),
+            Expected::new("pages", "--0k--", says),
+        ]
+    })
 }

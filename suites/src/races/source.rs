@@ -2,7 +2,7 @@
 //! on the source, and finds the target changed when it goes on.
 
 use super::stopped::{Copying, GATE, Gate, leak, map_page, shut};
-use crate::abi::{REGISTER_MODE_MISSING, Range, Rc, Uffd};
+use crate::abi::{REGISTER_MODE_MISSING, REGISTER_MODE_WP, Range, Rc, Uffd};
 use crate::events::ground::{self, Ground, MISSING, queues_behind};
 use crate::events::raiser::Raiser;
 use crate::expect::Expected;
@@ -76,6 +76,10 @@ axis! {
         ProtNone = "mprotect-none",
         /// The userfaultfd is closed.
         Close = "close",
+        /// The block is unregistered and registered for write protection too.
+        OtherMode = "register-both-modes",
+        /// The same memory is mapped over it through a second descriptor, and registered.
+        OtherOpen = "mmap-over-reopened-registered",
         /// A REMOVE of another page is unread.
         RemoveUnread = "remove-unread",
         /// An UNMAP of another page is unread.
@@ -120,7 +124,7 @@ impl Upset {
         !matches!(
             self,
             Self::Unregister | Self::Reregister | Self::OtherContext | Self::Filled | Self::Close
-        )
+        ) && !matches!(self, Self::OtherMode)
     }
 
     /// The events that are unread when the COPY goes on.
@@ -220,6 +224,18 @@ impl Source {
                 let rc = uffd.unregister(all);
                 ground::register(third, all)?;
                 rc
+            }
+            Upset::OtherMode => {
+                let rc = uffd.unregister(all);
+                uffd.register(all, REGISTER_MODE_MISSING | REGISTER_MODE_WP)
+                    .map_err(|e| Stop::Unsupported(format!("REGISTER for both modes: {e:?}")))?;
+                rc
+            }
+            Upset::OtherOpen => {
+                let again = block.reopened()?;
+                again.map_pages(MISSING..MISSING + 1, memory::BLOCK, 0);
+                ground::register(uffd, target)?;
+                Rc::OK
             }
             Upset::Filled => uffd.copy(target, ground.stage.source, 0).0,
             Upset::Discard => memory::dontneed(target),
@@ -325,7 +341,7 @@ const HUGE_KIND: &str = "mfill_atomic_hugetlb(): what it looks up again must be 
 const COUNTS: &str = "commit a759a909d42d (5.15): mmap_changing counts events; before, it was a flag \
                       that the first caller to go on cleared";
 const CHANGED: &str = "mfill_copy_folio_retry() compares the mapping with what it was before the locks \
-                       were dropped (7.1): EAGAIN for one of another kind, file or file offset";
+                       were dropped (7.1): EAGAIN for one of another kind, registration, file or file offset";
 
 fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected> {
     let since = |major, minor| kernel >= KernelVersion::new(major, minor, 0);
@@ -338,6 +354,8 @@ fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected
         Upset::OverRegistered | Upset::ProtNone => since(7, 1) && backing != Backing::Anon,
         // Another file than before.
         Upset::SameRegistered => since(7, 1) && backing == Backing::SharedAnon,
+        // Another descriptor, or another registration.
+        Upset::OtherOpen | Upset::OtherMode => since(7, 1),
         _ => false,
     };
     let unread = upset.unread();
@@ -418,6 +436,10 @@ pub(super) fn cases() -> Vec<Case> {
     for backing in Backing::ALL {
         let probe = if backing.is_huge() { &HUGE } else { &SOURCE };
         for upset in Upset::ALL {
+            let has_file = matches!(backing, Backing::Shmem | Backing::Private);
+            if *upset == Upset::OtherOpen && !has_file {
+                continue;
+            }
             let same = matches!(upset, Upset::OverSame | Upset::SameRegistered);
             if same && *backing == Backing::Anon {
                 continue;
