@@ -39,6 +39,11 @@ impl Accelerator {
         if self.kvm { "kvm" } else { "tcg" }
     }
 
+    /// Whether guests run on the CPU itself.
+    pub(super) const fn is_kvm(&self) -> bool {
+        self.kvm
+    }
+
     /// The CPU model. Emulated boots fail more often with `max`; where KVM can't pass the host's CPU
     /// on, QEMU says so at once, while with a model a kernel may hang until the deadline.
     pub(super) fn cpu(&self) -> &'static str {

@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use std::any::Any;
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use uffd_results::{End, Environment, Facts, Outcome, Suite};
@@ -64,6 +65,7 @@ pub fn main<'a>(agent: impl FnOnce(&Plan) -> Agent<'a>) -> ! {
 }
 
 fn live<'a>(agent: impl FnOnce(&Plan) -> Agent<'a>) -> Result<(), String> {
+    super::pages::enlarge();
     for (kind, place) in
         [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp")]
     {
@@ -126,10 +128,24 @@ fn prepare(plan: &Plan) {
             let _ = finit_module(file, c"", ModuleInitFlags::empty());
         }
     }
+    seed();
     // Warnings come to the console, where the host reads them; the boot itself was quiet.
     let _ = std::fs::write("/proc/sys/kernel/printk", "5 4 1 7");
     // Before 5.11 everybody might make userfaultfds that catch the kernel's faults; the same here.
     let _ = std::fs::write("/proc/sys/vm/unprivileged_userfaultfd", "1");
+}
+
+/// Has the kernel take its random numbers for good, which it would otherwise wait a second for when a case
+/// asks for the first ones. They need not be secret in a VM that nobody talks to.
+fn seed() {
+    /// `struct rand_pool_info`: bits, bytes, and these.
+    #[repr(C)]
+    struct Seed(i32, i32, [u8; 64]);
+    nix::ioctl_write_ptr_bad!(add_entropy, nix::request_code_write!(b'R', 0x03, 8), Seed);
+    let Ok(random) = File::options().write(true).open("/dev/urandom") else { return };
+    let seed = Seed(512, 64, [0x5e; 64]);
+    // SAFETY: the call reads two numbers and as many bytes as the second one says.
+    let _ = unsafe { add_entropy(random.as_raw_fd(), &raw const seed) };
 }
 
 /// Runs the cases in order; each start is out before its case begins.

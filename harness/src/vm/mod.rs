@@ -15,6 +15,7 @@ pub mod guest;
 mod image;
 mod initramfs;
 mod machine;
+mod pages;
 mod plan;
 mod qemu;
 mod session;
