@@ -2,7 +2,7 @@
 
 use super::own::{empty, page};
 use super::stopped::{GATE, Gate, leak, map_page, write_words};
-use crate::abi::{Field, Range, Request, Uffd};
+use crate::abi::{Field, Range, Request, Uffd, Way};
 use crate::events::ground::{Ground, MISSING};
 use crate::evidence::QueueFile;
 use crate::expect::Expected;
@@ -201,6 +201,9 @@ impl Trial for Killed {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
+        if stage.way == Ok(Way::UserModeOnly) {
+            return Err(Stop::Denied("kernel-mode faults are not caught here".into()));
+        }
         process::catch(false)?;
         let shared = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
         let rc = memory::map(STRUCT, RW, shared, None, 0);
