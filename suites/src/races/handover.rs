@@ -8,7 +8,7 @@ use crate::lab::{Lab, Who};
 use crate::memory;
 use crate::model::source as says;
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, axis};
+use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::scenario::fault_word;
 use crate::stage::Stage;
@@ -108,7 +108,7 @@ impl Trial for Handover {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
-        let in_kernel = self.who.kind().is_none_or(|kind| kind.in_kernel());
+        let in_kernel = self.who.kind().is_none_or(Kind::in_kernel);
         if in_kernel && stage.way == Ok(Way::UserModeOnly) {
             return Err(Stop::Denied("kernel-mode faults are not caught here".into()));
         }
