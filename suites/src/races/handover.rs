@@ -1,7 +1,7 @@
 //! A range that goes from one userfaultfd to another while a thread waits for it: UNREGISTER leaves
 //! waiters of protection and of minor faults asleep, and REGISTER by another does not take them over.
 
-use crate::abi::{REGISTER_MODE_MINOR, REGISTER_MODE_WP, Rc, Uffd, WRITEPROTECT_MODE_WP};
+use crate::abi::{REGISTER_MODE_MINOR, REGISTER_MODE_WP, Rc, Uffd, WRITEPROTECT_MODE_WP, Way};
 use crate::evidence::QueueFile;
 use crate::expect::Expected;
 use crate::lab::Lab;
@@ -108,6 +108,10 @@ impl Trial for Handover {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
+        let in_kernel = self.who.kind().is_none_or(Kind::in_kernel);
+        if in_kernel && stage.way == Ok(Way::UserModeOnly) {
+            return Err(Stop::Denied("kernel-mode faults are not caught here".into()));
+        }
         let lab = Lab::new(stage, self.backing, 0)?;
         lab.fill(0..PAGES)?;
         if self.purpose == For::Minor {
