@@ -1,6 +1,7 @@
 //! The suite `events`: fork, remap, remove and unmap events: payload, order, whom they block and
 //! until when.
 
+mod across;
 pub(crate) mod call;
 mod fork;
 pub(crate) mod ground;
@@ -26,5 +27,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(taken::cases());
     cases.extend(fork::cases());
     cases.extend(unborn::cases());
+    cases.extend(across::cases());
     cases
 }

@@ -208,6 +208,17 @@ impl Block {
 }
 
 impl Block {
+    /// The same block by a second descriptor of its file, opened anew.
+    pub(crate) fn reopened(&self) -> Result<Self, Stop> {
+        let Some(file) = &self.file else {
+            return Err(Stop::Broken(format!("a {} block has no file to open", self.backing)));
+        };
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let file = std::fs::File::options().read(true).write(true).open(&path);
+        let file = file.map_err(|e| Stop::Broken(format!("opening {path}: {e}")))?;
+        Ok(Self { file: Some(file.into()), ..*self })
+    }
+
     /// Makes the file as long as `pages` pages, with ftruncate(2).
     pub(crate) fn cut(&self, pages: usize) -> Result<Rc, Stop> {
         let Some(file) = &self.file else {

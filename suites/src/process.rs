@@ -7,10 +7,12 @@
 //! For a fork that may raise an event, or a child that only has to be there, see [`crate::offspring`].
 
 mod program;
+mod room;
 mod signal;
 mod twin;
 
 pub use program::{exec, program};
+pub use room::with_room;
 pub use signal::{catch, caught, signal_thread, unblock};
 pub use twin::Twin;
 

@@ -133,6 +133,8 @@ pub(crate) enum Treat {
     Protect(i32),
     /// `mlock2(MLOCK_ONFAULT)`.
     LockOnFault,
+    /// `pkey_mprotect(2)` with a key that allows everything.
+    Key,
     /// A child that shares it, and stays.
     Fork,
     /// A child that shared it, and is gone.
@@ -184,6 +186,8 @@ pub(crate) enum Call {
 /// A step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// Stops outside of a VM of ours, where what follows could bring the machine down.
+    OnlyInVm,
     /// Maps an area at a place; the span's first page is 0.
     Map(Span, Memory),
     /// Stores a tag at the start of every page.

@@ -12,12 +12,12 @@ use crate::offspring::{Offspring, adopt};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
+use crate::process::with_room;
 use crate::stage::Stage;
 use crate::touch;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use uffd_results::KernelVersion;
 
 static FORK: Probe = Probe {
@@ -103,15 +103,9 @@ fn flags(uffd: &Uffd) -> String {
 
 /// Reads with no descriptor free, then with some: what the first read gave, and the caller's state.
 fn starve(stage: &Stage, uffd: &Uffd, mover: &Mover, seen: &mut Seen<'_>) -> Result<(), Stop> {
-    let fail = |e: nix::errno::Errno| Stop::Broken(format!("the limit of descriptors: {e:?}"));
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(fail)?;
-    // The lowest free descriptor is what the next would get.
-    let next = nix::unistd::dup(uffd).map_err(fail)?;
-    let limit = u64::try_from(next.as_raw_fd()).unwrap_or(0);
-    drop(next);
-    setrlimit(Resource::RLIMIT_NOFILE, limit, hard).map_err(fail)?;
-    let starved = child_of(uffd).map_or_else(|word| word, |_| "fork".to_owned());
-    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).map_err(fail)?;
+    let starved =
+        with_room(uffd, 0, || child_of(uffd).map_or_else(|word| word, |_| "fork".to_owned()))
+            .map_err(|e| Stop::Broken(format!("the limit of descriptors: {e:?}")))?;
     seen.fact("starved", starved);
     let (_, thread) = asleep(stage, mover)?;
     seen.fact("caller", char::from(thread.state));

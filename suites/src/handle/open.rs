@@ -4,6 +4,7 @@ use crate::abi::{Uffd, Way};
 use crate::expect::{Expected, OBSERVED};
 use crate::outcome::{Seen, Stop};
 use crate::probe::{Case, Probe, Trial};
+use crate::process::with_room;
 use crate::stage::Stage;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -32,6 +33,13 @@ static DEVICE: Probe = Probe {
         "QEMU: uffd_open(), util/userfaultfd.c",
         "userfaultfd-rs: UffdBuilder::open_file_descriptor()",
     ],
+};
+
+static FULL: Probe = Probe {
+    suite: "handle",
+    name: "no-descriptor",
+    statement: "A userfaultfd that no descriptor is left for is EMFILE, and can be made when one is free again.",
+    consumers: &["handlers of many processes: CRIU lazy-pages, crosvm"],
 };
 
 /// Opens a userfaultfd in one way, or says why this machine can't.
@@ -134,6 +142,41 @@ pub(super) fn link(uffd: &Uffd) -> Result<String, Stop> {
         .map_err(|e| Stop::Broken(format!("readlink {path}: {e}")))
 }
 
+/// A userfaultfd while no descriptor is left for it.
+#[derive(Debug)]
+struct Full(Way);
+
+impl Trial for Full {
+    fn axes(&self) -> String {
+        format!("way={}", self.0.word())
+    }
+
+    fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
+        let any = made(stage, self.0, libc::O_CLOEXEC)?;
+        // The device takes one itself.
+        let room = u64::from(self.0 == Way::Device);
+        let open = || Uffd::open_with(self.0, libc::O_CLOEXEC).err();
+        let word =
+            |errno: Option<Errno>| errno.map_or_else(|| "0".to_owned(), |e| format!("{e:?}"));
+        let full = with_room(&any, room, open);
+        seen.fact("full", word(full.map_err(|e| Stop::Broken(format!("the limit: {e:?}")))?));
+        seen.fact("later", word(open()));
+        Ok(())
+    }
+
+    fn expect(&self, _: KernelVersion) -> Vec<Expected> {
+        let says = "userfaultfd(2), EMFILE: the limit on open descriptors";
+        vec![Expected::new("full", "EMFILE", says), Expected::new("later", "0", says)]
+    }
+
+    fn recipe(&self) -> Vec<String> {
+        vec![
+            "setrlimit(RLIMIT_NOFILE) so that no descriptor is left (for the device: one)".into(),
+            format!("open a userfaultfd by {}; lift the limit; the same again", self.0.word()),
+        ]
+    }
+}
+
 /// An ioctl on the device.
 #[derive(Debug)]
 struct Device(&'static str, u64);
@@ -232,6 +275,7 @@ pub(super) fn cases() -> Vec<Case> {
         for flags in flags {
             cases.push(Case::trial(&FLAGS, Flags { way, flags }, true));
         }
+        cases.push(Case::trial(&FULL, Full(way), true));
     }
     for (name, number) in [
         ("zero", 0),

@@ -11,14 +11,13 @@ use crate::mover::Mover;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Mode, PAGES};
 use crate::probe::{Case, Probe, Trial};
-use crate::process::Child;
+use crate::process::{Child, with_room};
 use crate::scenario::fault_word;
 use crate::stage::Stage;
 use crate::touch;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use uffd_results::KernelVersion;
 
@@ -57,11 +56,7 @@ struct Followed {
 
 /// read(2) while every further descriptor is refused.
 fn read_without_room(uffd: &Uffd) -> Result<String, Errno> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let next = uffd.duplicate()?.as_fd().as_raw_fd();
-    setrlimit(Resource::RLIMIT_NOFILE, u64::try_from(next).unwrap_or(0), hard)?;
-    let read = uffd.read();
-    setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
+    let read = with_room(uffd, 0, || uffd.read())?;
     Ok(read.map_or_else(|e| format!("{e:?}"), |m| crate::abi::event_name(m.number())))
 }
 

@@ -2,7 +2,7 @@
 //! on the source, and finds the target changed when it goes on.
 
 use super::stopped::{GATE, Gate, map_page};
-use crate::abi::{REGISTER_MODE_MISSING, Range, Rc, SENTINEL, Uffd};
+use crate::abi::{REGISTER_MODE_MISSING, REGISTER_MODE_WP, Range, Rc, SENTINEL, Uffd};
 use crate::events::ground::{self, Ground, MISSING};
 use crate::events::raiser::Raiser;
 use crate::expect::Expected;
@@ -65,6 +65,10 @@ axis! {
         ProtNone = "mprotect-none",
         /// The userfaultfd is closed.
         Close = "close",
+        /// The block is unregistered and registered for write protection too.
+        OtherMode = "register-both-modes",
+        /// The same memory is mapped over it through a second descriptor, and registered.
+        OtherOpen = "mmap-over-reopened-registered",
         /// A REMOVE of another page is unread.
         RemoveUnread = "remove-unread",
         /// An UNMAP of another page is unread.
@@ -92,7 +96,7 @@ impl Upset {
         !matches!(
             self,
             Self::Unregister | Self::Reregister | Self::OtherContext | Self::Filled | Self::Close
-        )
+        ) && !matches!(self, Self::OtherMode)
     }
 
     const fn is_unread(self) -> bool {
@@ -148,6 +152,18 @@ impl Source {
                 let rc = uffd.unregister(all);
                 ground::register(third, all)?;
                 rc
+            }
+            Upset::OtherMode => {
+                let rc = uffd.unregister(all);
+                uffd.register(all, REGISTER_MODE_MISSING | REGISTER_MODE_WP)
+                    .map_err(|e| Stop::Unsupported(format!("REGISTER for both modes: {e:?}")))?;
+                rc
+            }
+            Upset::OtherOpen => {
+                let again = block.reopened()?;
+                again.map_pages(MISSING..MISSING + 1, memory::BLOCK, 0);
+                ground::register(uffd, target)?;
+                Rc::OK
             }
             Upset::Filled => uffd.copy(target, ground.stage.source, 0).0,
             Upset::Discard => memory::dontneed(target),
@@ -255,7 +271,7 @@ impl Trial for Source {
 const RETRY: &str = "mfill_atomic(): a fault on the source drops the locks; afterwards the target is \
                      looked up and checked again";
 const CHANGED: &str = "mfill_copy_folio_retry() compares the mapping with what it was before the locks \
-                       were dropped (7.1): EAGAIN for one of another kind, file or file offset";
+                       were dropped (7.1): EAGAIN for one of another kind, registration, file or file offset";
 
 fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected> {
     let since = |major, minor| kernel >= KernelVersion::new(major, minor, 0);
@@ -265,6 +281,8 @@ fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected
         Upset::OverRegistered | Upset::ProtNone => since(7, 1) && backing != Backing::Anon,
         // Another file than before.
         Upset::SameRegistered => since(7, 1) && backing == Backing::SharedAnon,
+        // Another descriptor, or another registration.
+        Upset::OtherOpen | Upset::OtherMode => since(7, 1),
         _ => false,
     };
     let (copy, field, why) = match upset {
@@ -317,6 +335,10 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for backing in [Backing::Anon, Backing::Shmem, Backing::Private, Backing::SharedAnon] {
         for upset in Upset::ALL {
+            let has_file = matches!(backing, Backing::Shmem | Backing::Private);
+            if *upset == Upset::OtherOpen && !has_file {
+                continue;
+            }
             let same = matches!(upset, Upset::OverSame | Upset::SameRegistered);
             if same && backing == Backing::Anon {
                 continue;

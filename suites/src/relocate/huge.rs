@@ -58,11 +58,15 @@ enum How {
     Pinned,
     /// The first two base pages of one, of which the first is no longer its: a page of its own.
     Replaced,
+    /// A whole one that was only loaded from: the huge zero page.
+    Zero,
+    /// The first base page of the huge zero page.
+    ZeroPart,
     /// A hole of a huge page's length, with holes allowed.
     Hole,
 }
 
-const HOWS: [(How, &str); 14] = [
+const HOWS: [(How, &str); 16] = [
     (How::Whole, "whole"),
     (How::Two, "two"),
     (How::Head, "first-page"),
@@ -76,6 +80,8 @@ const HOWS: [(How, &str); 14] = [
     (How::SharedPart, "part-shared-by-fork"),
     (How::Pinned, "pinned"),
     (How::Replaced, "first-page-replaced"),
+    (How::Zero, "zero"),
+    (How::ZeroPart, "part-of-zero"),
     (How::Hole, "hole-allowed"),
 ];
 
@@ -84,7 +90,10 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (how, word) in HOWS {
         for waiter in [Waiter::None, Waiter::UserRead, Waiter::SysWrite] {
-            cases.push(Case::trial(&THP, script(how, word, waiter), waiter != Waiter::None));
+            // Where the kernel goes down, each case costs two boots.
+            let once = how != How::Zero || waiter == Waiter::UserRead;
+            let by_default = waiter != Waiter::None && once;
+            cases.push(Case::trial(&THP, script(how, word, waiter), by_default));
         }
     }
     for waiter in [Waiter::None, Waiter::UserRead] {
@@ -159,11 +168,17 @@ const fn from(first: usize, count: usize) -> Span {
 
 fn script(how: How, word: &str, waiter: Waiter) -> Script {
     let huge = |place| Span::new(place, 0, 3).huge();
-    let mut steps = vec![
+    let mut steps = Vec::new();
+    if how == How::Zero {
+        steps.push(Step::OnlyInVm);
+    }
+    steps.extend([
         Step::Map(huge(Place::Block), Memory::Thp),
         Step::Map(huge(Place::Spare), Memory::Thp),
-    ];
-    if how != How::Hole {
+    ]);
+    if matches!(how, How::Zero | How::ZeroPart) {
+        steps.push(Step::Load(from(0, 1)));
+    } else if how != How::Hole {
         let source = Span::new(Place::Spare, 0, 2).huge();
         steps.extend([Step::Fill(source, tag::NEW), Step::MustBeHuge(source)]);
         // So that the first base pages moved from inside of it hold something as well.
@@ -201,7 +216,7 @@ fn script(how: How, word: &str, waiter: Waiter) -> Script {
     ]);
     let (target, source) = match how {
         How::Two => (Span::new(Place::Block, 0, 2).huge(), Span::new(Place::Spare, 0, 2).huge()),
-        How::Head | How::SharedPart => (to(0, 1), from(0, 1)),
+        How::Head | How::SharedPart | How::ZeroPart => (to(0, 1), from(0, 1)),
         How::Middle => (to(4, 1), from(100, 1)),
         How::Replaced => (to(0, 2), from(0, 2)),
         How::Shifted => (to(0, SMALL), from(1, SMALL)),
@@ -247,6 +262,8 @@ fn expect(how: How, waiter: Waiter) -> Vec<Expected> {
         How::Shared | How::SharedPart | How::Pinned => {
             (returned("EBUSY", -16, says::EBUSY), "asleep", says::EBUSY)
         }
+        How::Zero => (returned("0", HUGE, says::MOVED), "ran:zero", says::MOVED),
+        How::ZeroPart => (returned("0", PAGE, says::MOVED), "ran:zero", says::MOVED),
         How::Hole => (returned("0", HUGE, says::HOLES), "again", says::HOLES),
     };
     facts.extend(fate(waiter, word, says));

@@ -60,6 +60,7 @@ impl Treat {
             Self::Protect(libc::PROT_READ) => "mprotect(PROT_READ)".into(),
             Self::Protect(_) => "mprotect(PROT_READ|PROT_WRITE)".into(),
             Self::LockOnFault => "mlock2(MLOCK_ONFAULT)".into(),
+            Self::Key => "pkey_mprotect, with one key for all that allows everything,".into(),
             Self::Fork => "fork of a child that stays and so shares".into(),
             Self::ForkGone => "fork of a child that ends at once, having shared".into(),
             Self::Pin => "io_uring_register(IORING_REGISTER_BUFFERS)".into(),
@@ -91,6 +92,7 @@ fn call(call: Call) -> String {
 /// A step in a sentence.
 pub(super) fn step(step: Step) -> String {
     match step {
+        Step::OnlyInVm => "only where the machine may go down".into(),
         Step::Map(span, what) => format!("map {}: {span}", memory(what)),
         Step::Fill(span, tag) => format!("store \"{}\" at the start of {span}", content(tag)),
         Step::Load(span) => format!("load from {span}"),

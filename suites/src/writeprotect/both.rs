@@ -101,7 +101,7 @@ pub(super) fn cases() -> Vec<Case> {
                     let probe = if how == How::Copy { &PLAIN } else { &BOTH };
                     let brief = matches!(who, Who::UserRead | Who::UserWrite);
                     let huge = backing == Backing::HugetlbShared
-                        && how == How::CopyWp
+                        && matches!(how, How::CopyWp | How::MarkThenCopy)
                         && who == Who::UserWrite
                         && asks == Asks::None;
                     let by_default = (SMALL.contains(&backing) && brief) || huge;
