@@ -83,7 +83,7 @@ const REACHES: &[(&str, &[&str])] = &[
     ("arguments/struct", &["ioctl=poison,", "backing=anon", "user-read", "struct=half"]),
     ("kinds/beyond-end", &["backing=private-memfd", "deed=zeropage"]),
     ("races/copy-source", &["backing=shared-anon", "meanwhile=mmap-over-same-registered"]),
-    ("races/copy-source", &["backing=shmem", "meanwhile=mmap-over-registered"]),
+    ("races/copy-source", &["backing=private-memfd", "meanwhile=mmap-over-registered"]),
     ("races/copy-source", &["backing=shmem", "meanwhile=mprotect-none"]),
     ("register/modes", &["memory=anon-droppable", "mode=missing,", "features=none"]),
     (

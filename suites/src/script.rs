@@ -206,6 +206,8 @@ pub(crate) enum Call {
 /// A step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// Stops outside of a VM of ours, where what follows could bring the machine down.
+    OnlyInVm,
     /// Maps an area at a place; the span's first page is 0.
     Map(Span, Memory),
     /// Stores a tag at the start of every page.

@@ -4,7 +4,7 @@ use crate::abi::{REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, Uffd, features};
 use crate::evidence::QueueFile;
 use crate::expect::Expected;
 use crate::group::Group;
-use crate::memory::{BLOCK, Block};
+use crate::memory::{BLOCK, Block, SPARE};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, axis};
@@ -73,6 +73,10 @@ impl Limited {
         let mode = if minor { REGISTER_MODE_MINOR } else { REGISTER_MODE_MISSING };
         uffd.register(block.range(0..PAGES), mode)
             .map_err(|e| Stop::Unsupported(format!("REGISTER, mode {mode:#x}: {e:?}")))?;
+        // A signal that comes later finds its piece of the stack in memory.
+        if touch::load(SPARE).is_ok() {
+            return Err(Stop::Broken("memory where none was mapped".into()));
+        }
         link.say("ready")?;
         link.pass(uffd.as_fd())?;
         link.must_hear("go")?;

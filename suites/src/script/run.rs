@@ -54,6 +54,11 @@ impl<'a> Act<'a> {
     /// Performs one step.
     pub(super) fn step(&mut self, step: Step, seen: &mut Seen<'_>) -> Result<(), Stop> {
         match step {
+            Step::OnlyInVm if self.stage.disposable => {}
+            Step::OnlyInVm => {
+                let why = "some kernels do not survive it: only asked in a VM";
+                return Err(Stop::Precondition(why.into()));
+            }
             Step::Map(span, memory) => self.map(span, memory)?,
             Step::Fill(span, value) => each(span, |at| touch::store(at, value))?,
             Step::Load(span) => each(span, |at| touch::load(at).map(|_| ()))?,

@@ -105,6 +105,7 @@ fn call(call: Call) -> String {
 /// A step in a sentence.
 pub(super) fn step(step: Step) -> String {
     match step {
+        Step::OnlyInVm => "only where the machine may go down".into(),
         Step::Map(span, what) => format!("map {}: {span}", memory(what)),
         Step::Fill(span, tag) => format!("store \"{}\" at the start of {span}", content(tag)),
         Step::Load(span) => format!("load from {span}"),
