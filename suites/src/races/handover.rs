@@ -108,7 +108,7 @@ impl Trial for Handover {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
-        let in_kernel = self.who.kind().is_none_or(Kind::in_kernel);
+        let in_kernel = self.who.in_kernel();
         if in_kernel && stage.way == Ok(Way::UserModeOnly) {
             return Err(Stop::Denied("kernel-mode faults are not caught here".into()));
         }
