@@ -4,14 +4,15 @@ use crate::outcome::Stop;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fmt::Display;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const ROOT: &str = "/cgroup";
-const GROUP: &str = "/cgroup/case";
 
 /// A group that exists until this is dropped, which must be after the end of its processes.
 #[derive(Debug)]
-pub(crate) struct Group(());
+pub(crate) struct Group {
+    path: PathBuf,
+}
 
 impl Group {
     /// Mounts the hierarchy and makes a group in it; a precondition where there is none.
@@ -27,32 +28,32 @@ impl Group {
         mount(nothing, ROOT, Some("cgroup2"), MsFlags::empty(), nothing)
             .map_err(|e| no("mounting cgroup2", &e))?;
         // From here on a drop cleans up.
-        let group = Self(());
+        let group = Self { path: Path::new(ROOT).join("case") };
         fs::write(format!("{ROOT}/cgroup.subtree_control"), "+memory")
             .map_err(|e| no("cgroup.subtree_control", &e))?;
-        fs::create_dir(GROUP).map_err(|e| no(GROUP, &e))?;
+        fs::create_dir(&group.path).map_err(|e| no("making a group", &e))?;
         Ok(group)
     }
 
     /// Takes a process in. What it has used so far stays with its old group.
     pub(crate) fn admit(&self, pid: i32) -> Result<(), Stop> {
-        Self::write("cgroup.procs", &pid)
+        self.write("cgroup.procs", &pid)
     }
 
     /// Sets the most that its processes may use, in bytes, or `max`.
     pub(crate) fn limit(&self, bytes: &str) -> Result<(), Stop> {
-        Self::write("memory.max", &bytes)
+        self.write("memory.max", &bytes)
     }
 
-    fn write(file: &str, value: &dyn Display) -> Result<(), Stop> {
-        fs::write(format!("{GROUP}/{file}"), value.to_string())
-            .map_err(|e| Stop::Broken(format!("writing {value} to {GROUP}/{file}: {e}")))
+    fn write(&self, file: &str, value: &dyn Display) -> Result<(), Stop> {
+        fs::write(self.path.join(file), value.to_string())
+            .map_err(|e| Stop::Broken(format!("writing {value} to {file} of the group: {e}")))
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(GROUP);
+        let _ = fs::remove_dir(&self.path);
         let _ = umount2(ROOT, MntFlags::MNT_DETACH);
     }
 }
