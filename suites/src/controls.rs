@@ -16,6 +16,7 @@ const CONTROLS: &[(&str, &[&str])] = &[
     ("arguments/order", &["arguments/range"]),
     ("arguments/struct", &["arguments/range"]),
     ("changes/fork", &["copy/unchanged"]),
+    ("changes/half-way", &["copy/unchanged"]),
     ("continue/m*", &["continue/unchanged"]),
     ("copy/d*", &["copy/unchanged"]),
     ("copy/m*", &["copy/unchanged"]),
@@ -23,9 +24,12 @@ const CONTROLS: &[(&str, &[&str])] = &[
     ("copy/present", &["copy/unchanged"]),
     ("copy/source-unmapped", &["copy/unchanged"]),
     ("copy/span-*", &["copy/part-present"]),
+    ("events/brk", &["copy/unchanged"]),
     ("events/process-gone", &["lifetime/ends-in-event"]),
+    ("events/shmdt", &["events/munmap"]),
     ("handle/call", &["handle/unknown-ioctl"]),
     ("kinds/guard-waiter", &["kinds/guard-control"]),
+    ("kinds/shmem-collapse", &["copy/unchanged"]),
     ("lifetime/fork-child", &["lifetime/fork-ioctl"]),
     ("move/destination", &["move/source"]),
     ("move/dontwake", &["move/dontwake-control"]),
@@ -37,6 +41,8 @@ const CONTROLS: &[(&str, &[&str])] = &[
     ("poison/range", &["poison/unchanged"]),
     ("poison/span", &["poison/unchanged"]),
     ("poison/state", &["poison/unchanged"]),
+    ("races/copy-owner-ends", &["lifetime/ends-in-event"]),
+    ("races/register-result", &["copy/unchanged"]),
     ("unregister/m*", &["unregister/unchanged"]),
     ("unregister/other-uffd", &["unregister/unchanged"]),
     ("unregister/wp-*", &["unregister/unchanged"]),
@@ -48,6 +54,7 @@ const CONTROLS: &[(&str, &[&str])] = &[
     ("wake/other-*", &["wake/wide"]),
     ("writeprotect/m*", &["writeprotect/unchanged"]),
     ("zeropage/m*", &["zeropage/unchanged"]),
+    ("zeropage/span-split", &["zeropage/unchanged"]),
 ];
 
 /// What is expected not to happen.
@@ -62,8 +69,9 @@ enum Absence {
 }
 
 /// Facts that tell what became of those who waited.
-const FATES: [&str; 17] = [
+const FATES: [&str; 18] = [
     "waiter",
+    "waiter-then",
     "waiters",
     "fates",
     "filled",
