@@ -102,11 +102,12 @@ pub struct ProbeCases<'d> {
 
 impl Dataset {
     /// The table of some records, which may be in any order. `questions` are those that the suite
-    /// has now; `expected` says of an outcome whether it shows what the suite expects of a kernel.
+    /// has now; `expected` says of an outcome whether it shows what the suite expects of a kernel,
+    /// or nothing for a case that the suite no longer has, which is left out.
     pub fn of(
         records: &[Record],
         questions: Vec<Question>,
-        mut expected: impl FnMut(&str, &Outcome, KernelVersion) -> bool,
+        mut expected: impl FnMut(&str, &Outcome, KernelVersion) -> Option<bool>,
     ) -> Result<Self, VersionError> {
         let mut kernels = Vec::new();
         for record in records {
@@ -117,11 +118,12 @@ impl Dataset {
         let (mut outcomes, mut places) = (Vec::new(), HashMap::new());
         for (at, (kernel, record)) in kernels.iter().enumerate() {
             for (id, outcome) in record.cases.iter() {
+                let Some(expected) = expected(id, outcome, kernel.upstream) else { continue };
                 let place = *places.entry(outcome.to_string()).or_insert_with(|| {
                     outcomes.push(outcome.clone());
                     u32::try_from(outcomes.len() - 1).unwrap_or(u32::MAX)
                 });
-                let expected = outcome.end != End::Done || expected(id, outcome, kernel.upstream);
+                let expected = outcome.end != End::Done || expected;
                 let row = cells.entry(id).or_insert_with(|| vec![None; kernels.len()]);
                 row[at] = Some(Cell { outcome: place, expected });
             }

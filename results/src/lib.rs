@@ -41,7 +41,7 @@ pub use dataset::{
 pub use facts::{Fact, Facts, FactsError};
 pub use lookup::{Answer, Certainty, Why};
 pub use outcome::{End, Outcome, OutcomeError};
-pub use pattern::id_matches;
+pub use pattern::{glob, id_matches};
 pub use record::{Cases, Environment, Kernel, Package, Record, RecordError, SCHEMA, Suite};
 pub use release::{Level, Origin, Release, ReleaseError};
 pub use support::{Extent, Group, Held, Run, Statement, Support};

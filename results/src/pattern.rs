@@ -19,7 +19,7 @@ pub(crate) fn value_matches(allowed: &str, value: &str) -> bool {
 }
 
 /// Whether `text` is `pattern`, with `*` for any text and `?` for any one byte.
-fn glob(pattern: &str, text: &str) -> bool {
+pub fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     // Where to go on if the text behind the last star turns out to be longer.
