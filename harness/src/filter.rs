@@ -1,5 +1,6 @@
 //! Choosing cases by words of their ids.
 
+use uffd_results::id_matches;
 use uffd_suites::probe::Case;
 
 /// Why a filter chooses nothing.
@@ -33,61 +34,25 @@ pub fn choose(filters: &[String], full: bool) -> Result<Vec<Case>, FilterError> 
     hidden.retain(|case| filters.contains(&case.id()));
     for filter in filters {
         let named = |id: &str| id == filter;
-        let found = |case: &Case, id: &str| (full || case.by_default) && matches(filter, id);
+        let found = |case: &Case, id: &str| (full || case.by_default) && id_matches(filter, id);
         let in_list = all.iter().zip(&ids).any(|(case, id)| named(id) || found(case, id));
         if !in_list && !hidden.iter().any(|case| named(&case.id())) {
-            let hint = if ids.iter().any(|id| matches(filter, id)) { " (with --full)" } else { "" };
+            let hint =
+                if ids.iter().any(|id| id_matches(filter, id)) { " (with --full)" } else { "" };
             return Err(FilterError::Nothing { filter: filter.clone(), hint });
         }
     }
     let wanted = |case: &Case, id: &str| {
-        let by_pattern = filters.is_empty() || filters.iter().any(|f| matches(f, id));
+        let by_pattern = filters.is_empty() || filters.iter().any(|f| id_matches(f, id));
         ((full || case.by_default) && by_pattern) || filters.iter().any(|f| f == id)
     };
     let chosen = all.into_iter().zip(ids).filter(|(case, id)| wanted(case, id));
     Ok(chosen.map(|(case, _)| case).chain(hidden).collect())
 }
 
-/// Whether a case id has what a filter asks for: the filter itself, or its pattern with `*`.
-pub fn matches(filter: &str, id: &str) -> bool {
-    if filter.contains('*') { glob(filter.as_bytes(), id.as_bytes()) } else { id.contains(filter) }
-}
-
-/// Whether `text` is `pattern` with `*` standing for any text.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    let mut parts = pattern.split(|b| *b == b'*');
-    let Some(mut rest) = parts.next().and_then(|head| text.strip_prefix(head)) else {
-        return false;
-    };
-    let mut parts = parts.peekable();
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
-        }
-        let Some(at) = rest.windows(part.len().max(1)).position(|w| part.is_empty() || w == part)
-        else {
-            return part.is_empty();
-        };
-        rest = &rest[at + part.len()..];
-    }
-    rest.is_empty()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case("copy/", "copy/munmap[x=1]", true)]
-    #[case("copy/*", "copy/munmap[x=1]", true)]
-    #[case("*x=1*", "copy/munmap[x=1]", true)]
-    #[case("copy/*[x=2]", "copy/munmap[x=1]", false)]
-    #[case("*", "anything", true)]
-    #[case("munmap*", "copy/munmap[x=1]", false)]
-    fn patterns(#[case] filter: &str, #[case] id: &str, #[case] expected: bool) {
-        assert_eq!(matches(filter, id), expected);
-    }
 
     #[test]
     fn an_unknown_filter_is_an_error() {

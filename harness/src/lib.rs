@@ -10,12 +10,14 @@ use uffd_suites::bump::Bump;
 static ALLOCATOR: Bump = Bump;
 
 pub mod cli;
+pub mod contracts;
 pub mod coverage;
 pub mod environment;
 mod files;
 pub mod filter;
 pub mod judge;
 pub mod kernels;
+pub mod known;
 pub mod report;
 pub mod runner;
 pub mod store;

@@ -1,6 +1,9 @@
 //! The command line: what can be asked for, and the codes that it ends with.
 
+mod check;
+mod contract;
 mod exec;
+mod here;
 mod kernels;
 mod list;
 mod matrix;
@@ -10,6 +13,7 @@ mod run;
 mod show;
 mod sweep;
 mod vm;
+mod which;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -57,10 +61,14 @@ enum Command {
     Kernels(kernels::KernelsArgs),
     /// Run the suite on many kernels in VMs and write their records.
     Sweep(sweep::SweepArgs),
-    /// Write MATRIX.md: statements against recorded kernels, differences first.
+    /// Write what is made from the records: MATRIX.md, the README's table, the library's data.
     Matrix(matrix::MatrixArgs),
     /// Show one case: statement, recipe, expectation with source, and what each kernel did.
     Show(show::ShowArgs),
+    /// Ask this kernel what programs assume, and say what is broken or other than recorded.
+    Check(check::CheckArgs),
+    /// Show what a program assumes of the kernel, and which kernels keep it.
+    Contract(contract::ContractArgs),
 }
 
 /// How results are written.
@@ -107,7 +115,8 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
-    let store = crate::store::Store::new(&cli.results.unwrap_or_else(results_folder));
+    let named = cli.results.as_deref().map(crate::store::Store::new);
+    let store = named.clone().unwrap_or_else(|| crate::store::Store::new(&results_folder()));
     match cli.command {
         Command::List(args) => list::list(&args),
         Command::Run(args) => run::run(&args),
@@ -116,6 +125,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Sweep(args) => sweep::sweep(&args, &store),
         Command::Matrix(args) => matrix::matrix(&args, &store),
         Command::Show(args) => show::show(&args, &store),
+        Command::Check(args) => check::check(&args, named.as_ref()),
+        Command::Contract(args) => contract::contract(&args, &store),
     }
 }
 

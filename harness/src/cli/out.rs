@@ -5,7 +5,7 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt;
 use std::io::{self, Write};
-use uffd_results::{End, Verdict};
+use uffd_results::{End, Kept, Verdict};
 
 /// Standard output with colours where it is a terminal that wants them.
 pub(crate) fn stdout() -> impl Write {
@@ -85,6 +85,16 @@ pub(crate) fn verdict(verdict: Verdict) -> Painted<String> {
         Verdict::Ended(_) => AnsiColor::Red,
     };
     Painted(colour.on_default().bold(), format!("{verdict:<12}"))
+}
+
+/// A word in the colour of an assumption's verdict.
+pub(crate) fn kept(kept: Option<Kept>, word: &str) -> Painted<&str> {
+    let colour = match kept {
+        Some(Kept::Kept) => AnsiColor::Green,
+        Some(Kept::Broken) => AnsiColor::Red,
+        Some(Kept::Unsupported) | None => AnsiColor::Blue,
+    };
+    Painted(colour.on_default().bold(), word)
 }
 
 /// The reasons of a verdict, a line each.

@@ -1,18 +1,15 @@
 //! `run`: ask this kernel, or other kernels in VMs, and show what they did.
 
-use super::report::{self, Report};
+use super::here::Here;
+use super::report::Report;
 use super::{CaseArgs, Exit, Format, out, vm};
 use crate::coverage;
-use crate::environment::{Uname, environment};
 use crate::filter;
-use crate::runner::{Pool, Runner};
 use crate::store;
 use crate::vm::Event;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use std::path::PathBuf;
-use uffd_results::{Cases, Outcome, Record, SCHEMA};
-use uffd_suites::outcome::Stop;
 use uffd_suites::probe::Case;
 
 /// Options of `run`.
@@ -58,48 +55,20 @@ fn here(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
     if let Some(path) = &args.record {
         store::check_file(path)?;
     }
-    if let Err(stop) = uffd_suites::stage::find_way() {
-        bail!("{}", explain(&stop));
-    }
-    let uname = Uname::read().context("reading the kernel's name (uname)")?;
-    let kernel = uname.kernel().context("reading the running kernel's version")?;
-    let environment = in_child_environment()?;
-    let mut report = Report::begin(args.format, args.verbose, &kernel, &environment, cases.len())?;
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers = args.jobs.map_or(cpus, usize::from);
-    let mut seen: Vec<(String, Outcome)> = Vec::with_capacity(cases.len());
+    let here = Here::find()?;
+    let (kernel, environment) = (&here.kernel, &here.environment);
+    let mut report = Report::begin(args.format, args.verbose, kernel, environment, cases.len())?;
     let mut shown = Ok(());
-    Pool::new(workers, args.cases.limits()).run(cases, &mut |index, outcome| {
+    let record = here.ask(cases, args.cases.limits(), args.jobs, &mut |case, outcome| {
         if shown.is_ok() {
-            shown = report.case(&cases[index], &outcome);
+            shown = report.case(case, outcome);
         }
-        seen.push((cases[index].id(), outcome));
     })?;
     if let Some(path) = &args.record {
-        let (suite, cases) = (report::suite(), Cases::new(seen));
-        let record = Record { schema: SCHEMA, kernel, environment, suite, cases };
         store::replace(path, record.to_json().as_bytes())?;
     }
     shown?;
     report.end(None)
-}
-
-/// Reads the environment in a child, since preparing for cases changes a process.
-fn in_child_environment() -> Result<uffd_results::Environment> {
-    let text = crate::runner::in_child(|| {
-        let runner = Runner::new(std::time::Duration::from_secs(30)).map_err(|e| e.to_string())?;
-        serde_json::to_string(&environment(Some(runner.stage()), "native", None))
-            .map_err(|e| e.to_string())
-    })?;
-    serde_json::from_str(&text).context("reading the environment of the cases")
-}
-
-fn explain(stop: &Stop) -> String {
-    match stop {
-        Stop::Denied(why) => format!("no permission to ask this kernel: {why}"),
-        Stop::Unsupported(why) => format!("this kernel can't be asked: {why}"),
-        other => other.to_string(),
-    }
 }
 
 fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {

@@ -6,7 +6,7 @@
 
 use super::lock::{Lock, Locked};
 use std::collections::BTreeMap;
-use uffd_results::KernelVersion;
+use uffd_results::{KernelVersion, glob};
 
 /// A kernel that is wanted, with what may stand in for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,21 +108,6 @@ fn of_series(kernels: &[&Locked], newest_only: bool) -> Vec<Slot> {
 
 fn slot<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a Locked>) -> Slot {
     Slot { wanted: wanted.to_owned(), candidates: candidates.into_iter().cloned().collect() }
-}
-
-/// Whether `text` is what `pattern` says: `*` is any text, `?` any character.
-fn glob(pattern: &str, text: &str) -> bool {
-    let Some(head) = pattern.chars().next() else { return text.is_empty() };
-    let rest = &pattern[head.len_utf8()..];
-    match head {
-        '*' => {
-            text.char_indices().map(|(i, _)| i).chain([text.len()]).any(|i| glob(rest, &text[i..]))
-        }
-        _ => text
-            .chars()
-            .next()
-            .is_some_and(|c| (head == '?' || head == c) && glob(rest, &text[c.len_utf8()..])),
-    }
 }
 
 /// What there is: a line a series, with its versions.

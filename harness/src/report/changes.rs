@@ -42,7 +42,8 @@ pub(super) fn find(records: &[Record], cases: &[Case]) -> Vec<Change> {
             let Some(fact) = first_difference(a, b) else { continue };
             let (between, values) = ((older, newer), (value(a, &fact), value(b, &fact)));
             let ended = fact == "end";
-            let reason = reason(case, &fact, (a, b), &records[newer]);
+            let version = records[newer].upstream().ok();
+            let reason = version.and_then(|v| reason(case, &fact, (a, b), v));
             let told = reason.clone().filter(|_| !ended);
             let key = (between, fact.clone(), told, ended.then(|| values.clone()));
             let at = *place.entry(key).or_insert_with(|| {
@@ -80,13 +81,19 @@ fn value(outcome: &Outcome, name: &str) -> String {
     word.unwrap_or("(none)").to_owned()
 }
 
-fn reason(case: &Case, fact: &str, (a, b): (&Outcome, &Outcome), newer: &Record) -> Option<String> {
+/// Why a fact differs between two neighbours: the source that the expectation of the newer one
+/// names, or what one of the two lacks.
+pub(crate) fn reason(
+    case: &Case,
+    fact: &str,
+    (a, b): (&Outcome, &Outcome),
+    newer: KernelVersion,
+) -> Option<String> {
     if fact == "end" {
         let skipped = if a.end == End::Done { b } else { a };
         return Some(skipped.detail.clone()).filter(|detail| !detail.is_empty());
     }
-    let version: KernelVersion = newer.upstream().ok()?;
-    let expected = case.expect(version);
+    let expected = case.expect(newer);
     // A fact that went away has no expectation any more: the one before it does.
     let named = expected.iter().find(|e| e.fact == fact).or(expected.last())?;
     Some(named.source.split_whitespace().collect::<Vec<_>>().join(" "))

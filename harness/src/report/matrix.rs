@@ -2,8 +2,9 @@
 //! equal records give equal bytes.
 
 use super::series::{self, Series};
-use super::{changes, claims};
+use super::{changes, claims, contracts};
 use crate::judge::judge;
+use crate::known::Known;
 use anyhow::Result;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -28,8 +29,8 @@ A column is a series; `a → b` is what its recorded releases say in turn, from 
 newest. `uffd-conform show CASE` prints everything that is known of a case.
 ";
 
-/// The text of the matrix.
-pub fn markdown(records: &[Record]) -> Result<String> {
+/// The text of the matrix; `known` is what the records make.
+pub fn markdown(records: &[Record], known: &Known) -> Result<String> {
     let cases = uffd_suites::cases();
     let columns = series::all(records)?;
     let changes = changes::find(records, &cases);
@@ -53,6 +54,10 @@ pub fn markdown(records: &[Record]) -> Result<String> {
     let marked: HashSet<&str> =
         changes.iter().flat_map(|change| change.probes.iter().map(String::as_str)).collect();
     out += &statements(&cases, &columns, &marked);
+    if !known.contracts.is_empty() {
+        out += "\n## What programs assume\n\n";
+        out += &contracts::tables(known, &columns);
+    }
     out += "\n## Kernels\n\n";
     out += &kernels(records);
     Ok(out)

@@ -2,7 +2,9 @@
 
 mod changes;
 mod claims;
+mod contracts;
 pub mod matrix;
 mod series;
 
+pub(crate) use changes::reason;
 pub use claims::table as claims_table;

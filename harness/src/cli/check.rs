@@ -1,0 +1,227 @@
+//! `check`: asks the running kernel what programs assume, and says in plain words what is broken or
+//! other than recorded.
+//!
+//! What was recorded is taken from the program itself unless a folder is named, so that one file on
+//! a host is enough.
+
+mod text;
+
+use super::contract::choose;
+use super::here::Here;
+use super::{CaseArgs, Exit, Format};
+use crate::contracts::all_of;
+use crate::known::{self, Known};
+use crate::store::Store;
+use anyhow::Result;
+use clap::Args;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+use uffd_results::{
+    Answer, Assumption, Breach, Contract, Dataset, End, Kept, NONE, Outcome, Record, Release,
+    contracts,
+};
+use uffd_suites::expect::Expected;
+use uffd_suites::probe::Case;
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Only what these programs assume; `uffd-conform contract` lists them.
+    #[arg(long, value_name = "NAME")]
+    contract: Vec<String>,
+    /// Ask every case of the suite, not only those that decide an assumption.
+    #[arg(long, conflicts_with = "contract")]
+    everything: bool,
+    /// Also fail on assumptions that every recorded kernel breaks.
+    #[arg(long)]
+    strict: bool,
+    /// Show every case behind a finding.
+    #[arg(short, long)]
+    verbose: bool,
+    #[command(flatten)]
+    cases: CaseArgs,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// What a check found.
+pub(crate) struct Findings {
+    record: Record,
+    took: Duration,
+    /// What was recorded of this kernel, or of its neighbours.
+    nearest: Vec<String>,
+    certainty: String,
+    surprises: Vec<Surprise>,
+    broken: Vec<Broken>,
+    /// Contract, assumptions kept, broken, not answered here.
+    sums: Vec<(String, [usize; 3])>,
+}
+
+/// A case that showed something else than was recorded or, where no record decides, expected.
+pub(crate) struct Surprise {
+    case: String,
+    fact: String,
+    here: String,
+    /// What should have been seen, and who says so.
+    wanted: String,
+    source: String,
+}
+
+/// An assumption that this kernel breaks.
+pub(crate) struct Broken {
+    contract: String,
+    assumption: Assumption,
+    breaches: Vec<Breach>,
+    /// Whether every recorded kernel that answered breaks it too.
+    everywhere: bool,
+}
+
+pub(crate) fn check(args: &CheckArgs, store: Option<&Store>) -> Result<Exit> {
+    let contracts = match store {
+        Some(store) => crate::contracts::load(store.folder())?,
+        None => contracts().to_vec(),
+    };
+    let chosen = choose(&contracts, &args.contract)?;
+    // Before the facts are read: a case is a fork of this process.
+    let cases = uffd_suites::bump::keeping(|| select(&chosen, &contracts, args));
+    let (here, started) = (Here::find()?, Instant::now());
+    let record = here.ask(&cases, args.cases.limits(), None, &mut |_, _| ())?;
+    let took = started.elapsed();
+    let known = store.map_or_else(|| Ok(known::built_in()), known::load)?;
+    let findings = find(record, took, &cases, &chosen, &known)?;
+    match args.format {
+        Format::Human => text::human(&findings, args.verbose)?,
+        Format::Jsonl => text::json(&findings)?,
+    }
+    Ok(findings.exit(args.strict))
+}
+
+impl Findings {
+    fn exit(&self, strict: bool) -> Exit {
+        let counts = |broken: &&Broken| strict || !broken.everywhere;
+        if !self.surprises.is_empty() || self.broken.iter().any(|b| counts(&b)) {
+            Exit::Different
+        } else if self.sums.iter().all(|(_, [kept, broken, _])| kept + broken == 0) {
+            Exit::Nothing
+        } else {
+            Exit::Expected
+        }
+    }
+}
+
+/// The cases that decide what the chosen contracts assume.
+fn select(chosen: &[&Contract], contracts: &[Contract], args: &CheckArgs) -> Vec<Case> {
+    let all: Vec<Assumption> = chosen.iter().flat_map(|c| all_of(c, contracts)).collect();
+    let mut cases = uffd_suites::cases();
+    cases.retain(|case| {
+        let takes = |id: &str| all.iter().flat_map(|a| &a.needs).any(|need| need.takes(id));
+        case.by_default && (args.everything || takes(&case.id()))
+    });
+    cases
+}
+
+fn find(
+    record: Record,
+    took: Duration,
+    cases: &[Case],
+    chosen: &[&Contract],
+    known: &Known,
+) -> Result<Findings> {
+    let own = known::dataset(std::slice::from_ref(&record))?;
+    let kernel = &record.kernel;
+    let release =
+        Release::parse(&kernel.release)?.with_version(&kernel.version).on_machine(&kernel.machine);
+    // Whether neighbours agree is a question of each case; here only which they are.
+    let nearest = known.data.resolve(&release, |_| Some(()));
+    let surprises = cases.iter().filter_map(|case| surprise(case, &own, &known.data, &release));
+    let (mut broken, mut sums, mut told) = (Vec::new(), Vec::new(), HashSet::new());
+    for contract in chosen {
+        let mut sum = [0; 3];
+        for assumption in all_of(contract, &known.contracts) {
+            if assumption.not_asked.is_some() {
+                continue;
+            }
+            let bound = assumption.bind(&own);
+            match bound.kept(0) {
+                Some(Kept::Kept) => sum[0] += 1,
+                Some(Kept::Unsupported) | None => sum[2] += 1,
+                Some(Kept::Broken) => {
+                    sum[1] += 1;
+                    if told.insert(assumption.id.clone()) {
+                        let breaches = bound.breaches(0);
+                        let everywhere = is_broken_everywhere(&assumption, &known.data);
+                        let contract = contract.name.clone();
+                        let assumption = assumption.clone();
+                        broken.push(Broken { contract, assumption, breaches, everywhere });
+                    }
+                }
+            }
+        }
+        sums.push((contract.name.clone(), sum));
+    }
+    broken.sort_by_key(|b| (b.everywhere, b.assumption.breaks));
+    Ok(Findings {
+        surprises: surprises.collect(),
+        nearest: nearest.basis.iter().map(|(k, ())| k.upstream.to_string()).collect(),
+        certainty: nearest.why.map_or(nearest.certainty.to_string(), |why| why.to_string()),
+        record,
+        took,
+        broken,
+        sums,
+    })
+}
+
+fn is_broken_everywhere(assumption: &Assumption, data: &Dataset) -> bool {
+    let bound = assumption.bind(data);
+    let mut seen = (0..data.kernels().len()).filter_map(|kernel| bound.kept(kernel)).peekable();
+    seen.peek().is_some() && seen.all(|kept| kept != Kept::Kept)
+}
+
+/// The first fact of a case that is other than it should be.
+fn surprise(case: &Case, own: &Dataset, data: &Dataset, release: &Release) -> Option<Surprise> {
+    let id = case.id();
+    let here = own.case(&id)?.answer(0)?;
+    let recorded: Answer<'_, &Outcome> = data.outcome(&id, release);
+    let value = |outcome: &Outcome, fact: &str| match fact {
+        "end" => outcome.end.word().to_owned(),
+        _ => outcome.facts.get(fact).unwrap_or(NONE).to_owned(),
+    };
+    let told = |fact: &str, wanted: String, source: String| Surprise {
+        here: value(here, fact),
+        case: id.clone(),
+        fact: fact.to_owned(),
+        wanted,
+        source,
+    };
+    if let Some(outcome) = recorded.value {
+        let fact = first_difference(here, outcome)?;
+        let rests: Vec<String> =
+            recorded.basis.iter().map(|(k, _)| k.upstream.to_string()).collect();
+        return Some(told(
+            &fact,
+            value(outcome, &fact),
+            format!("recorded on {}", rests.join(" and ")),
+        ));
+    }
+    // No record decides: the documented rules do.
+    if here.end == End::Unsupported {
+        return None;
+    }
+    if here.end != End::Done {
+        return Some(told("end", End::Done.word().to_owned(), "every case should end".into()));
+    }
+    let version = own.kernels().first()?.upstream;
+    let differs = |e: &Expected| !here.facts.get(e.fact).is_some_and(|seen| e.matches(seen));
+    let expected = case.expect(version).into_iter().find(differs)?;
+    Some(told(expected.fact, expected.value.into_owned(), expected.source.to_owned()))
+}
+
+/// The first fact in which two outcomes differ; facts stand in the order of cause and effect.
+fn first_difference(a: &Outcome, b: &Outcome) -> Option<String> {
+    if a.end != b.end {
+        return Some("end".to_owned());
+    }
+    let names = a.facts.iter().chain(b.facts.iter()).map(|fact| &fact.name);
+    names.into_iter().find(|name| a.facts.get(name) != b.facts.get(name)).map(ToString::to_string)
+}

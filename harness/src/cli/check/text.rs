@@ -1,0 +1,132 @@
+//! What `check` says.
+
+use super::super::out;
+use super::{Broken, Findings, Surprise};
+use anyhow::Result;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io::Write;
+use uffd_results::{Breach, is_answer};
+
+/// Cases shown below a finding unless asked for more.
+const FEW: usize = 2;
+
+/// For people.
+pub(super) fn human(findings: &Findings, verbose: bool) -> Result<()> {
+    let mut out = out::stdout();
+    let Findings { record, took, nearest, certainty, surprises, broken, sums } = findings;
+    let few = if verbose { usize::MAX } else { FEW };
+    let nearest = if nearest.is_empty() { "none".into() } else { nearest.join(" and ") };
+    writeln!(out, "{} {}", out::bold(&record.kernel.release), out::dim(&record.kernel.version))?;
+    writeln!(out, "recorded beside it: {nearest} ({certainty})")?;
+    let answered = record.cases.iter().filter(|(_, o)| is_answer(o.end)).count();
+    writeln!(
+        out,
+        "{answered} of {} cases answered in {:.1} s",
+        record.cases.len(),
+        took.as_secs_f64()
+    )?;
+    for ((end, why), n) in skipped(findings) {
+        writeln!(out, "  {}", out::dim(format_args!("{n} {end}: {why}")))?;
+    }
+    let (everywhere, here): (Vec<&Broken>, Vec<&Broken>) =
+        broken.iter().partition(|b| b.everywhere);
+    if !here.is_empty() {
+        writeln!(out, "\n{}", out::bold("Assumptions that this kernel breaks and others keep"))?;
+        for one in here {
+            self::broken(&mut out, one, few)?;
+        }
+    }
+    if !surprises.is_empty() {
+        writeln!(out, "\n{}", out::bold("Answers other than recorded"))?;
+        for Surprise { case, fact, here, wanted, source } in
+            surprises.iter().take(if verbose { usize::MAX } else { 20 })
+        {
+            writeln!(out, "  {case}\n    {fact} is {here}, not {wanted} ({source})")?;
+        }
+        if surprises.len() > 20 && !verbose {
+            writeln!(out, "  and {} more: -v shows them", surprises.len() - 20)?;
+        }
+    }
+    if !everywhere.is_empty() {
+        let n = everywhere.len();
+        writeln!(
+            out,
+            "\n{}",
+            out::bold(format_args!("Broken here as on every recorded kernel: {n}"))
+        )?;
+        for one in everywhere {
+            if verbose {
+                self::broken(&mut out, one, few)?;
+            } else {
+                writeln!(out, "  {} {}", one.assumption.id, out::dim(&one.assumption.says))?;
+            }
+        }
+    }
+    writeln!(out)?;
+    for (name, [kept, broken, open]) in sums {
+        writeln!(out, "{name:<28} {kept} kept, {broken} broken, {open} not answered here")?;
+    }
+    let word = if surprises.is_empty() { "as recorded" } else { "other than recorded" };
+    writeln!(out, "This kernel answers {word}.")?;
+    Ok(())
+}
+
+fn broken(out: &mut dyn Write, one: &Broken, few: usize) -> Result<()> {
+    let Broken { contract, assumption, breaches, .. } = one;
+    writeln!(out, "  {} {}", out::bold(&assumption.id), assumption.says)?;
+    writeln!(out, "    {contract}: {}. {}", assumption.breaks, assumption.effect)?;
+    for Breach { case, fact, allowed, seen } in breaches.iter().take(few) {
+        writeln!(out, "    {}", out::dim(format_args!("{case}: {fact} is {seen}, not {allowed}")))?;
+    }
+    if breaches.len() > few {
+        let more = breaches.len() - few;
+        writeln!(out, "    {}", out::dim(format_args!("and {more} cases more")))?;
+    }
+    Ok(())
+}
+
+/// What could not be asked here, with the reason.
+fn skipped(findings: &Findings) -> BTreeMap<(&str, &str), usize> {
+    let mut reasons = BTreeMap::new();
+    for (_, outcome) in findings.record.cases.iter().filter(|(_, o)| !is_answer(o.end)) {
+        *reasons.entry((outcome.end.word(), outcome.detail.as_str())).or_default() += 1;
+    }
+    reasons
+}
+
+/// For programs: one object.
+pub(super) fn json(findings: &Findings) -> Result<()> {
+    let Findings { record, took, nearest, certainty, surprises, broken, sums } = findings;
+    let surprises: Vec<_> = surprises
+        .iter()
+        .map(|s| json!({"case": s.case, "fact": s.fact, "here": s.here, "wanted": s.wanted, "source": s.source}))
+        .collect();
+    let broken: Vec<_> = broken
+        .iter()
+        .map(|b| {
+            let breaches: Vec<_> = b
+                .breaches
+                .iter()
+                .map(|b| json!({"case": b.case, "fact": b.fact, "allowed": b.allowed, "seen": b.seen}))
+                .collect();
+            json!({"contract": b.contract, "id": b.assumption.id, "says": b.assumption.says, "breaks": b.assumption.breaks, "effect": b.assumption.effect, "on_every_recorded_kernel": b.everywhere, "cases": breaches})
+        })
+        .collect();
+    let sums: Vec<_> = sums
+        .iter()
+        .map(|(name, [kept, broken, open])| json!({"contract": name, "kept": kept, "broken": broken, "not_answered": open}))
+        .collect();
+    let skipped: Vec<_> = skipped(findings)
+        .into_iter()
+        .map(|((end, why), n)| json!({"end": end, "why": why, "cases": n}))
+        .collect();
+    let answered = record.cases.iter().filter(|(_, o)| is_answer(o.end)).count();
+    let line = json!({
+        "type": "check", "kernel": record.kernel, "environment": record.environment, "suite": record.suite,
+        "recorded_beside": nearest, "certainty": certainty, "cases": record.cases.len(), "answered": answered,
+        "seconds": took.as_secs_f64(), "skipped": skipped, "surprises": surprises, "broken": broken, "contracts": sums,
+    });
+    writeln!(out::stdout(), "{line}")?;
+    Ok(())
+}

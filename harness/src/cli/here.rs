@@ -1,0 +1,64 @@
+//! Asking the running kernel: who it is, and what the cases saw.
+
+use super::report;
+use crate::environment::{Uname, environment};
+use crate::runner::{Limits, Pool, Runner};
+use anyhow::{Context, Result, bail};
+use uffd_results::{Cases, Environment, Kernel, Outcome, Record, SCHEMA};
+use uffd_suites::outcome::Stop;
+use uffd_suites::probe::Case;
+
+/// The running kernel, which may be asked.
+pub(crate) struct Here {
+    pub(crate) kernel: Kernel,
+    pub(crate) environment: Environment,
+}
+
+impl Here {
+    /// Finds out who it is; an error if this user may not make a userfaultfd at all.
+    pub(crate) fn find() -> Result<Self> {
+        if let Err(stop) = uffd_suites::stage::find_way() {
+            bail!("{}", explain(&stop));
+        }
+        let uname = Uname::read().context("reading the kernel's name (uname)")?;
+        let kernel = uname.kernel().context("reading the running kernel's version")?;
+        Ok(Self { kernel, environment: in_child_environment()? })
+    }
+
+    /// Asks; `done` hears of each case in their order. `jobs` run side by side, by default one a CPU.
+    pub(crate) fn ask(
+        self,
+        cases: &[Case],
+        limits: Limits,
+        jobs: Option<u16>,
+        done: &mut dyn FnMut(&Case, &Outcome),
+    ) -> Result<Record> {
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut seen: Vec<(String, Outcome)> = Vec::with_capacity(cases.len());
+        Pool::new(jobs.map_or(cpus, usize::from), limits).run(cases, &mut |index, outcome| {
+            done(&cases[index], &outcome);
+            seen.push((cases[index].id(), outcome));
+        })?;
+        let Self { kernel, environment } = self;
+        let (suite, cases) = (report::suite(), Cases::new(seen));
+        Ok(Record { schema: SCHEMA, kernel, environment, suite, cases })
+    }
+}
+
+/// Reads the environment in a child, since preparing for cases changes a process.
+fn in_child_environment() -> Result<Environment> {
+    let text = crate::runner::in_child(|| {
+        let runner = Runner::new(std::time::Duration::from_secs(30)).map_err(|e| e.to_string())?;
+        serde_json::to_string(&environment(Some(runner.stage()), "native", None))
+            .map_err(|e| e.to_string())
+    })?;
+    serde_json::from_str(&text).context("reading the environment of the cases")
+}
+
+fn explain(stop: &Stop) -> String {
+    match stop {
+        Stop::Denied(why) => format!("no permission to ask this kernel: {why}"),
+        Stop::Unsupported(why) => format!("this kernel can't be asked: {why}"),
+        other => other.to_string(),
+    }
+}

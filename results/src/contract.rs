@@ -1,0 +1,263 @@
+//! Contracts: what programs assume of the kernel, each assumption tied to the cases and facts that
+//! decide it.
+//!
+//! Belongs here: the types as `contracts/*.toml` holds them, and the verdict of an assumption on a
+//! kernel. The texts are data, made by reading the programs' sources.
+
+use crate::dataset::{Case, Dataset};
+use crate::lookup::Answer;
+use crate::outcome::End;
+use crate::pattern::{id_matches, value_matches};
+use crate::release::Release;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What one program assumes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contract {
+    /// Its name: lower-case words joined by `-`; the name of its file.
+    #[serde(default)]
+    pub name: String,
+    /// The program.
+    pub title: String,
+    /// What it does with userfaultfd.
+    pub about: String,
+    /// Which version of its source was read.
+    pub snapshot: String,
+    /// Assumptions of the contract `shared` that it makes too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<Share>,
+    /// Assumptions of its own.
+    #[serde(default, rename = "assumption", skip_serializing_if = "Vec::is_empty")]
+    pub assumptions: Vec<Assumption>,
+}
+
+/// An assumption that several programs make, and where this one does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    /// The id in the contract `shared`.
+    pub id: String,
+    /// Where it is relied on, as `file: function()`.
+    pub r#where: Vec<String>,
+    /// What happens if it does not hold.
+    pub breaks: Breaks,
+    /// The same in a sentence.
+    pub effect: String,
+}
+
+/// One assumption.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assumption {
+    /// Its id: lower-case words joined by `.` and `-`; unique over all contracts.
+    pub id: String,
+    /// What is assumed, in one sentence.
+    pub says: String,
+    /// Where it is relied on, as `file: function()`.
+    pub r#where: Vec<String>,
+    /// What happens if it does not hold.
+    pub breaks: Breaks,
+    /// The same in a sentence.
+    pub effect: String,
+    /// What must have been seen; empty only if `not_asked` says why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<Need>,
+    /// Why no case asks it.
+    #[serde(default, rename = "not-asked", skip_serializing_if = "Option::is_none")]
+    pub not_asked: Option<String>,
+}
+
+/// Cases and the facts that they must show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Need {
+    /// Filters, as [`id_matches`] takes them.
+    pub cases: Vec<String>,
+    /// Filters of cases that don't count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
+    /// Facts with the values that are allowed, joined by `|`; `?` is any one character, `*` any
+    /// text, `(none)` a fact that was not observed.
+    pub facts: BTreeMap<String, String>,
+}
+
+/// What happens to a program whose assumption does not hold, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Breaks {
+    /// A guest or program reads wrong data.
+    Corruption,
+    /// A thread waits for ever.
+    Hang,
+    /// A process dies.
+    Crash,
+    /// A migration or restore is given up.
+    Abort,
+    /// It refuses to start.
+    Refused,
+    /// It is slower, or counts wrongly.
+    Degraded,
+    /// Nothing that a user would see.
+    Nothing,
+}
+
+impl Breaks {
+    /// Every kind, worst first.
+    pub const ALL: [Self; 7] = [
+        Self::Corruption,
+        Self::Hang,
+        Self::Crash,
+        Self::Abort,
+        Self::Refused,
+        Self::Degraded,
+        Self::Nothing,
+    ];
+
+    /// The word used in contracts and output.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Corruption => "corruption",
+            Self::Hang => "hang",
+            Self::Crash => "crash",
+            Self::Abort => "abort",
+            Self::Refused => "refused",
+            Self::Degraded => "degraded",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+impl fmt::Display for Breaks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// Whether a kernel keeps an assumption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kept {
+    /// Every case that answered showed what is assumed.
+    Kept,
+    /// Some case showed something else.
+    Broken,
+    /// The kernel lacks what the assumption is about.
+    Unsupported,
+}
+
+impl Kept {
+    /// The word used in output.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Broken => "broken",
+            Self::Unsupported => "unsupported",
+        }
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// A case that shows something other than is assumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breach {
+    /// The case.
+    pub case: String,
+    /// The fact; `end` if the case did not run to its end.
+    pub fact: String,
+    /// What was assumed.
+    pub allowed: String,
+    /// What was seen.
+    pub seen: String,
+}
+
+/// An assumption with the cases of a dataset that decide it.
+#[derive(Clone, Debug)]
+pub struct Bound<'d, 'a> {
+    /// The assumption.
+    pub assumption: &'a Assumption,
+    data: &'d Dataset,
+    /// Each case with the facts that it must show.
+    cases: Vec<(Case<'d>, &'a BTreeMap<String, String>)>,
+}
+
+impl Need {
+    /// Whether a case is one of those that decide.
+    pub fn takes(&self, id: &str) -> bool {
+        self.cases.iter().any(|filter| id_matches(filter, id))
+            && !self.except.iter().any(|filter| id_matches(filter, id))
+    }
+}
+
+impl Assumption {
+    /// Finds the cases that decide it.
+    pub fn bind<'d, 'a>(&'a self, data: &'d Dataset) -> Bound<'d, 'a> {
+        let mut cases = Vec::new();
+        if !self.needs.is_empty() {
+            for case in data.cases() {
+                let id = case.id();
+                let facts = self.needs.iter().filter(|need| need.takes(&id)).map(|n| &n.facts);
+                cases.extend(facts.map(|facts| (case, facts)));
+            }
+        }
+        Bound { assumption: self, data, cases }
+    }
+}
+
+impl<'d> Bound<'d, '_> {
+    /// The cases that decide.
+    pub fn cases(&self) -> impl Iterator<Item = Case<'d>> {
+        self.cases.iter().map(|(case, _)| *case)
+    }
+
+    /// Whether a kernel, by its place, keeps the assumption; `None` if no case answered there.
+    pub fn kept(&self, kernel: usize) -> Option<Kept> {
+        let mut kept = None;
+        for (case, facts) in &self.cases {
+            let Some(outcome) = case.answer(kernel) else { continue };
+            if outcome.end == End::Unsupported {
+                kept = kept.or(Some(Kept::Unsupported));
+            } else if breach(*case, kernel, facts).is_some() {
+                return Some(Kept::Broken);
+            } else {
+                kept = Some(Kept::Kept);
+            }
+        }
+        kept
+    }
+
+    /// The cases of a kernel that break the assumption, and how.
+    pub fn breaches(&self, kernel: usize) -> Vec<Breach> {
+        self.cases.iter().filter_map(|(case, facts)| breach(*case, kernel, facts)).collect()
+    }
+
+    /// Whether a kernel keeps the assumption, by its release string.
+    pub fn on(&self, release: &Release) -> Answer<'d, Kept> {
+        self.data.resolve(release, |kernel| self.kept(kernel))
+    }
+}
+
+fn breach(case: Case<'_>, kernel: usize, facts: &BTreeMap<String, String>) -> Option<Breach> {
+    let outcome = case.answer(kernel).filter(|outcome| outcome.end != End::Unsupported)?;
+    let breach = |fact: &str, allowed: &str, seen: &str| {
+        let [fact, allowed, seen] = [fact, allowed, seen].map(str::to_owned);
+        Some(Breach { case: case.id(), fact, allowed, seen })
+    };
+    // What was seen before a hang may fit, the hang does not.
+    if outcome.end != End::Done && !facts.contains_key("end") {
+        return breach("end", End::Done.word(), outcome.end.word());
+    }
+    facts.iter().find_map(|(fact, allowed)| {
+        let seen = case.fact(kernel, fact)?;
+        if value_matches(allowed, seen) { None } else { breach(fact, allowed, seen) }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! Looking something up for a kernel, and how sure the answer is.
+//!
+//! Every lookup goes through [`Dataset::resolve`]: it finds the recorded kernels that speak for a
+//! release, and whether they agree. An answer is never more than what was recorded.
+
+use crate::dataset::{Dataset, Recorded};
+use crate::outcome::Outcome;
+use crate::release::{Level, Release};
+use crate::support::Held;
+use crate::version::KernelVersion;
+use std::fmt;
+
+/// How sure an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Certainty {
+    /// This very build was asked.
+    Exact,
+    /// Between two recorded releases of its series that agree, or built from a recorded release.
+    WithinSeries,
+    /// Between recorded releases of other series, or of a series whose point release is not known,
+    /// all of which agree. A change that came and went between them would not be seen.
+    BetweenSeries,
+    /// Nothing recorded speaks for it; [`Answer::why`] says in which way.
+    Unknown,
+}
+
+impl Certainty {
+    /// The word used in output.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::WithinSeries => "within series",
+            Self::BetweenSeries => "between series",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Certainty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// Why nothing recorded speaks for a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// The recorded releases around it disagree.
+    Disagree,
+    /// It is newer than every recorded one.
+    Newer,
+    /// It is older than every recorded one.
+    Older,
+    /// Its builder carries changes back, so that its number says nothing.
+    CarriedBack,
+    /// No kernel of that machine was recorded.
+    Machine,
+    /// No recorded kernel was asked this, or could answer.
+    NotAsked,
+    /// The text is no release string.
+    NotARelease,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Disagree => "the recorded releases around it disagree",
+            Self::Newer => "it is newer than every recorded release",
+            Self::Older => "it is older than every recorded release",
+            Self::CarriedBack => "its builder carries changes back, so its number says nothing",
+            Self::Machine => "no kernel of that machine was recorded",
+            Self::NotAsked => "no recorded kernel was asked, or could answer",
+            Self::NotARelease => "that is not the release string of a kernel",
+        })
+    }
+}
+
+/// What is known of a question on one kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer<'d, T> {
+    /// The answer; `None` if it is unknown.
+    pub value: Option<T>,
+    /// How sure it is.
+    pub certainty: Certainty,
+    /// Why it is unknown; `None` unless it is.
+    pub why: Option<Why>,
+    /// The recorded kernels that it rests on and what each said, from the oldest to the newest. Of
+    /// an unknown answer: the nearest ones, which do not decide it.
+    pub basis: Vec<(&'d Recorded, T)>,
+}
+
+impl<T> Answer<'_, T> {
+    fn unknown(why: Why) -> Self {
+        Self { value: None, certainty: Certainty::Unknown, why: Some(why), basis: Vec::new() }
+    }
+}
+
+impl Dataset {
+    /// What a fact of a case is on a kernel: [`NONE`](crate::NONE) if it was not observed. The fact
+    /// `end` is how the case ended.
+    ///
+    /// ```
+    /// # #[cfg(feature = "data")] {
+    /// use uffd_results::{Certainty, Dataset, Release};
+    /// let case = "unregister/mmap-over[backing=anon,over=anon,part=middle,waiter=user-read,msg=read]";
+    /// let release = Release::parse("6.12.90")?;
+    /// let waiter = Dataset::recorded().fact(case, "waiter", &release);
+    /// assert_eq!(waiter.value, Some("asleep"));
+    /// assert_eq!(waiter.certainty, Certainty::WithinSeries);
+    /// # }
+    /// # Ok::<(), uffd_results::ReleaseError>(())
+    /// ```
+    pub fn fact(&self, case: &str, fact: &str, release: &Release) -> Answer<'_, &str> {
+        match self.case(case) {
+            Some(case) => self.resolve(release, |kernel| case.fact(kernel, fact)),
+            None => Answer::unknown(Why::NotAsked),
+        }
+    }
+
+    /// Everything that a case showed on a kernel.
+    pub fn outcome(&self, case: &str, release: &Release) -> Answer<'_, &Outcome> {
+        match self.case(case) {
+            Some(case) => self.resolve(release, |kernel| case.answer(kernel)),
+            None => Answer::unknown(Why::NotAsked),
+        }
+    }
+
+    /// Whether a probe's statement holds on a kernel.
+    pub fn statement(&self, probe: &str, release: &Release) -> Answer<'_, Held> {
+        match self.probe(probe) {
+            Some(probe) => self.resolve(release, |kernel| probe.held(kernel)),
+            None => Answer::unknown(Why::NotAsked),
+        }
+    }
+
+    /// The recorded kernel that a release is the very build of.
+    pub fn exact(&self, release: &Release) -> Option<usize> {
+        self.kernels().iter().position(|kernel| is_build(kernel, release))
+    }
+
+    /// Answers a question for a release by what was recorded; `at` is the answer of a kernel by its
+    /// place, `None` if that was not asked or could not answer.
+    pub fn resolve<T: PartialEq + Clone>(
+        &self,
+        release: &Release,
+        at: impl Fn(usize) -> Option<T>,
+    ) -> Answer<'_, T> {
+        let kernels = self.kernels();
+        if let Some((exact, value)) = self.exact(release).and_then(|i| Some((i, at(i)?))) {
+            let basis = vec![(&kernels[exact], value.clone())];
+            return Answer { value: Some(value), certainty: Certainty::Exact, why: None, basis };
+        }
+        let here = |kernel: &&Recorded| release.machine().is_none_or(|m| m == kernel.machine);
+        if !kernels.iter().any(|kernel| here(&kernel)) {
+            return Answer::unknown(Why::Machine);
+        }
+        let Some((low, high)) = self.range(release) else {
+            return Answer::unknown(Why::CarriedBack);
+        };
+        let mut basis: Vec<(&Recorded, T)> = kernels
+            .iter()
+            .enumerate()
+            .filter(|(_, kernel)| here(kernel))
+            .filter_map(|(i, kernel)| Some((kernel, at(i)?)))
+            .collect();
+        let below = basis.iter().rposition(|(kernel, _)| kernel.upstream <= low);
+        let above = basis.iter().position(|(kernel, _)| kernel.upstream >= high);
+        let (nearest, why) = match (below, above) {
+            // Two builds of one upstream release: both speak for it.
+            (Some(below), Some(above)) => (below.min(above)..=below.max(above), None),
+            (Some(below), None) => (below..=below, Some(Why::Newer)),
+            (None, Some(above)) => (above..=above, Some(Why::Older)),
+            (None, None) => return Answer { basis, ..Answer::unknown(Why::NotAsked) },
+        };
+        basis.truncate(nearest.end() + 1);
+        basis.drain(..nearest.start());
+        let agree = basis.iter().all(|(_, value)| *value == basis[0].1);
+        if let Some(why) = why.or_else(|| (!agree).then_some(Why::Disagree)) {
+            return Answer { basis, ..Answer::unknown(why) };
+        }
+        let in_series = |(kernel, _): &(&Recorded, T)| kernel.upstream.series() == low.series();
+        let within = low == high && basis.iter().all(in_series);
+        let certainty = if within { Certainty::WithinSeries } else { Certainty::BetweenSeries };
+        let value = basis.first().map(|(_, value)| value.clone());
+        Answer { value, certainty, why: None, basis }
+    }
+
+    /// The lowest and the highest upstream version that a release can be built from.
+    fn range(&self, release: &Release) -> Option<(KernelVersion, KernelVersion)> {
+        match release.level() {
+            Level::Release(version) => Some((version, version)),
+            Level::CarriedBack => None,
+            Level::Series(major, minor) => {
+                // Another flavour of a recorded build is made of the same source.
+                let build = release.debian_build();
+                let same = self.kernels().iter().find(|kernel| {
+                    build.is_some() && crate::release::debian_build(&kernel.release) == build
+                });
+                if let Some(kernel) = same {
+                    return Some((kernel.upstream, kernel.upstream));
+                }
+                let end = KernelVersion::new(major, minor, u16::MAX);
+                Some((KernelVersion::new(major, minor, 0), end))
+            }
+        }
+    }
+}
+
+fn is_build(kernel: &Recorded, release: &Release) -> bool {
+    kernel.release == release.as_str()
+        && release.machine().is_none_or(|machine| machine == kernel.machine)
+        && release.version().is_none_or(|version| version == kernel.version)
+}
+
+#[cfg(test)]
+mod tests;
