@@ -69,6 +69,9 @@ pub struct Release {
 pub struct ReleaseError(pub String);
 
 impl Release {
+    /// Words that name a machine where a release string ends with them, and its name by `uname -m`.
+    pub const MACHINES: &'static [(&'static str, &'static str)] = &form::MACHINES;
+
     /// Takes `uname -r` apart. A leading `v` or `linux-` is not accepted: it is no release string.
     pub fn parse(text: &str) -> Result<Self, ReleaseError> {
         let text = text.trim_ascii();

@@ -42,6 +42,16 @@ impl Origin {
     pub const fn carries_back(self) -> bool {
         matches!(self, Self::RedHat | Self::Suse | Self::Android)
     }
+
+    /// The words of a release string that show this builder, where whole words do.
+    pub const fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Ubuntu => &UBUNTU,
+            Self::Debian => &DEBIAN,
+            Self::Follower => &FOLLOWERS,
+            _ => &[],
+        }
+    }
 }
 
 /// How much of a version a release string tells.
@@ -193,7 +203,7 @@ fn origin(patch: u16, rest: &str) -> Origin {
         words().any(|word| word.strip_prefix(head).is_some_and(numbered))
     };
     let numbered = has_build_number(rest);
-    let last = words().last().unwrap_or("");
+    let last = words().next_back().unwrap_or("");
     if has("elrepo") || begins("amzn") {
         return Origin::Follower;
     }
@@ -227,16 +237,24 @@ fn origin(patch: u16, rest: &str) -> Origin {
     Origin::Vanilla
 }
 
+/// Words that name a machine, and what `uname -m` calls it.
+pub(crate) const MACHINES: [(&str, &str); 13] = [
+    ("x86_64", "x86_64"),
+    ("amd64", "x86_64"),
+    ("aarch64", "aarch64"),
+    ("arm64", "aarch64"),
+    ("i686", "i686"),
+    ("i386", "i686"),
+    ("686", "i686"),
+    ("ppc64le", "ppc64le"),
+    ("ppc64el", "ppc64le"),
+    ("s390x", "s390x"),
+    ("riscv64", "riscv64"),
+    ("loongarch64", "loongarch64"),
+    ("loong64", "loongarch64"),
+];
+
 /// The machine that a word names, as `uname -m` writes it.
 pub(crate) fn known_machine(word: &str) -> Option<&'static str> {
-    Some(match word {
-        "x86_64" | "amd64" => "x86_64",
-        "aarch64" | "arm64" => "aarch64",
-        "i686" | "i386" | "686" => "i686",
-        "ppc64le" | "ppc64el" => "ppc64le",
-        "s390x" => "s390x",
-        "riscv64" => "riscv64",
-        "loongarch64" | "loong64" => "loongarch64",
-        _ => return None,
-    })
+    MACHINES.iter().find(|(known, _)| *known == word).map(|(_, machine)| *machine)
 }
