@@ -9,16 +9,15 @@ const UNREAD: &str = "copy/event-unread[backing=anon]";
 
 pub(crate) fn decide(release: &str) -> Result<String, ReleaseError> {
     let release = Release::parse(release)?;
-    let mut text = String::new();
-    for (what, case, fact) in
-        [("waiter after UNREGISTER", REPLACED, "waiter"), ("field on EAGAIN", UNREAD, "field")]
-    {
+    let look_up = |what, case, fact| {
         let answer = Dataset::recorded().fact(case, fact, &release);
-        let why = answer.why.map(|why| format!(": {why}")).unwrap_or_default();
-        let value = answer.value.unwrap_or("unknown");
-        text += &format!("{what}: {value} ({}{why})\n", answer.certainty);
-    }
-    Ok(text)
+        match (answer.value, answer.why) {
+            (None, Some(why)) => format!("{what}: unknown ({why})\n"),
+            (value, _) => format!("{what}: {} ({})\n", value.unwrap_or("?"), answer.certainty),
+        }
+    };
+    Ok(look_up("waiter after UNREGISTER", REPLACED, "waiter")
+        + &look_up("field on EAGAIN", UNREAD, "field"))
 }
 
 fn main() -> Result<(), ReleaseError> {

@@ -7,9 +7,10 @@ static void decide(const char *release, const char *what, const char *case_id, c
     static const char *const sure[] = {"unknown", "between series", "within series", "exact"};
     struct uffd_answer answer;
 
-    uffd_lookup(release, case_id, fact, &answer);
-    printf("%s: %s (%s%s%s)\n", what, answer.value ? answer.value : "unknown",
-           sure[answer.certainty], answer.why ? ": " : "", answer.why ? answer.why : "");
+    if (uffd_lookup(release, case_id, fact, &answer))
+        printf("%s: %s (%s)\n", what, answer.value, sure[answer.certainty]);
+    else
+        printf("%s: unknown (%s)\n", what, answer.why);
 }
 
 int main(int argc, char **argv)
