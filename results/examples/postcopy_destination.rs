@@ -11,7 +11,7 @@
 //! ```
 
 use std::fmt;
-use uffd_results::{Case, Certainty, Dataset, Release, id_matches};
+use uffd_results::{Case, Certainty, Dataset, NONE, Release, id_matches};
 
 /// What the fact of a thread says that still waits, or that was woken and waits again.
 const WAITS: [&str; 2] = ["asleep", "again"];
@@ -73,7 +73,7 @@ fn frees(data: &Dataset, release: &Release, clean_up: CleanUp) -> (Option<bool>,
     let (filter, fact) = clean_up.cases();
     let (mut free, mut certainty, mut any) = (true, Certainty::Exact, false);
     for case in chosen(data, filter) {
-        let answer = data.resolve(release, |kernel| case.fact(kernel, fact));
+        let answer = data.resolve(release, |kernel| fate(case, kernel, fact));
         let Some(value) = answer.value else { return (None, Certainty::Unknown) };
         // The surest is the least.
         certainty = certainty.max(answer.certainty);
@@ -87,13 +87,18 @@ fn frees(data: &Dataset, release: &Release, clean_up: CleanUp) -> (Option<bool>,
 fn everywhere(data: &Dataset) -> CleanUp {
     let freed = |clean_up: &CleanUp| {
         let (filter, fact) = clean_up.cases();
-        let values = chosen(data, filter).flat_map(|case| {
-            (0..data.kernels().len()).filter_map(move |kernel| case.fact(kernel, fact))
-        });
-        values.fold(None, |all, value| Some(all.unwrap_or(true) && !WAITS.contains(&value)))
-            == Some(true)
+        let kernels = 0..data.kernels().len();
+        let mut values = chosen(data, filter)
+            .flat_map(|case| kernels.clone().filter_map(move |kernel| fate(case, kernel, fact)))
+            .peekable();
+        values.peek().is_some() && values.all(|value| !WAITS.contains(&value))
     };
     CleanUp::ALL.into_iter().find(freed).unwrap_or(CleanUp::UnregisterWakeAndClose)
+}
+
+/// What became of the thread; `None` if the kernel did not answer, or lacks what the case is about.
+fn fate<'d>(case: Case<'d>, kernel: usize, fact: &str) -> Option<&'d str> {
+    case.fact(kernel, fact).filter(|value| *value != NONE)
 }
 
 fn chosen<'d>(data: &'d Dataset, filter: &str) -> impl Iterator<Item = Case<'d>> {
