@@ -300,9 +300,8 @@ fn csv_holds_what_the_library_does() {
     let mut lines = csv.lines();
     assert_eq!(lines.next(), Some("case,fact,value,first,last,after,before"));
     let mut seen: BTreeMap<(String, String, usize), String> = BTreeMap::new();
-    let place = |version: &str| {
-        data.kernels().iter().position(|k| k.upstream.to_string() == version).expect("a kernel")
-    };
+    let versions: Vec<String> = data.kernels().iter().map(|k| k.upstream.to_string()).collect();
+    let place = |version: &str| versions.iter().position(|v| v == version).expect("a kernel");
     for line in lines {
         let [case, fact, value, first, last, after, before] =
             fields(line).try_into().expect("seven fields");
@@ -318,7 +317,9 @@ fn csv_holds_what_the_library_does() {
             let Some(outcome) = case.answer(kernel) else { continue };
             for fact in outcome.facts.iter() {
                 let key = (case.id(), fact.name.to_string(), kernel);
-                assert_eq!(seen.get(&key), Some(&fact.value), "{key:?}");
+                // Not the fact's own value: one that is named `end` gives way to how the case ended.
+                let value = case.fact(kernel, &fact.name);
+                assert_eq!(seen.get(&key).map(String::as_str), value, "{key:?}");
                 wanted += 1;
             }
         }
