@@ -13,6 +13,7 @@ pub mod cli;
 pub mod contracts;
 pub mod coverage;
 pub mod environment;
+pub mod export;
 mod files;
 pub mod filter;
 pub mod judge;

@@ -1,4 +1,4 @@
-//! The recorded data itself, made of the records and contracts by `uffd-conform embed`.
+//! The recorded data itself, made of the records and contracts by `uffd-conform matrix`.
 
 use crate::contract::Contract;
 use crate::dataset::Dataset;

@@ -10,7 +10,7 @@
 //! # #[cfg(feature = "data")] {
 //! use uffd_results::{Dataset, Release};
 //! // Does UNREGISTER of a block whose middle was replaced free the thread that waits there?
-//! let case = "unregister/mmap-over[backing=anon,over=anon,part=middle,waiter=user-read,msg=read]";
+//! let case = "unregister/mmap-over[backing=anon,part=middle,over=anon,waiter=user-read,msg=read]";
 //! let answer = Dataset::recorded().fact(case, "waiter", &Release::parse("6.1.0-47-amd64")?);
 //! assert_eq!(answer.value, Some("asleep"));
 //! # }

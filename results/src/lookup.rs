@@ -3,11 +3,13 @@
 //! Every lookup goes through [`Dataset::resolve`]: it finds the recorded kernels that speak for a
 //! release, and whether they agree. An answer is never more than what was recorded.
 
+mod near;
+
 use crate::dataset::{Dataset, Recorded};
 use crate::outcome::Outcome;
-use crate::release::{Level, Release};
+use crate::release::Release;
 use crate::support::Held;
-use crate::version::KernelVersion;
+use near::{Near, in_series, near};
 use std::fmt;
 
 /// How sure an answer is.
@@ -102,7 +104,7 @@ impl Dataset {
     /// ```
     /// # #[cfg(feature = "data")] {
     /// use uffd_results::{Certainty, Dataset, Release};
-    /// let case = "unregister/mmap-over[backing=anon,over=anon,part=middle,waiter=user-read,msg=read]";
+    /// let case = "unregister/mmap-over[backing=anon,part=middle,over=anon,waiter=user-read,msg=read]";
     /// let release = Release::parse("6.12.90")?;
     /// let waiter = Dataset::recorded().fact(case, "waiter", &release);
     /// assert_eq!(waiter.value, Some("asleep"));
@@ -154,55 +156,29 @@ impl Dataset {
         if !kernels.iter().any(|kernel| here(&kernel)) {
             return Answer::unknown(Why::Machine);
         }
-        let Some((low, high)) = self.range(release) else {
+        let builds = kernels.iter().map(|kernel| (kernel.release.as_str(), kernel.upstream.key()));
+        let Some((low, high)) = release.range(builds) else {
             return Answer::unknown(Why::CarriedBack);
         };
-        let mut basis: Vec<(&Recorded, T)> = kernels
-            .iter()
-            .enumerate()
-            .filter(|(_, kernel)| here(kernel))
-            .filter_map(|(i, kernel)| Some((kernel, at(i)?)))
-            .collect();
-        let below = basis.iter().rposition(|(kernel, _)| kernel.upstream <= low);
-        let above = basis.iter().position(|(kernel, _)| kernel.upstream >= high);
-        let (nearest, why) = match (below, above) {
-            // Two builds of one upstream release: both speak for it.
-            (Some(below), Some(above)) => (below.min(above)..=below.max(above), None),
-            (Some(below), None) => (below..=below, Some(Why::Newer)),
-            (None, Some(above)) => (above..=above, Some(Why::Older)),
-            (None, None) => return Answer { basis, ..Answer::unknown(Why::NotAsked) },
+        let asked = kernels.iter().enumerate().filter(|(_, kernel)| here(kernel));
+        let answers: Vec<(usize, T)> = asked.filter_map(|(i, _)| Some((i, at(i)?))).collect();
+        let numbers = answers.iter().map(|(i, _)| (*i, kernels[*i].upstream.key()));
+        let (places, why) = match near(low, high, numbers) {
+            Near::Around(first, last) => (first..=last, None),
+            Near::Newer(last) => (last..=last, Some(Why::Newer)),
+            Near::Older(first) => (first..=first, Some(Why::Older)),
+            Near::Nobody => return Answer::unknown(Why::NotAsked),
         };
-        basis.truncate(nearest.end() + 1);
-        basis.drain(..nearest.start());
+        let nearest = answers.into_iter().filter(|(i, _)| places.contains(i));
+        let basis: Vec<(&Recorded, T)> = nearest.map(|(i, v)| (&kernels[i], v)).collect();
         let agree = basis.iter().all(|(_, value)| *value == basis[0].1);
         if let Some(why) = why.or_else(|| (!agree).then_some(Why::Disagree)) {
             return Answer { basis, ..Answer::unknown(why) };
         }
-        let in_series = |(kernel, _): &(&Recorded, T)| kernel.upstream.series() == low.series();
-        let within = low == high && basis.iter().all(in_series);
+        let within = low == high && basis.iter().all(|(k, _)| in_series(k.upstream.key(), low));
         let certainty = if within { Certainty::WithinSeries } else { Certainty::BetweenSeries };
         let value = basis.first().map(|(_, value)| value.clone());
         Answer { value, certainty, why: None, basis }
-    }
-
-    /// The lowest and the highest upstream version that a release can be built from.
-    fn range(&self, release: &Release) -> Option<(KernelVersion, KernelVersion)> {
-        match release.level() {
-            Level::Release(version) => Some((version, version)),
-            Level::CarriedBack => None,
-            Level::Series(major, minor) => {
-                // Another flavour of a recorded build is made of the same source.
-                let build = release.debian_build();
-                let same = self.kernels().iter().find(|kernel| {
-                    build.is_some() && crate::release::debian_build(&kernel.release) == build
-                });
-                if let Some(kernel) = same {
-                    return Some((kernel.upstream, kernel.upstream));
-                }
-                let end = KernelVersion::new(major, minor, u16::MAX);
-                Some((KernelVersion::new(major, minor, 0), end))
-            }
-        }
     }
 }
 

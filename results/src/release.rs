@@ -4,39 +4,16 @@
 //! Belongs here: the forms of `uname -r`, and what `uname -v` adds. What a form can't tell stays
 //! unknown: a number that means something else is worse than none.
 
+mod form;
+
+pub use form::Origin;
+pub(crate) use form::{FINAL, Number, version};
+
 use crate::version::KernelVersion;
+use form::{Form, Scope};
 use std::fmt;
 
-/// Who built a kernel, as far as the release string shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Origin {
-    /// A version and nothing behind it, or a local suffix of no known distribution.
-    Vanilla,
-    /// Debian; its build number or point release follows the version.
-    Debian,
-    /// Ubuntu, whose point release is always 0: only the series is known.
-    Ubuntu,
-    /// Fedora, which follows upstream's point releases.
-    Fedora,
-    /// Red Hat Enterprise Linux, its rebuilds, and Oracle's kernel for it.
-    RedHat,
-    /// SUSE Linux Enterprise and openSUSE Leap.
-    Suse,
-    /// openSUSE Tumbleweed, which follows upstream's point releases.
-    Tumbleweed,
-    /// Android's common kernel.
-    Android,
-    /// A distribution that follows upstream's point releases (Amazon, Arch, Alpine, Proxmox, WSL).
-    Follower,
-}
-
 impl Origin {
-    /// Whether the builder carries so much back from newer series that the number says little.
-    /// userfaultfd itself was carried back in all of these.
-    pub const fn carries_back(self) -> bool {
-        matches!(self, Self::RedHat | Self::Suse | Self::Android)
-    }
-
     /// A name for people.
     pub const fn word(self) -> &'static str {
         match self {
@@ -80,9 +57,7 @@ pub enum Level {
 pub struct Release {
     text: String,
     version: Option<String>,
-    machine: Option<&'static str>,
-    origin: Origin,
-    level: Level,
+    form: Form,
 }
 
 /// Why a text is not a release string.
@@ -93,39 +68,15 @@ pub struct Release {
 )]
 pub struct ReleaseError(pub String);
 
-/// Longer strings are no release strings: the kernel's own limit is 64 bytes.
-const LONGEST: usize = 128;
-
 impl Release {
+    /// Words that name a machine where a release string ends with them, and its name by `uname -m`.
+    pub const MACHINES: &'static [(&'static str, &'static str)] = &form::MACHINES;
+
     /// Takes `uname -r` apart. A leading `v` or `linux-` is not accepted: it is no release string.
     pub fn parse(text: &str) -> Result<Self, ReleaseError> {
-        let text = text.trim();
-        let error = || ReleaseError(text.chars().take(80).collect());
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._+-~".contains(&b);
-        if text.len() > LONGEST || !text.bytes().all(plain) {
-            return Err(error());
-        }
-        let version = KernelVersion::parse(text).map_err(|_| error())?;
-        let rest = suffix(text);
-        if rest.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-            return Err(error());
-        }
-        let origin = origin(version, rest);
-        let level = match origin {
-            _ if origin.carries_back() => Level::CarriedBack,
-            // `6.8.0-45-generic`, `6.1.0-47-amd64`: the last number is always 0.
-            Origin::Ubuntu | Origin::Debian if version.patch == 0 && !rest.starts_with('+') => {
-                Level::Series(version.major, version.minor)
-            }
-            // A build number of nobody we know behind a zero may hide a point release.
-            Origin::Vanilla
-                if version.patch == 0 && version.rc.is_none() && has_build_number(rest) =>
-            {
-                Level::Series(version.major, version.minor)
-            }
-            _ => Level::Release(version),
-        };
-        Ok(Self { text: text.to_owned(), version: None, machine: machine(text), origin, level })
+        let text = text.trim_ascii();
+        let form = form::read(text).ok_or_else(|| ReleaseError(text.chars().take(80).collect()))?;
+        Ok(Self { text: text.to_owned(), version: None, form })
     }
 
     /// Adds `uname -v`, which for Debian and Ubuntu's `/proc/version_signature` names the point
@@ -134,7 +85,7 @@ impl Release {
     pub fn with_version(mut self, version: &str) -> Self {
         let version = version.trim();
         let words: Vec<&str> = version.split_ascii_whitespace().collect();
-        let named = match self.origin {
+        let named = match self.form.origin {
             Origin::Debian => {
                 words.iter().position(|w| *w == "Debian").and_then(|i| words.get(i + 1))
             }
@@ -142,10 +93,10 @@ impl Release {
             _ => None,
         };
         let named = named.and_then(|word| KernelVersion::parse(word).ok());
-        if let (Level::Series(major, minor), Some(v)) = (self.level, named)
+        if let (Level::Series(major, minor), Some(v)) = (self.level(), named)
             && (v.major, v.minor) == (major, minor)
         {
-            self.level = Level::Release(v);
+            self.form = Form { number: v.key(), scope: Scope::Release, ..self.form };
         }
         if version.starts_with('#') {
             self.version = Some(version.to_owned());
@@ -156,7 +107,7 @@ impl Release {
     /// Says which machine it runs on, as `uname -m` does.
     #[must_use]
     pub fn on_machine(mut self, machine: &str) -> Self {
-        self.machine = Some(known_machine(machine).unwrap_or("another"));
+        self.form.machine = Some(form::known_machine(machine).unwrap_or("another"));
         self
     }
 
@@ -172,24 +123,31 @@ impl Release {
 
     /// The machine in the words of `uname -m`, if it was given or the string ends with it.
     pub const fn machine(&self) -> Option<&'static str> {
-        self.machine
+        self.form.machine
     }
 
     /// Who built it.
     pub const fn origin(&self) -> Origin {
-        self.origin
+        self.form.origin
     }
 
     /// Which upstream release it is built from.
     pub const fn level(&self) -> Level {
-        self.level
+        let (major, minor, ..) = self.form.number;
+        match self.form.scope {
+            Scope::Release => Level::Release(KernelVersion::of(self.form.number)),
+            Scope::Series => Level::Series(major, minor),
+            Scope::Nothing => Level::CarriedBack,
+        }
     }
 
-    /// Debian's name of a build without its flavour, `6.1.0-47`: the flavours of a build (`amd64`,
-    /// `cloud-amd64`) are made of the same source.
-    pub(crate) fn debian_build(&self) -> Option<&str> {
-        let in_series = matches!(self.level, Level::Series(..)) && self.origin == Origin::Debian;
-        in_series.then(|| debian_build(&self.text)).flatten()
+    /// The lowest and the highest upstream version that it can be built from, given the names and
+    /// versions of recorded kernels; `None` if its number says nothing.
+    pub(crate) fn range<'k>(
+        &self,
+        recorded: impl Iterator<Item = (&'k str, Number)>,
+    ) -> Option<(Number, Number)> {
+        self.form.range(&self.text, recorded)
     }
 }
 
@@ -197,112 +155,6 @@ impl fmt::Display for Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.text)
     }
-}
-
-/// `6.1.0-47` of `6.1.0-47-cloud-amd64`.
-pub(crate) fn debian_build(text: &str) -> Option<&str> {
-    let (version, rest) = text.split_once('-')?;
-    let number = rest.split('-').next().filter(|n| n.bytes().all(|b| b.is_ascii_digit()))?;
-    text.get(..version.len() + 1 + number.len())
-}
-
-/// What follows the version: numbers with dots, and a release candidate.
-fn suffix(text: &str) -> &str {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (numbers, rest) = text.split_at(end);
-    let rest = rest
-        .strip_prefix("-rc")
-        .or_else(|| rest.strip_prefix("~rc"))
-        .map_or(rest, |rc| rc.trim_start_matches(|c: char| c.is_ascii_digit()));
-    // `6.12.` and `6.12..3` are no versions.
-    if numbers.ends_with('.') || numbers.contains("..") { text } else { rest }
-}
-
-fn has_build_number(rest: &str) -> bool {
-    rest.strip_prefix('-').is_some_and(|r| r.starts_with(|c: char| c.is_ascii_digit()))
-}
-
-/// Flavours whose build number follows a zero: `-45-generic`.
-const UBUNTU: [&str; 14] = [
-    "generic",
-    "lowlatency",
-    "aws",
-    "azure",
-    "gcp",
-    "oracle",
-    "kvm",
-    "oem",
-    "raspi",
-    "ibm",
-    "gke",
-    "gkeop",
-    "nvidia",
-    "realtime",
-];
-const DEBIAN: [&str; 10] = [
-    "amd64", "arm64", "686", "armmp", "ppc64el", "s390x", "riscv64", "loong64", "mips64el", "armhf",
-];
-
-fn origin(version: KernelVersion, rest: &str) -> Origin {
-    let words: Vec<&str> =
-        rest.split(['-', '.', '+', '~', '_']).filter(|w| !w.is_empty()).collect();
-    let has = |word: &str| words.contains(&word);
-    let begins = |head: &str| {
-        words.iter().any(|w| {
-            w.strip_prefix(head).is_some_and(|n| n.starts_with(|c: char| c.is_ascii_digit()))
-        })
-    };
-    let numbered = has_build_number(rest);
-    if has("elrepo") || begins("amzn") {
-        return Origin::Follower;
-    }
-    if begins("el") || words.iter().any(|w| w.ends_with("uek")) {
-        return Origin::RedHat;
-    }
-    if begins("fc") {
-        return Origin::Fedora;
-    }
-    if begins("android") || has("gki") {
-        return Origin::Android;
-    }
-    if words.last() == Some(&"default") || begins("lp15") || begins("150") {
-        let build = rest.trim_start_matches('-');
-        let simple = build.split('-').next().is_some_and(|b| b.parse::<u8>().is_ok());
-        // Enterprise builds are numbered `150600.23.25`, `122.234`.
-        return if simple && version.patch > 0 { Origin::Tumbleweed } else { Origin::Suse };
-    }
-    if begins("deb") || begins("bpo") || has("bpo") {
-        return Origin::Debian;
-    }
-    if numbered && version.patch == 0 && UBUNTU.iter().any(|flavour| has(flavour)) {
-        return Origin::Ubuntu;
-    }
-    if numbered && words.last().is_some_and(|last| DEBIAN.contains(last)) {
-        return Origin::Debian;
-    }
-    let follows = ["pve", "lts", "virt", "WSL2", "gentoo", "zen1", "MANJARO", "cachyos"];
-    if follows.iter().any(|word| has(word)) || begins("arch") || begins("zen") {
-        return Origin::Follower;
-    }
-    Origin::Vanilla
-}
-
-fn machine(text: &str) -> Option<&'static str> {
-    known_machine(text.rsplit(['-', '.', '+']).next()?)
-}
-
-/// The machine that a word names, as `uname -m` writes it.
-fn known_machine(word: &str) -> Option<&'static str> {
-    Some(match word {
-        "x86_64" | "amd64" => "x86_64",
-        "aarch64" | "arm64" => "aarch64",
-        "i686" | "i386" | "686" => "i686",
-        "ppc64le" | "ppc64el" => "ppc64le",
-        "s390x" => "s390x",
-        "riscv64" => "riscv64",
-        "loongarch64" | "loong64" => "loongarch64",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
@@ -379,6 +231,8 @@ mod tests {
     #[case("6.12.43 or so")]
     #[case("6.12\u{7}")]
     #[case("99999.1")]
+    #[case("6.12.99999")]
+    #[case("6.12.0-rc99999")]
     fn refused(#[case] text: &str) {
         assert!(Release::parse(text).is_err(), "{text:?}");
     }
@@ -393,9 +247,9 @@ mod tests {
 
     #[test]
     fn flavours_share_a_build() {
-        let read = |text| Release::parse(text).expect("a release");
-        assert_eq!(read("6.1.0-47-cloud-amd64").debian_build(), Some("6.1.0-47"));
-        assert_eq!(read("6.1.0-47-amd64").debian_build(), Some("6.1.0-47"));
-        assert_eq!(read("6.12.43+deb13-amd64").debian_build(), None);
+        assert_eq!(form::debian_build("6.1.0-47-cloud-amd64"), Some("6.1.0-47"));
+        assert_eq!(form::debian_build("6.1.0-47-amd64"), Some("6.1.0-47"));
+        assert_eq!(form::debian_build("6.12.43+deb13-amd64"), None);
+        assert_eq!(form::debian_build("6.1.0--amd64"), None);
     }
 }

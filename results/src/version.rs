@@ -1,5 +1,6 @@
 //! Kernel version numbers as Debian packages and vanilla `uname -r` write them.
 
+use crate::release::{FINAL, Number, version};
 use std::fmt;
 
 /// An upstream kernel version, ordered as releases are: `7.3~rc7 < 7.3.0 < 7.3.4`.
@@ -30,14 +31,12 @@ impl KernelVersion {
     /// `7.3~rc7-1~exp1`, `7.3-rc7`. What follows the version is not looked at.
     pub fn parse(text: &str) -> Result<Self, VersionError> {
         let error = || VersionError(text.chars().take(80).collect());
-        let (major, rest) = number(text).ok_or_else(error)?;
-        let (minor, mut rest) = rest.strip_prefix('.').and_then(number).ok_or_else(error)?;
-        let mut patch = 0;
-        if let Some((n, r)) = rest.strip_prefix('.').and_then(number) {
-            (patch, rest) = (n, r);
-        }
-        let rc = rest.strip_prefix("~rc").or_else(|| rest.strip_prefix("-rc")).and_then(number);
-        Ok(Self { major, minor, patch, rc: rc.map(|(n, _)| n) })
+        version(text).map(Self::of).ok_or_else(error)
+    }
+
+    pub(crate) const fn of((major, minor, patch, candidate): Number) -> Self {
+        let rc = if candidate == FINAL { None } else { Some(candidate) };
+        Self { major, minor, patch, rc }
     }
 
     /// The series, for example `6.12`.
@@ -45,14 +44,9 @@ impl KernelVersion {
         format!("{}.{}", self.major, self.minor)
     }
 
-    fn key(self) -> (u16, u16, u16, u16) {
-        (self.major, self.minor, self.patch, self.rc.unwrap_or(u16::MAX))
+    pub(crate) fn key(self) -> Number {
+        (self.major, self.minor, self.patch, self.rc.unwrap_or(FINAL))
     }
-}
-
-fn number(text: &str) -> Option<(u16, &str)> {
-    let end = text.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
-    Some((text[..end].parse().ok()?, &text[end..]))
 }
 
 impl PartialOrd for KernelVersion {

@@ -3,6 +3,7 @@
 mod check;
 mod contract;
 mod exec;
+mod export;
 mod here;
 mod kernels;
 mod list;
@@ -69,6 +70,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Show what a program assumes of the kernel, and which kernels keep it.
     Contract(contract::ContractArgs),
+    /// Write what is known as JSON, CSV, a C header or a Rust table.
+    Export(export::ExportArgs),
 }
 
 /// How results are written.
@@ -127,6 +130,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Show(args) => show::show(&args, &store),
         Command::Check(args) => check::check(&args, named.as_ref()),
         Command::Contract(args) => contract::contract(&args, &store),
+        Command::Export(args) => export::export(&args, &store),
     }
 }
 

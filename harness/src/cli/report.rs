@@ -1,6 +1,7 @@
 //! What a person or a program sees of the cases as they end.
 
 use super::{Exit, Format, out};
+use crate::export::facts;
 use crate::judge::{Judgement, judge};
 use anyhow::Result;
 use indicatif::ProgressBar;
@@ -148,14 +149,9 @@ fn human(case: &Case, outcome: &Outcome, judgement: &Judgement) -> Result<()> {
 }
 
 fn jsonl(case: &Case, outcome: &Outcome, judgement: &Judgement) -> Result<()> {
-    let facts: serde_json::Map<String, serde_json::Value> = outcome
-        .facts
-        .iter()
-        .map(|fact| (fact.name.to_string(), fact.value.clone().into()))
-        .collect();
     let mut line = json!({
         "type": "case", "id": case.id(), "verdict": judgement.verdict.word(),
-        "end": outcome.end.word(), "facts": facts,
+        "end": outcome.end.word(), "facts": facts(outcome),
     });
     if !outcome.detail.is_empty() {
         line["detail"] = outcome.detail.clone().into();

@@ -11,6 +11,9 @@ use uffd_results::{Breach, is_answer};
 /// Cases shown below a finding unless asked for more.
 const FEW: usize = 2;
 
+/// The version of the object's format; `results/schema/check-1.json` describes it.
+const SCHEMA: u32 = 1;
+
 /// For people.
 pub(super) fn human(findings: &Findings, verbose: bool) -> Result<()> {
     let mut out = out::stdout();
@@ -123,7 +126,7 @@ pub(super) fn json(findings: &Findings) -> Result<()> {
         .collect();
     let answered = record.cases.iter().filter(|(_, o)| is_answer(o.end)).count();
     let line = json!({
-        "type": "check", "kernel": record.kernel, "environment": record.environment, "suite": record.suite,
+        "type": "check", "schema": SCHEMA, "kernel": record.kernel, "environment": record.environment, "suite": record.suite,
         "recorded_beside": nearest, "certainty": certainty, "cases": record.cases.len(), "answered": answered,
         "seconds": took.as_secs_f64(), "skipped": skipped, "surprises": surprises, "broken": broken, "contracts": sums,
     });

@@ -1,0 +1,50 @@
+//! Which recorded kernels speak for a release.
+//!
+//! Only `core` is used and nothing is allocated, since `uffd-conform export --format rust` hands this
+//! file on as it stands.
+
+/// An upstream version, as `release` reads it.
+type Number = (u16, u16, u16, u16);
+
+/// The places of the recorded kernels that are nearest to a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Near {
+    /// It lies between these, or is one of them: they speak for it, and all that answered between.
+    Around(usize, usize),
+    /// It is newer than all; this is the newest.
+    Newer(usize),
+    /// It is older than all; this is the oldest.
+    Older(usize),
+    /// Nobody answered.
+    Nobody,
+}
+
+/// The kernels nearest to one that is built from a version between `low` and `high`, of those that
+/// answered: their places and versions, from the oldest to the newest.
+pub(crate) fn near(
+    low: Number,
+    high: Number,
+    answered: impl Iterator<Item = (usize, Number)>,
+) -> Near {
+    let (mut below, mut above) = (None, None);
+    for (place, number) in answered {
+        if number <= low {
+            below = Some(place);
+        }
+        if number >= high && above.is_none() {
+            above = Some(place);
+        }
+    }
+    match (below, above) {
+        // Two builds of one upstream release: both speak for it.
+        (Some(below), Some(above)) => Near::Around(below.min(above), below.max(above)),
+        (Some(below), None) => Near::Newer(below),
+        (None, Some(above)) => Near::Older(above),
+        (None, None) => Near::Nobody,
+    }
+}
+
+/// Whether two versions are of one series.
+pub(crate) fn in_series(a: Number, b: Number) -> bool {
+    (a.0, a.1) == (b.0, b.1)
+}
