@@ -10,7 +10,7 @@
 //! # #[cfg(feature = "data")] {
 //! use uffd_results::{Dataset, Release};
 //! // Does UNREGISTER of a block whose middle was replaced free the thread that waits there?
-//! let case = "unregister/mmap-over[backing=anon,over=anon,part=middle,waiter=user-read,msg=read]";
+//! let case = "unregister/mmap-over[backing=anon,part=middle,over=anon,waiter=user-read,msg=read]";
 //! let answer = Dataset::recorded().fact(case, "waiter", &Release::parse("6.1.0-47-amd64")?);
 //! assert_eq!(answer.value, Some("asleep"));
 //! # }
@@ -26,6 +26,7 @@ mod facts;
 mod lookup;
 mod outcome;
 mod pattern;
+mod plain;
 mod record;
 mod release;
 mod support;
@@ -42,7 +43,11 @@ pub use facts::{Fact, Facts, FactsError};
 pub use lookup::{Answer, Certainty, Why};
 pub use outcome::{End, Outcome, OutcomeError};
 pub use pattern::{glob, id_matches};
-pub use record::{Cases, Environment, Kernel, Package, Record, RecordError, SCHEMA, Suite};
+pub use plain::{printable, printable_lines};
+pub use record::{
+    Cases, Environment, Kernel, LARGEST, Package, Record, RecordError, SCHEMA, Suite, holds,
+    is_case_id,
+};
 pub use release::{Level, Origin, Release, ReleaseError};
 pub use support::{Extent, Group, Held, Run, Statement, Support};
 pub use verdict::Verdict;

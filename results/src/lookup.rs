@@ -102,7 +102,7 @@ impl Dataset {
     /// ```
     /// # #[cfg(feature = "data")] {
     /// use uffd_results::{Certainty, Dataset, Release};
-    /// let case = "unregister/mmap-over[backing=anon,over=anon,part=middle,waiter=user-read,msg=read]";
+    /// let case = "unregister/mmap-over[backing=anon,part=middle,over=anon,waiter=user-read,msg=read]";
     /// let release = Release::parse("6.12.90")?;
     /// let waiter = Dataset::recorded().fact(case, "waiter", &release);
     /// assert_eq!(waiter.value, Some("asleep"));
