@@ -19,9 +19,9 @@ fn shown(text: &str, most: usize, lines: bool) -> String {
             break;
         }
         if is_plain(c) || (lines && c == '\n') {
-            out.push(c)
+            out.push(c);
         } else {
-            out.extend(c.escape_unicode())
+            out.extend(c.escape_unicode());
         }
     }
     out

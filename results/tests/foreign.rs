@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -151,7 +152,7 @@ fn long(text: &str, dice: &mut Dice) -> Vec<u8> {
     let long = match dice.below(5) {
         0 => format!("\"{}\"", words[0]),
         1 => format!("\"{}\"", "\\u001b".repeat(600)),
-        2 => (0..1500).fold(String::from("\""), |s, n| s + &format!("a{n}=1 ")) + "\"",
+        2 => format!("\"{}\"", joined(1500, |n| format!("a{n}=1 "))),
         3 => words[1].clone(),
         _ => words[2].clone(),
     };
@@ -161,42 +162,45 @@ fn long(text: &str, dice: &mut Dice) -> Vec<u8> {
     format!("{}{long}{}", &text[..from], &text[to..]).into_bytes()
 }
 
+/// The texts of some numbers, one behind the other.
+fn joined<T: fmt::Display>(n: usize, text: impl Fn(usize) -> T) -> String {
+    let mut all = String::new();
+    (0..n).try_for_each(|n| write!(all, "{}", text(n))).expect("memory");
+    all
+}
+
 /// Many short things, of which each takes more memory than it has bytes.
 fn many(text: &str, dice: &mut Dice) -> Vec<u8> {
     let n = *dice.one(&[20_000, 90_000, 180_000, 850_000]);
     let (head, tail) = text.split_once("\"cases\": {").expect("cases");
-    let mut more = String::with_capacity(10 * n);
-    match dice.below(5) {
+    let more = match dice.below(5) {
         0 => {
             let (before, after) = head.split_once("\"uffd_features\": [").expect("features");
             let features = "\"A\",".repeat(n);
             return format!("{before}\"uffd_features\": [{features}{after}\"cases\": {{{tail}")
                 .into_bytes();
         }
+        // One large outcome under many cases.
         1 => {
-            // One large outcome under many cases.
-            let facts: String = (0..60).map(|n| format!("f{n}={} ", "v".repeat(60))).collect();
-            more += &format!("\"x/y\": [{{\"outcome\": \"{}\", \"cases\": [", facts.trim_end());
-            (0..n).for_each(|n| more += &format!("\"a={n}\","));
-            more += "\"a=last\"]}],";
+            let facts = joined(60, |n| format!("f{n}={} ", "v".repeat(60)));
+            let cases = joined(n, |n| format!("\"a={n}\","));
+            format!("\"x/y\": [{{\"outcome\": \"{facts}\", \"cases\": [{cases}\"a=last\"]}}],")
         }
+        // Many outcomes of one probe.
         2 => {
-            // Many outcomes of one probe.
-            more += "\"x/y\": {";
-            (0..n / 2).for_each(|n| more += &format!("\"a={n}\":\"b={n}\","));
-            more += "\"a=last\": \"b=1\"},";
+            let cases = joined(n / 2, |n| format!("\"a={n}\":\"b={n}\","));
+            format!("\"x/y\": {{{cases}\"a=last\": \"b=1\"}},")
         }
-        3 => (0..n / 3).for_each(|n| more += &format!("\"x/y{n}\":{{\"\":\"a=1\"}},")),
+        // Many probes.
+        3 => joined(n / 3, |n| format!("\"x/y{n}\":{{\"\":\"a=1\"}},")),
+        // Many outcomes, each of as many facts as there may be.
         _ => {
-            let facts: String = (0..64).map(|n| format!("{n}=1 ")).collect();
-            more += "\"x/y\": [";
-            let each = n / 80;
-            (0..each).for_each(|n| {
-                more += &format!("{{\"outcome\": \"{facts}x={n}\", \"cases\": [\"a={n}\"]}},");
-            });
-            more += "{\"outcome\": \"a=1\", \"cases\": [\"a=last\"]}],";
+            let facts = joined(64, |n| format!("{n}=1 "));
+            let group = |n| format!("{{\"outcome\": \"{facts}x={n}\", \"cases\": [\"a={n}\"]}},");
+            let last = "{\"outcome\": \"a=1\", \"cases\": [\"a=last\"]}";
+            format!("\"x/y\": [{}{last}],", joined(n / 80, group))
         }
-    }
+    };
     format!("{head}\"cases\": {{{more}{tail}").into_bytes()
 }
 
@@ -239,7 +243,9 @@ fn a_thousand_wrong_records() {
         PEAK.store(before, Ordering::Relaxed);
         let (clock, start) = (Instant::now(), cpu());
         let held = uffd_results::holds(&spoilt);
-        let took = cpu().zip(start).map_or_else(|| clock.elapsed(), |(now, then)| now - then);
+        let took = cpu()
+            .zip(start)
+            .map_or_else(|| clock.elapsed(), |(now, then)| now.saturating_sub(then));
         // What was there before is the file itself.
         let memory = spoilt.len() + PEAK.load(Ordering::Relaxed) - before;
         match held.unwrap_or_else(|why| panic!("number {n}, kind {kind}: {why}")) {

@@ -2,12 +2,15 @@
 
 mod check;
 mod contract;
+mod diff;
 mod exec;
 mod here;
 mod kernels;
+mod lint;
 mod list;
 mod matrix;
 mod out;
+mod record;
 mod report;
 mod run;
 mod show;
@@ -69,6 +72,12 @@ enum Command {
     Check(check::CheckArgs),
     /// Show what a program assumes of the kernel, and which kernels keep it.
     Contract(contract::ContractArgs),
+    /// Show in which cases two kernels, record files, folders or backings differ, and why.
+    Diff(diff::DiffArgs),
+    /// Take in records that somebody else made.
+    Record(record::RecordArgs),
+    /// Hold records, contracts and notes against each other: is everything odd explained?
+    Lint(lint::LintArgs),
 }
 
 /// How results are written.
@@ -127,6 +136,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Show(args) => show::show(&args, &store),
         Command::Check(args) => check::check(&args, named.as_ref()),
         Command::Contract(args) => contract::contract(&args, &store),
+        Command::Diff(args) => diff::diff(&args, &store),
+        Command::Record(args) => record::record(&args, &store),
+        Command::Lint(args) => lint::lint(&args, &store),
     }
 }
 

@@ -37,15 +37,14 @@ pub fn is_case_id(id: &str) -> bool {
         let ok = |b: u8| b.is_ascii_alphanumeric() || b"+-._:/".contains(&b);
         !v.is_empty() && v.bytes().all(ok)
     };
-    let axis = |a: &str| a.split_once('=').is_some_and(|(n, v)| word(n) && value(v));
-    let (probe, axes) = match id.split_once('[') {
-        Some((probe, rest)) => (probe, rest.strip_suffix(']')),
-        None => (id, Some("")),
+    let pair = |a: &str| a.split_once('=').is_some_and(|(n, v)| word(n) && value(v));
+    let (probe, with_axes) = match id.split_once('[') {
+        Some((probe, rest)) => {
+            (probe, rest.strip_suffix(']').is_some_and(|axes| axes.split(',').all(pair)))
+        }
+        None => (id, true),
     };
-    let axes = axes.is_some_and(|axes| {
-        if id.contains('[') { axes.split(',').all(axis) } else { axes.is_empty() }
-    });
-    id.len() <= ID && axes && probe.split_once('/').is_some_and(|(s, n)| word(s) && word(n))
+    id.len() <= ID && with_axes && probe.split_once('/').is_some_and(|(s, n)| word(s) && word(n))
 }
 
 fn text(place: &str, text: &str) -> Result<(), RecordError> {
