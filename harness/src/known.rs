@@ -42,12 +42,27 @@ pub fn of(records: &[Record], store: &Store) -> Result<Known> {
     Ok(Known { data: dataset(records)?, contracts, built_in: false })
 }
 
-/// The table of some records.
+/// The cases that the suite has, by id.
+pub(crate) fn cases() -> HashMap<String, Case> {
+    uffd_suites::cases().into_iter().map(|case| (case.id(), case)).collect()
+}
+
+/// The table of some records, without cases that the suite does not have.
 pub fn dataset(records: &[Record]) -> Result<Dataset> {
-    let cases: HashMap<String, Case> =
-        uffd_suites::cases().into_iter().map(|case| (case.id(), case)).collect();
+    made_of(records, None)
+}
+
+/// The table of some records with all of their cases. Of one that the suite does not have, nothing
+/// is expected: whatever it shows passes.
+pub fn whole_dataset(records: &[Record]) -> Result<Dataset> {
+    made_of(records, Some(true))
+}
+
+fn made_of(records: &[Record], unknown: Option<bool>) -> Result<Dataset> {
+    let cases = cases();
     let mut data = Dataset::of(records, questions(cases.values()), |id, outcome, kernel| {
-        Some(judge(cases.get(id)?, outcome, kernel).verdict == Verdict::Pass)
+        let case = cases.get(id);
+        case.map(|case| judge(case, outcome, kernel).verdict == Verdict::Pass).or(unknown)
     })?;
     let reasons = reasons(&data, &cases);
     data.explain(reasons);

@@ -2,8 +2,9 @@
 
 use crate::files;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use uffd_results::{Kernel, KernelVersion, Record, RecordError};
+use uffd_results::{Kernel, KernelVersion, LARGEST, Record, RecordError};
 
 /// Why a record could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,14 @@ pub enum StoreError {
     /// A file is not a record.
     #[error("{path}: {error}{}", advice(.error))]
     Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: RecordError,
+    },
+    /// A file that somebody gave us is not a record.
+    #[error("{path}: {error}")]
+    Foreign {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -137,11 +146,27 @@ fn check_room(folder: &Path, path: &Path) -> Result<(), StoreError> {
     tempfile::tempfile_in(existing.unwrap_or(Path::new("."))).map(drop).map_err(fail)
 }
 
-/// Reads one record.
+/// Reads one record of a store.
 pub fn read(path: &Path) -> Result<Record, StoreError> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| StoreError::Read { path: path.to_owned(), error })?;
-    Record::parse(&text).map_err(|error| StoreError::Record { path: path.to_owned(), error })
+    let fail = |error| StoreError::Record { path: path.to_owned(), error };
+    Record::read(&bytes(path)?).map_err(fail)
+}
+
+/// Reads a record that somebody gave us; also its text.
+pub fn read_foreign(path: &Path) -> Result<(Record, String), StoreError> {
+    let bytes = bytes(path)?;
+    let record = Record::read(&bytes)
+        .map_err(|error| StoreError::Foreign { path: path.to_owned(), error })?;
+    Ok((record, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// What a file holds, up to the first byte that is too many for a record: it may be a device.
+fn bytes(path: &Path) -> Result<Vec<u8>, StoreError> {
+    let fail = |error| StoreError::Read { path: path.to_owned(), error };
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(fail)?;
+    file.take(LARGEST as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
+    Ok(bytes)
 }
 
 /// Puts `content` in the place of a file, whole or not at all.

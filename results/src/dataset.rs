@@ -173,6 +173,11 @@ impl Dataset {
         self.reasons = reasons;
     }
 
+    /// Every reason that is known.
+    pub fn reasons(&self) -> &[Reason] {
+        &self.reasons
+    }
+
     /// Why a fact of a probe is another one on a kernel than on the one before it.
     pub fn why(&self, newer: usize, probe: &str, fact: &str) -> Option<&str> {
         let fits = |r: &&Reason| r.newer == newer && r.probe == probe && r.fact == fact;
@@ -287,11 +292,7 @@ impl<'d> Case<'d> {
     /// A fact on a kernel: `None` unless that kernel was asked and answered; [`NONE`] if it
     /// answered and the fact was not observed. The fact `end` is how the case ended.
     pub fn fact(self, kernel: usize, name: &str) -> Option<&'d str> {
-        let outcome = self.answer(kernel)?;
-        if name == "end" {
-            return Some(outcome.end.word());
-        }
-        Some(outcome.facts.get(name).unwrap_or(NONE))
+        Some(self.answer(kernel)?.value(name))
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// One named observed value, for example `copy=ENOENT` or `waiter=asleep`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fact {
     /// Lower-case words joined by `-`.
     pub name: Cow<'static, str>,
@@ -15,7 +15,7 @@ pub struct Fact {
 /// The facts of one case, in the order of observation; names are unique.
 ///
 /// Written as `name=value` words with one space between them; this text is what records hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Facts(Vec<Fact>);
 
 /// Why a text is not a list of facts.
@@ -30,7 +30,13 @@ pub enum FactsError {
     /// The same name twice.
     #[error("the fact {0:?} is given twice")]
     Duplicate(String),
+    /// More than any case has.
+    #[error("more than {MOST} facts")]
+    Many,
 }
+
+/// Facts of one case that are read.
+const MOST: usize = 64;
 
 fn name_ok(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -86,6 +92,9 @@ impl Facts {
             }
             if facts.get(name).is_some() {
                 return Err(FactsError::Duplicate(name.to_owned()));
+            }
+            if facts.0.len() == MOST {
+                return Err(FactsError::Many);
             }
             facts.0.push(Fact { name: Cow::Owned(name.to_owned()), value: value.to_owned() });
         }

@@ -26,6 +26,7 @@ mod facts;
 mod lookup;
 mod outcome;
 mod pattern;
+mod plain;
 mod record;
 mod release;
 mod support;
@@ -42,7 +43,11 @@ pub use facts::{Fact, Facts, FactsError};
 pub use lookup::{Answer, Certainty, Why};
 pub use outcome::{End, Outcome, OutcomeError};
 pub use pattern::{glob, id_matches};
-pub use record::{Cases, Environment, Kernel, Package, Record, RecordError, SCHEMA, Suite};
+pub use plain::{printable, printable_lines};
+pub use record::{
+    Cases, Environment, Kernel, LARGEST, Package, Record, RecordError, SCHEMA, Suite, holds,
+    is_case_id,
+};
 pub use release::{Level, Origin, Release, ReleaseError};
 pub use support::{Extent, Group, Held, Run, Statement, Support};
 pub use verdict::Verdict;

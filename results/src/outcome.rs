@@ -1,6 +1,8 @@
 //! Outcomes: how a case ended, with the facts it saw until then.
 
+use crate::dataset::NONE;
 use crate::facts::{Facts, FactsError};
+use crate::plain::is_plain;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 use std::fmt;
@@ -71,7 +73,7 @@ impl End {
 ///
 /// In JSON a finished case is the text of its facts; any other is an object with `end`, `detail`
 /// and, where some were seen, `facts`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Outcome {
     /// How it ended.
     pub end: End,
@@ -98,10 +100,25 @@ impl Outcome {
         Self { end: End::Done, detail: String::new(), facts }
     }
 
-    /// A case that ended in any other way; control characters in `detail` become spaces.
+    /// A case that ended in any other way; what can't be shown in `detail` becomes a space.
     pub fn ended(end: End, detail: impl fmt::Display, facts: Facts) -> Self {
-        let detail = detail.to_string().replace(|c: char| c.is_control(), " ");
+        let detail = detail.to_string().replace(|c: char| !is_plain(c), " ");
         Self { end, detail, facts }
+    }
+
+    /// The value of a fact, [`NONE`] if it was not observed. The fact `end` is how the case ended.
+    pub fn value(&self, fact: &str) -> &str {
+        if fact == "end" { self.end.word() } else { self.facts.get(fact).unwrap_or(NONE) }
+    }
+
+    /// The first fact in which two outcomes differ, `end` if they ended in different ways. Facts
+    /// stand in the order of cause and effect: what differs behind it follows from it.
+    pub fn first_difference<'a>(&'a self, other: &'a Self) -> Option<&'a str> {
+        if self.end != other.end {
+            return Some("end");
+        }
+        let names = self.facts.iter().chain(other.facts.iter()).map(|fact| fact.name.as_ref());
+        names.into_iter().find(|name| self.facts.get(name) != other.facts.get(name))
     }
 }
 
@@ -155,8 +172,13 @@ impl<'de> Deserialize<'de> for Outcome {
                 mut map: A,
             ) -> Result<Outcome, A::Error> {
                 let (mut end, mut detail, mut facts) = (None, String::new(), Facts::new());
+                let mut keys = Vec::new();
                 while let Some(key) = map.next_key::<String>()? {
+                    if keys.contains(&key) {
+                        return Err(A::Error::custom(format_args!("{key:?} stands twice")));
+                    }
                     let value: String = map.next_value()?;
+                    keys.push(key.clone());
                     match key.as_str() {
                         "end" => {
                             let word = End::from_word(&value);
@@ -175,6 +197,9 @@ impl<'de> Deserialize<'de> for Outcome {
                     }
                 }
                 let end = end.ok_or_else(|| A::Error::missing_field("end"))?;
+                if end == End::Done && !detail.is_empty() {
+                    return Err(A::Error::custom("a case that is done has no need of a detail"));
+                }
                 Ok(Outcome::ended(end, detail, facts))
             }
         }

@@ -2,11 +2,24 @@
 //!
 //! On disk it is JSON with a line a case under what the case has shown, so that two records compare
 //! well in a diff. A reader refuses a record whose `schema` is newer than its own; schema 1, in
-//! which each case had its outcome beside it, is still read.
+//! which each case had its outcome beside it, is still read. The number grows where an older reader
+//! would take something for what it is not; a member that may be missing and that it can do without,
+//! such as `by`, does not change it.
+//!
+//! A record may come from anybody: what is read here has passed `limits` and `check`, so that its
+//! texts can be printed and its names can name files.
 
 mod cases;
+mod check;
+mod foreign;
+mod limits;
 
 pub use cases::Cases;
+pub use check::is_case_id;
+pub use foreign::holds;
+pub use limits::LARGEST;
+
+use crate::plain::printable;
 
 use crate::version::KernelVersion;
 use serde::{Deserialize, Serialize};
@@ -93,6 +106,9 @@ pub struct Record {
     pub environment: Environment,
     /// Which questions.
     pub suite: Suite,
+    /// Who gave it, or cases of it, if it was not made by a sweep of this project.
+    #[serde(default)]
+    pub by: Option<String>,
     /// The outcomes.
     pub cases: Cases,
 }
@@ -101,13 +117,24 @@ pub struct Record {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// Not JSON, cut short, or not of this schema.
-    #[error("not a record: {0}")]
+    #[error("not a record: {}", printable(&.0.to_string()))]
     Json(#[from] serde_json::Error),
+    /// Larger than any record.
+    #[error("not a record: it has more than {} MiB", LARGEST >> 20)]
+    Large,
+    /// JSON of this schema that says what can't be, or that passes a limit.
+    #[error("not a record: {}: {}", printable(.place), printable(.what))]
+    Wrong {
+        /// Line and column, or the way to the member.
+        place: String,
+        /// What is wrong there.
+        what: String,
+    },
     /// Written by a newer program.
     #[error("the record has schema {0}, this program reads up to {SCHEMA}: use a newer one")]
     Schema(u32),
     /// No series can be derived.
-    #[error("the record's kernel.upstream is wrong: {0}")]
+    #[error("the record's kernel.upstream is wrong: {}", printable(&.0.to_string()))]
     Version(#[from] crate::version::VersionError),
 }
 
@@ -119,12 +146,14 @@ impl Record {
         struct Head {
             schema: u32,
         }
+        limits::check(json)
+            .map_err(|limits::Passed { place, what }| RecordError::Wrong { place, what })?;
         let Head { schema } = serde_json::from_str(json)?;
         if schema > SCHEMA {
             return Err(RecordError::Schema(schema));
         }
         let record: Self = serde_json::from_str(json)?;
-        record.upstream()?;
+        check::check(&record)?;
         Ok(record)
     }
 
@@ -135,11 +164,14 @@ impl Record {
 
     /// The file's text: equal records give equal bytes.
     pub fn to_json(&self) -> String {
-        let Self { schema, kernel, environment, suite, cases } = self;
+        let Self { schema, kernel, environment, suite, by, cases } = self;
         let mut out = format!("{{\n\"schema\": {schema},\n");
         section(&mut out, "kernel", kernel);
         section(&mut out, "environment", environment);
         section(&mut out, "suite", suite);
+        if let Some(by) = by {
+            section(&mut out, "by", by);
+        }
         cases.write(&mut out);
         out.push_str("}\n");
         out
@@ -185,6 +217,7 @@ mod tests {
                 sysctls: BTreeMap::new(),
             },
             suite: Suite { version: "0.1.0".into(), revision: "abc".into() },
+            by: None,
             cases: Cases::new(vec![
                 ("copy/a[x=1]".into(), Outcome::done(facts("copy=0"))),
                 ("copy/a[x=2]".into(), Outcome::ended(End::Hang, "during copy", Facts::new())),
@@ -215,6 +248,28 @@ mod tests {
     }
 
     #[rstest]
+    fn who_gave_it_is_kept(mut record: Record) {
+        assert!(!record.to_json().contains("\"by\""));
+        record.by = Some("A. N. Other \"<b>\"".into());
+        assert_eq!(holds(record.to_json().as_bytes()), Ok(Ok(record)));
+    }
+
+    #[rstest]
+    fn limits_are_named_with_their_place(record: Record) {
+        let text = record.to_json();
+        let long = text.replace("#1 SMP", &"x".repeat(5000));
+        let error = Record::parse(&long).expect_err("refused").to_string();
+        assert!(error.contains("line 6 column") && error.contains("4096 bytes"), "{error}");
+        let many = text.replace("\"EVENT_FORK\"", &"\"A\",".repeat(800_001));
+        let error = Record::parse(&many).expect_err("refused").to_string();
+        assert!(error.contains("more than 800000 strings"), "{error}");
+        let error = Record::read(&vec![b' '; LARGEST + 1]).expect_err("refused").to_string();
+        assert!(error.contains("more than 16 MiB"), "{error}");
+        let error = Record::read(b"{\"schema\": \xff").expect_err("refused").to_string();
+        assert!(error.contains("byte 11: not UTF-8"), "{error}");
+    }
+
+    #[rstest]
     fn an_empty_record_round_trips(mut record: Record) {
         record.cases = Cases::default();
         assert_eq!(Record::parse(&record.to_json()).expect("own output"), record);
@@ -235,6 +290,16 @@ mod tests {
     #[case("\"x=2\"", "\"x=1\"", "stands twice")]
     #[case("\"6.12.43\"", "\"new\"", "kernel.upstream is wrong")]
     #[case("\"cpus\": 1", "\"cpus\": -1", "invalid value")]
+    #[case("\"cpus\": 1", "\"cpus\": 1e999", "out of range")]
+    #[case("\"schema\": 2", "\"schema\": 0", "no schema 0")]
+    #[case("6.12.43+deb13-cloud-amd64", "../../6.12.43", "kernel.release: ")]
+    #[case("\"x86_64\"", "\"x86/64\"", "kernel.machine: ")]
+    #[case("#1 SMP", "\\u001b[2J", "kernel.version: ")]
+    #[case("\"abc\"", "\"\\u202eabc\"", "suite.revision: ")]
+    #[case("wake/b", "wake/<b>", "cases: \"wake/<b>\"")]
+    #[case("\"detail\":\"during copy\"", "\"end\":\"hang\",\"detail\":\"\"", "twice")]
+    #[case("\"end\":\"hang\"", "\"end\":\"done\"", "a detail")]
+    #[case("\"EVENT_FORK\"", "[[[[[[[[[]]]]]]]]]", "nested more than 8 deep")]
     fn wrong_records_are_refused(
         record: Record,
         #[case] from: &str,

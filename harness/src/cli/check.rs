@@ -17,8 +17,7 @@ use clap::Args;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use uffd_results::{
-    Answer, Assumption, Breach, Contract, Dataset, End, Kept, NONE, Outcome, Record, Release,
-    contracts,
+    Answer, Assumption, Breach, Contract, Dataset, End, Kept, Outcome, Record, Release, contracts,
 };
 use uffd_suites::expect::Expected;
 use uffd_suites::probe::Case;
@@ -183,24 +182,20 @@ fn surprise(case: &Case, own: &Dataset, data: &Dataset, release: &Release) -> Op
     let id = case.id();
     let here = own.case(&id)?.answer(0)?;
     let recorded: Answer<'_, &Outcome> = data.outcome(&id, release);
-    let value = |outcome: &Outcome, fact: &str| match fact {
-        "end" => outcome.end.word().to_owned(),
-        _ => outcome.facts.get(fact).unwrap_or(NONE).to_owned(),
-    };
     let told = |fact: &str, wanted: String, source: String| Surprise {
-        here: value(here, fact),
+        here: here.value(fact).to_owned(),
         case: id.clone(),
         fact: fact.to_owned(),
         wanted,
         source,
     };
     if let Some(outcome) = recorded.value {
-        let fact = first_difference(here, outcome)?;
+        let fact = here.first_difference(outcome)?;
         let rests: Vec<String> =
             recorded.basis.iter().map(|(k, _)| k.upstream.to_string()).collect();
         return Some(told(
-            &fact,
-            value(outcome, &fact),
+            fact,
+            outcome.value(fact).to_owned(),
             format!("recorded on {}", rests.join(" and ")),
         ));
     }
@@ -215,13 +210,4 @@ fn surprise(case: &Case, own: &Dataset, data: &Dataset, release: &Release) -> Op
     let differs = |e: &Expected| !here.facts.get(e.fact).is_some_and(|seen| e.matches(seen));
     let expected = case.expect(version).into_iter().find(differs)?;
     Some(told(expected.fact, expected.value.into_owned(), expected.source.to_owned()))
-}
-
-/// The first fact in which two outcomes differ; facts stand in the order of cause and effect.
-fn first_difference(a: &Outcome, b: &Outcome) -> Option<String> {
-    if a.end != b.end {
-        return Some("end".to_owned());
-    }
-    let names = a.facts.iter().chain(b.facts.iter()).map(|fact| &fact.name);
-    names.into_iter().find(|name| a.facts.get(name) != b.facts.get(name)).map(ToString::to_string)
 }

@@ -41,7 +41,7 @@ impl Here {
         })?;
         let Self { kernel, environment } = self;
         let (suite, cases) = (report::suite(), Cases::new(seen));
-        Ok(Record { schema: SCHEMA, kernel, environment, suite, cases })
+        Ok(Record { schema: SCHEMA, kernel, environment, suite, by: None, cases })
     }
 }
 

@@ -2,13 +2,16 @@
 
 mod check;
 mod contract;
+mod diff;
 mod exec;
 mod export;
 mod here;
 mod kernels;
+mod lint;
 mod list;
 mod matrix;
 mod out;
+mod record;
 mod report;
 mod run;
 mod show;
@@ -72,6 +75,12 @@ enum Command {
     Contract(contract::ContractArgs),
     /// Write what is known as JSON, CSV, a C header or a Rust table.
     Export(export::ExportArgs),
+    /// Show in which cases two kernels, record files, folders or backings differ, and why.
+    Diff(diff::DiffArgs),
+    /// Take in records that somebody else made.
+    Record(record::RecordArgs),
+    /// Hold records, contracts and notes against each other: is everything odd explained?
+    Lint(lint::LintArgs),
 }
 
 /// How results are written.
@@ -131,6 +140,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Check(args) => check::check(&args, named.as_ref()),
         Command::Contract(args) => contract::contract(&args, &store),
         Command::Export(args) => export::export(&args, &store),
+        Command::Diff(args) => diff::diff(&args, &store),
+        Command::Record(args) => record::record(&args, &store),
+        Command::Lint(args) => lint::lint(&args, &store),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Words on the terminal: colours where it has them, errors in one shape, no word on a closed pipe.
 
+use crate::diff::Category;
 use crate::judge::Judgement;
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt;
 use std::io::{self, Write};
-use uffd_results::{End, Kept, Verdict};
+use uffd_results::{End, Kept, Verdict, printable_lines};
 
 /// Standard output with colours where it is a terminal that wants them.
 pub(crate) fn stdout() -> impl Write {
@@ -41,17 +42,18 @@ impl<W: Write> Write for Out<W> {
     }
 }
 
-/// An error and its causes, on standard error.
+/// An error and its causes, on standard error. Names and texts in it may come from anywhere.
 pub(crate) fn error(error: &anyhow::Error) {
     let red = AnsiColor::Red.on_default().bold();
     let mut err = anstream::stderr();
-    let _ = writeln!(err, "{red}error:{red:#} {error:#}");
+    let text = format!("{error:#}");
+    let _ = writeln!(err, "{red}error:{red:#} {}", printable_lines(&text));
 }
 
 /// A remark, on standard error.
 pub(crate) fn note(text: &str) {
     let yellow = AnsiColor::Yellow.on_default();
-    let _ = writeln!(anstream::stderr(), "{yellow}note:{yellow:#} {text}");
+    let _ = writeln!(anstream::stderr(), "{yellow}note:{yellow:#} {}", printable_lines(text));
 }
 
 /// A text in a style.
@@ -95,6 +97,22 @@ pub(crate) fn kept(kept: Option<Kept>, word: &str) -> Painted<&str> {
         Some(Kept::Unsupported) | None => AnsiColor::Blue,
     };
     Painted(colour.on_default().bold(), word)
+}
+
+/// A category of a difference in its colour, padded to a column.
+pub(crate) fn category(category: Category) -> Painted<String> {
+    let colour = match category {
+        Category::Regression => AnsiColor::Red,
+        Category::Fixed => AnsiColor::Green,
+        Category::Changed => AnsiColor::Yellow,
+        Category::New | Category::Gone | Category::Skipped => AnsiColor::Blue,
+    };
+    Painted(colour.on_default().bold(), format!("{category:<10}"))
+}
+
+/// A word that warns, padded to a column.
+pub(crate) fn warning(word: impl fmt::Display) -> Painted<String> {
+    Painted(AnsiColor::Yellow.on_default().bold(), format!("{word:<12}"))
 }
 
 /// The reasons of a verdict, a line each.

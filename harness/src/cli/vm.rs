@@ -158,6 +158,7 @@ pub(crate) fn ask(
         kernel,
         environment: hello.environment.clone(),
         suite: hello.suite.clone(),
+        by: None,
         cases: Cases::new(ids.into_iter().zip(report.outcomes.iter().cloned()).collect()),
     };
     Ok(Session { record, report })

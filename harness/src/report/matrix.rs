@@ -8,7 +8,7 @@ use crate::known::Known;
 use anyhow::Result;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
-use uffd_results::{Record, Verdict};
+use uffd_results::{Dataset, Record, Verdict};
 use uffd_suites::probe::{Case, Probe};
 
 /// What the words of the matrix mean.
@@ -33,7 +33,7 @@ newest. `uffd-conform show CASE` prints everything that is known of a case.
 pub fn markdown(records: &[Record], known: &Known) -> Result<String> {
     let cases = uffd_suites::cases();
     let columns = series::all(records)?;
-    let changes = changes::find(records, &cases);
+    let changes = changes::find(&known.data, &cases);
     let mut out = String::from("# Compatibility matrix\n\n");
     let revisions: HashSet<&str> = records.iter().map(|r| r.suite.revision.as_str()).collect();
     let _ = writeln!(
@@ -49,7 +49,7 @@ pub fn markdown(records: &[Record], known: &Known) -> Result<String> {
     out += "\n## What was claimed\n\n";
     out += &claims::table(records)?;
     out += "\n## What differs between kernels\n\n";
-    out += &differences(records, &changes);
+    out += &differences(&known.data, &changes);
     out += "\n## Statements\n\nStatements whose facts differ between kernels come first.\n\n";
     let marked: HashSet<&str> =
         changes.iter().flat_map(|change| change.probes.iter().map(String::as_str)).collect();
@@ -63,7 +63,7 @@ pub fn markdown(records: &[Record], known: &Known) -> Result<String> {
     Ok(out)
 }
 
-fn differences(records: &[Record], changes: &[changes::Change]) -> String {
+fn differences(data: &Dataset, changes: &[changes::Change]) -> String {
     let (skips, changes): (Vec<_>, Vec<_>) = changes.iter().partition(|c| c.is_only_skip());
     if changes.is_empty() && skips.is_empty() {
         return "Nothing: every kernel gave the same answers.\n".to_owned();
@@ -79,10 +79,10 @@ fn differences(records: &[Record], changes: &[changes::Change]) -> String {
     for change in changes.into_iter().chain(skips) {
         let fact = if change.is_only_skip() { "could not be asked" } else { &change.fact };
         out += &series::row([
-            change.pair(records),
+            change.pair(data),
             format!("`{fact}`"),
-            change.turn(),
-            change.probes(),
+            change.turn_in_code(),
+            change.probes_in_code(),
             change.cases(),
             change.why(),
         ]);

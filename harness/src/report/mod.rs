@@ -3,8 +3,9 @@
 mod changes;
 mod claims;
 mod contracts;
+pub(crate) mod group;
 pub mod matrix;
 mod series;
 
-pub(crate) use changes::reason;
+pub(crate) use changes::{Step, reason, steps};
 pub use claims::table as claims_table;

@@ -52,7 +52,7 @@ pub(crate) fn record(kernel: usize) -> Record {
             package: Some(Package {
                 name: "linux".into(),
                 version: format!("{upstream}-1"),
-                sha256: "0".into(),
+                sha256: "0".repeat(64),
             }),
             image_sha256: None,
             config: BTreeMap::new(),
@@ -69,6 +69,7 @@ pub(crate) fn record(kernel: usize) -> Record {
             sysctls: BTreeMap::new(),
         },
         suite: Suite { version: "0.1.0".into(), revision: "abc".into() },
+        by: None,
         cases: Cases::new(asked.map(|(id, f)| ((*id).to_owned(), outcome(f[kernel]))).collect()),
     }
 }

@@ -4,15 +4,17 @@
 use crate::outcome::Outcome;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 /// What the cases of a probe have shown: each outcome with the axes of its cases.
 type Shown<'a> = Vec<(&'a Outcome, Vec<&'a str>)>;
 
-/// The outcomes by case id.
+/// The outcomes by case id. Cases that a file names under one outcome share it: a short file can't
+/// grow in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cases(BTreeMap<String, Outcome>);
+pub struct Cases(BTreeMap<String, Arc<Outcome>>);
 
 impl Cases {
     /// Outcomes with their ids.
@@ -23,19 +25,19 @@ impl Cases {
         let mut map = BTreeMap::new();
         for (id, outcome) in cases {
             assert!(!map.contains_key(&id), "case {id} given twice");
-            map.insert(id, outcome);
+            map.insert(id, Arc::new(outcome));
         }
         Self(map)
     }
 
     /// The outcome of a case.
     pub fn get(&self, id: &str) -> Option<&Outcome> {
-        self.0.get(id)
+        self.0.get(id).map(AsRef::as_ref)
     }
 
     /// The outcomes in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Outcome)> {
-        self.0.iter().map(|(id, outcome)| (id.as_str(), outcome))
+        self.0.iter().map(|(id, outcome)| (id.as_str(), outcome.as_ref()))
     }
 
     /// How many there are.
@@ -52,16 +54,19 @@ impl Cases {
     /// are neighbours: `[` sorts behind whatever a probe's name is made of.
     fn groups(&self) -> Vec<(&str, Shown<'_>)> {
         let mut probes: Vec<(&str, Shown<'_>)> = Vec::new();
+        let mut places: HashMap<&Outcome, usize> = HashMap::new();
         for (id, outcome) in self.iter() {
             let (probe, axes) = split_id(id);
             if probes.last().is_none_or(|(last, _)| *last != probe) {
                 probes.push((probe, Vec::new()));
+                places.clear();
             }
             let Some((_, groups)) = probes.last_mut() else { continue };
-            match groups.iter_mut().find(|(known, _)| *known == outcome) {
-                Some((_, cases)) => cases.push(axes),
-                None => groups.push((outcome, vec![axes])),
-            }
+            let at = *places.entry(outcome).or_insert_with(|| {
+                groups.push((outcome, Vec::new()));
+                groups.len() - 1
+            });
+            groups[at].1.push(axes);
         }
         probes
     }
@@ -130,7 +135,7 @@ impl<'de> Deserialize<'de> for Cases {
 }
 
 /// What the cases of one probe have shown.
-struct OfProbe(Vec<(String, Outcome)>);
+struct OfProbe(Vec<(String, Arc<Outcome>)>);
 
 /// Cases that have shown the same.
 #[derive(DeriveDeserialize)]
@@ -153,7 +158,8 @@ impl<'de> Deserialize<'de> for OfProbe {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<OfProbe, A::Error> {
                 let mut cases = Vec::new();
                 while let Some(Group { outcome, cases: axes }) = seq.next_element()? {
-                    cases.extend(axes.into_iter().map(|axes| (axes, outcome.clone())));
+                    let outcome = Arc::new(outcome);
+                    cases.extend(axes.into_iter().map(|axes| (axes, Arc::clone(&outcome))));
                 }
                 Ok(OfProbe(cases))
             }
@@ -161,8 +167,8 @@ impl<'de> Deserialize<'de> for OfProbe {
             /// Schema 1.
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OfProbe, A::Error> {
                 let mut cases = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    cases.push(entry);
+                while let Some((axes, outcome)) = map.next_entry()? {
+                    cases.push((axes, Arc::new(outcome)));
                 }
                 Ok(OfProbe(cases))
             }

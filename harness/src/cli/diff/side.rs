@@ -1,0 +1,137 @@
+//! What the two words of `diff` name.
+
+use crate::cli::which::Which;
+use crate::diff::Side;
+use crate::known;
+use crate::store::{self, Store, StoreError};
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use uffd_results::{Dataset, Recorded, printable};
+
+/// Two kernels and what holds their answers.
+pub(super) struct Sides {
+    /// What is recorded, if one of the two names a kernel of it.
+    recorded: Option<Dataset>,
+    /// The files among the two.
+    files: [Option<Dataset>; 2],
+    /// The places of the recorded ones.
+    places: [usize; 2],
+}
+
+/// Two labels and what they stand for.
+type Pair<'d> = ([String; 2], (Side<'d>, Side<'d>));
+
+impl Sides {
+    pub(super) fn find(a: &str, b: &str, store: &Store) -> Result<Self> {
+        let file = |name: &str| -> Result<Option<Dataset>> {
+            let path = Path::new(name);
+            if !name.contains('/') && !path.is_file() {
+                return Ok(None);
+            }
+            let (record, _) = store::read_foreign(path)?;
+            known::whole_dataset(&[record]).map(Some).with_context(|| printable(name))
+        };
+        let files = [file(a)?, file(b)?];
+        let recorded = match &files {
+            [Some(_), Some(_)] => None,
+            _ => Some(recorded(store)?),
+        };
+        let mut places = [0, 0];
+        for (n, name) in [a, b].into_iter().enumerate() {
+            if let (None, Some(data)) = (&files[n], &recorded) {
+                places[n] = place(data, Some(name))?;
+            }
+        }
+        Ok(Self { recorded, files, places })
+    }
+
+    pub(super) fn pair(&self) -> Pair<'_> {
+        static NOTHING: std::sync::LazyLock<Dataset> = std::sync::LazyLock::new(Dataset::default);
+        let side = |n: usize| {
+            let data = self.files[n].as_ref().or(self.recorded.as_ref()).unwrap_or(&NOTHING);
+            Side { data, kernel: self.places[n] }
+        };
+        let (a, b) = (side(0), side(1));
+        let label = |n: usize, side: Side<'_>| {
+            let name = side.data.kernels().get(side.kernel).map_or(String::new(), name);
+            if self.files[n].is_some() { format!("{name} (file)") } else { name }
+        };
+        ([label(0, a), label(1, b)], (a, b))
+    }
+}
+
+/// Everything that is recorded, with cases that the suite has no more; what is built in without.
+fn recorded(store: &Store) -> Result<Dataset> {
+    match store.load() {
+        Ok(records) => known::whole_dataset(&records),
+        Err(StoreError::Empty(_)) => Ok(known::built_in().data),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// `6.12.118 (6.12.118+deb13-cloud-amd64)`.
+fn name(kernel: &Recorded) -> String {
+    format!("{} ({})", kernel.upstream, kernel.release)
+}
+
+/// The kernels that both folders have, with their labels.
+pub(super) fn of_folders<'d>(a: &'d Dataset, b: &'d Dataset) -> Vec<Pair<'d>> {
+    let mut pairs = Vec::new();
+    let same = |x: &Recorded, y: &Recorded| x.release == y.release && x.machine == y.machine;
+    for (kernel, left) in a.kernels().iter().enumerate() {
+        let Some(other) = b.kernels().iter().position(|right| same(left, right)) else {
+            crate::cli::out::note(&format!("{} is only in the first folder", name(left)));
+            continue;
+        };
+        let revision = |k: &Recorded| format!("{} by suite {}", name(k), k.revision);
+        let labels = [revision(left), revision(&b.kernels()[other])];
+        let sides = (Side { data: a, kernel }, Side { data: b, kernel: other });
+        pairs.push((labels, sides));
+    }
+    for right in b.kernels().iter().filter(|right| !a.kernels().iter().any(|l| same(l, right))) {
+        crate::cli::out::note(&format!("{} is only in the second folder", name(right)));
+    }
+    pairs
+}
+
+/// The kernel of a name, by its place: a series stands for its newest, with `:oldest` for its oldest;
+/// no name for the newest of all.
+pub(super) fn place(data: &Dataset, text: Option<&str>) -> Result<usize> {
+    let newest = data.kernels().len().checked_sub(1);
+    let Some(text) = text else { return newest.context("no kernel is recorded") };
+    let (word, end) = text.split_once(':').unwrap_or((text, "newest"));
+    let which: Which = word.parse().with_context(|| {
+        format!("{text:?} names neither a kernel nor, with a / or as it stands here, a file")
+    })?;
+    let places = places(data, &which)?;
+    let found = match (end, &which) {
+        ("oldest", Which::Series(_)) => places.first(),
+        ("newest", Which::Series(_)) => places.last(),
+        _ if text.contains(':') => bail!("{text:?}: only a series has :oldest and :newest"),
+        _ if places.len() > 1 => {
+            let names: Vec<&str> =
+                places.iter().map(|i| data.kernels()[*i].release.as_str()).collect();
+            bail!("{word} is recorded more than once: name one of {}", names.join(" "));
+        }
+        _ => places.first(),
+    };
+    found.copied().with_context(|| format!("{word} has no place"))
+}
+
+/// The recorded kernels that a word names: a series, a build, or an upstream version.
+pub(super) fn places(data: &Dataset, which: &Which) -> Result<Vec<usize>> {
+    let mut places = which.places(data)?;
+    let kernels = data.kernels();
+    let name = match which {
+        Which::Series(series) => series.clone(),
+        Which::Release(release) => release.to_string(),
+    };
+    if places.is_empty() {
+        places = (0..kernels.len()).filter(|i| kernels[*i].upstream.to_string() == name).collect();
+    }
+    if places.is_empty() {
+        let all: Vec<String> = kernels.iter().map(|k| k.upstream.to_string()).collect();
+        bail!("{name} is not recorded; there are {}", all.join(" "));
+    }
+    Ok(places)
+}

@@ -1,0 +1,199 @@
+//! Records of others, and records changed by hand, as the command meets them.
+
+mod shared;
+
+use shared::{conform, refused, text};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use uffd_results::{Cases, Facts, Outcome, Record};
+
+const PLACE: &str = "records/x86_64/6.12/6.12.118+deb13-cloud-amd64.json";
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// A copy of the stored records, to be changed.
+fn copy() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for place in [PLACE, "records/x86_64/5.10/5.10.0-46-cloud-amd64.json"] {
+        let to = folder.path().join(place);
+        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        fs::copy(golden().join(place), to).expect("copied");
+    }
+    folder
+}
+
+fn stored(folder: &Path) -> Record {
+    let text = fs::read_to_string(folder.join(PLACE)).expect("readable");
+    Record::parse(&text).expect("a record")
+}
+
+/// The record with other facts in the first case that copied; its id.
+fn changed(record: &Record) -> (Record, String) {
+    let copied = |outcome: &Outcome| outcome.to_string().contains("copy=0 ");
+    let (id, outcome) = record.cases.iter().find(|(_, o)| copied(o)).expect("one that copied");
+    let facts = outcome.to_string().replace("copy=0 ", "copy=EIO ");
+    let id = id.to_owned();
+    let other = Outcome::done(Facts::parse(&facts).expect("facts"));
+    let cases = record
+        .cases
+        .iter()
+        .map(|(i, o)| (i.to_owned(), if i == id { other.clone() } else { o.clone() }));
+    (Record { cases: Cases::new(cases.collect()), ..record.clone() }, id)
+}
+
+fn on(results: &Path, arguments: &[&str]) -> Output {
+    conform().args(arguments).arg("--results").arg(results).output().expect("it starts")
+}
+
+fn lines(output: &Output) -> BTreeSet<String> {
+    text(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_fact_changed_by_hand_is_found_by_diff_contract_and_lint() {
+    let folder = copy();
+    let (record, id) = changed(&stored(folder.path()));
+    let contract = format!(
+        "title = \"T\"\nabout = \"A\"\nsnapshot = \"S\"\n[[assumption]]\nid = \"t.a\"\nsays = \"It \
+         copies.\"\nwhere = [\"a.c: b()\"]\nbreaks = \"hang\"\neffect = \"E\"\nneeds = [{{ cases = \
+         [{id:?}], facts = {{ copy = \"0\" }} }}]\n"
+    );
+    fs::create_dir(folder.path().join("contracts")).expect("a folder");
+    fs::write(folder.path().join("contracts/t.toml"), contract).expect("written");
+    let golden = golden();
+    let folders = [golden.to_str().expect("a name"), folder.path().to_str().expect("a name")];
+    let diff = || on(&golden, &["diff", "--folders", folders[0], folders[1]]);
+    let verdict = || on(folder.path(), &["contract", "t", "-k", "6.12.118+deb13-cloud-amd64"]);
+    let lint = || on(folder.path(), &["lint", "--format", "jsonl"]);
+    let before = (diff(), verdict(), lines(&lint()));
+    assert_eq!(before.0.status.code(), Some(0), "{}", text(&before.0.stdout));
+    assert_eq!(before.1.status.code(), Some(0), "{}", text(&before.1.stdout));
+
+    fs::write(folder.path().join(PLACE), record.to_json()).expect("written");
+    let found = diff();
+    assert_eq!(found.status.code(), Some(1));
+    let seen = text(&found.stdout);
+    assert!(seen.contains("1 regression") && seen.contains("copy: 0 → EIO"), "{seen}");
+    let broken = verdict();
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(text(&broken.stdout).contains("broken"), "{}", text(&broken.stdout));
+    let output = lint();
+    assert_eq!(output.status.code(), Some(1));
+    let new: Vec<String> = lines(&output).difference(&before.2).cloned().collect();
+    assert!(new.len() == 1 && new[0].contains(&id), "{new:?}");
+}
+
+#[test]
+fn two_kernels_a_file_and_backings_are_compared() {
+    let folder = golden();
+    let file = folder.join(PLACE);
+    let file = file.to_str().expect("a name");
+    let code = |arguments: &[&str]| on(&folder, arguments).status.code();
+    assert_eq!(code(&["diff", "6.12", file]), Some(0));
+    assert_eq!(code(&["diff", "6.12:oldest", "6.12.118"]), Some(0));
+    assert_eq!(code(&["diff", "5.10", "6.12.118+deb13-cloud-amd64"]), Some(1));
+    assert_eq!(code(&["diff", "5.10", "6.12", "--fail-on", "regression"]), Some(0));
+    let events = ["diff", "--axis", "backing", "anon", "shmem", "copy/event-unread", "-k", "6.12"];
+    let output = on(&folder, &[&events[..], &["--format", "jsonl"]].concat());
+    let first = text(&output.stdout).lines().next().expect("a line").to_owned();
+    assert!(
+        first.contains("backing=anon on 6.12.118") && !first.contains("\"cases\":0"),
+        "{first}"
+    );
+    for (arguments, words) in [
+        (["diff", "6.12", "9.9"], ["9.9 is not recorded", "6.12.118"]),
+        (["diff", "6.12", "/nowhere"], ["/nowhere", "reading"]),
+        (["diff", "6.12", "banana"], ["banana", "neither a kernel"]),
+        (["diff", "6.12", "6.12.118:oldest"], ["6.12.118:oldest", "only a series"]),
+    ] {
+        refused(&on(&folder, &arguments), &words);
+    }
+    refused(&on(&folder, &["diff", "5.10", "6.12", "copy/teleport"]), &["copy/teleport"]);
+}
+
+#[test]
+fn a_record_is_taken_once_and_never_over_another() {
+    let folder = copy();
+    let before = fs::read_to_string(folder.path().join(PLACE)).expect("readable");
+    let (record, id) = changed(&stored(folder.path()));
+    let file = folder.path().join("theirs.json");
+    let name = file.to_str().expect("a name");
+    let give = |record: &Record| fs::write(&file, record.to_json()).expect("written");
+    let import = |options: &[&str]| {
+        on(folder.path(), &[&["record", "import", name, "--by", "A. Other"], options].concat())
+    };
+    give(&record);
+    refused(&import(&[]), &["is recorded already", "--merge", "--replace"]);
+    let merged = import(&["--merge"]);
+    assert_eq!(merged.status.code(), Some(1));
+    let seen = text(&merged.stdout);
+    assert!(seen.contains(&format!("kept {id}: copy is 0 here, EIO in the file")), "{seen}");
+    assert_eq!(fs::read_to_string(folder.path().join(PLACE)).expect("readable"), before);
+
+    let mut elsewhere = record.clone();
+    elsewhere.kernel.upstream = "6.12.200".into();
+    elsewhere.kernel.release = "6.12.200-theirs".into();
+    give(&elsewhere);
+    let new = import(&[]);
+    assert_eq!(new.status.code(), Some(0), "{}", text(&new.stderr));
+    let taken = folder.path().join("records/x86_64/6.12/6.12.200-theirs.json");
+    let taken = Record::parse(&fs::read_to_string(taken).expect("written")).expect("a record");
+    assert_eq!((taken.by.as_deref(), taken.cases), (Some("A. Other"), record.cases.clone()));
+
+    give(&record);
+    assert_eq!(import(&["--replace"]).status.code(), Some(0));
+    let replaced = stored(folder.path());
+    assert_eq!((replaced.by.as_deref(), replaced.cases), (Some("A. Other"), record.cases));
+    let odd = ["record", "import", name, "--replace", "--by", "\u{1b}[2J"];
+    refused(&on(folder.path(), &odd), &["--by", "can't stand in a record"]);
+}
+
+#[test]
+fn hostile_files_are_refused_in_little_memory_and_write_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let good = fs::read_to_string(golden().join(PLACE)).expect("readable");
+    let swap = |from: &str, to: &str| good.replacen(from, to, 1);
+    let facts: Vec<String> = (0..60).map(|n| format!("f{n}={}", "v".repeat(60))).collect();
+    let axes: Vec<String> = (0..90_000).map(|n| format!("\"a={n}\"")).collect();
+    let (facts, axes) = (facts.join(" "), axes.join(","));
+    let bomb = format!("\"x/y\": [{{\"outcome\": \"{facts}\", \"cases\": [{axes}]}}],");
+    let release = "\"release\": \"6.12.118+deb13-cloud-amd64\"";
+    let hostile = [
+        (swap(release, "\"release\": \"../../../../tmp/x\""), "kernel.release"),
+        (swap(release, "\"release\": \"\\u001b]0;x\\u0007\""), "kernel.release"),
+        (swap(release, "\"release\": \"7.1.0\""), "not of one series"),
+        (swap("\"x86_64\"", "\"..\""), "kernel.machine"),
+        (swap("\"cpus\": 1", &format!("\"cpus\": {}", "9".repeat(4000))), "line"),
+        (
+            swap("\"cases\": {", "\"cases\": {\"<img src=x>/y\": [],\"a/<b>\": {\"\": \"a=1\"},"),
+            "a/<b>",
+        ),
+        ("[".repeat(1_000_000), "nested more than"),
+        (" ".repeat(17 << 20), "more than 16 MiB"),
+        (good[..good.len() / 2].to_owned(), "EOF"),
+    ];
+    let check = |content: &[u8]| {
+        let file = folder.path().join("x.json");
+        fs::write(&file, content).expect("written");
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -v 200000; exec \"$0\" --results \"$2\" record import \"$1\""]);
+        command.arg(env!("CARGO_BIN_EXE_uffd-conform")).arg(&file).arg(folder.path());
+        command.env("NO_COLOR", "1").output().expect("it starts")
+    };
+    for (content, word) in &hostile {
+        let output = check(content.as_bytes());
+        refused(&output, &["x.json", word]);
+        assert!(!text(&output.stderr).contains(['\u{1b}', '\u{7}']));
+    }
+    refused(&check(b"\xff\xfe"), &["x.json", "not UTF-8"]);
+    assert!(!folder.path().join("records").exists());
+    // A short file of many cases with long facts is a record, and takes little more than its length.
+    let output = check(swap("\"cases\": {", &format!("\"cases\": {{{bomb}")).as_bytes());
+    assert!(output.status.code().is_some(), "{}", text(&output.stderr));
+    assert!(!text(&output.stderr).contains("panicked"), "{}", text(&output.stderr));
+    refused(&on(folder.path(), &["record", "check", "/dev/zero"]), &["more than 16 MiB"]);
+}
