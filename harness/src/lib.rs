@@ -9,6 +9,7 @@ use uffd_suites::bump::Bump;
 #[global_allocator]
 static ALLOCATOR: Bump = Bump;
 
+mod ask;
 pub mod cli;
 pub mod contracts;
 pub mod coverage;
@@ -18,6 +19,7 @@ pub mod filter;
 pub mod judge;
 pub mod kernels;
 pub mod known;
+mod query;
 pub mod report;
 pub mod runner;
 pub mod store;

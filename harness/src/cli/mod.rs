@@ -1,6 +1,8 @@
 //! The command line: what can be asked for, and the codes that it ends with.
 
+mod ask;
 mod check;
+mod completions;
 mod contract;
 mod exec;
 mod here;
@@ -8,12 +10,13 @@ mod kernels;
 mod list;
 mod matrix;
 mod out;
+mod query;
 mod report;
 mod run;
 mod show;
 mod sweep;
 mod vm;
-mod which;
+pub(crate) mod which;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -65,10 +68,16 @@ enum Command {
     Matrix(matrix::MatrixArgs),
     /// Show one case: statement, recipe, expectation with source, and what each kernel did.
     Show(show::ShowArgs),
+    /// Say what a change, an operation and a waiter, named by their axes, lead to on a kernel.
+    Ask(ask::AskArgs),
+    /// Find recorded statements by an expression.
+    Query(query::QueryArgs),
     /// Ask this kernel what programs assume, and say what is broken or other than recorded.
     Check(check::CheckArgs),
     /// Show what a program assumes of the kernel, and which kernels keep it.
     Contract(contract::ContractArgs),
+    /// Write a shell's completions of this command.
+    Completions(completions::CompletionsArgs),
 }
 
 /// How results are written.
@@ -127,6 +136,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Show(args) => show::show(&args, &store),
         Command::Check(args) => check::check(&args, named.as_ref()),
         Command::Contract(args) => contract::contract(&args, &store),
+        Command::Ask(args) => ask::ask(&args, &store),
+        Command::Query(args) => query::query(&args, &store),
+        Command::Completions(args) => completions::completions(&args),
     }
 }
 
