@@ -41,6 +41,16 @@ impl Wanted {
         self.filters.is_empty() && self.axes.iter().all(grid)
     }
 
+    /// The same for missing faults, which people mean who name no mode, if there is such a point.
+    pub(crate) fn with_usual_mode(mut self, all: &[Asked]) -> Self {
+        let is_open = self.is_of_the_grid() && !self.axes.iter().any(|(name, _)| name == "mode");
+        let is_usual = |asked: &Asked| asked.axis("mode") == Some("missing") && self.takes(asked);
+        if is_open && all.iter().any(is_usual) {
+            self.axes.push(("mode".to_owned(), vec!["missing".to_owned()]));
+        }
+        self
+    }
+
     fn without(&self, given_up: &[&str]) -> Self {
         let mut less = self.clone();
         less.axes.retain(|(name, _)| !given_up.contains(&name.as_str()));

@@ -259,15 +259,15 @@ impl<'d> Table<'d> {
         reasons.into_iter().map(say).collect()
     }
 
-    /// The axes that decide which way cases of a span go: one alone, else two together; none where
-    /// all go the same way or no two decide it.
+    /// The axes that decide which way cases of a span go: as few as do, three at most; none where all
+    /// go the same way or more would be needed.
     pub(crate) fn deciding(&self, groups: &[Group<'_>]) -> Vec<&str> {
-        let cases: Vec<&Asked> =
-            groups.iter().flat_map(|g| &g.cases).map(|at| &self.cases[*at]).collect();
-        let varying = self.varying(&cases);
         if groups.len() < 2 {
             return Vec::new();
         }
+        let cases: Vec<&Asked> =
+            groups.iter().flat_map(|g| &g.cases).map(|at| &self.cases[*at]).collect();
+        let varying = self.varying(&cases);
         let decides = |names: &[&str]| {
             let mut known: HashMap<Vec<Option<&str>>, usize> = HashMap::new();
             groups.iter().enumerate().all(|(i, group)| {
@@ -277,10 +277,20 @@ impl<'d> Table<'d> {
                 })
             })
         };
-        let pairs = varying.iter().enumerate();
-        let pairs = pairs.flat_map(|(i, a)| varying[i + 1..].iter().map(move |b| vec![*a, *b]));
-        let tries = varying.iter().map(|axis| vec![*axis]).chain(pairs);
-        tries.into_iter().find(|names| decides(names)).unwrap_or_default()
+        let mut tries: Vec<Vec<&str>> = vec![Vec::new()];
+        for _ in 0..3 {
+            // Every set of one axis more, its axes in their order.
+            let larger = tries.iter().flat_map(|set| {
+                let last = set.last().and_then(|last| varying.iter().position(|v| v == last));
+                let next = varying.iter().skip(last.map_or(0, |last| last + 1));
+                next.map(|axis| set.iter().chain([axis]).copied().collect())
+            });
+            tries = larger.collect();
+            if let Some(names) = tries.iter().find(|names| decides(names)) {
+                return names.clone();
+            }
+        }
+        Vec::new()
     }
 
     /// The axes in which cases differ; those of the grid in the order in which people ask.

@@ -44,7 +44,7 @@ pub(crate) struct AskArgs {
     /// Whether the message of the fault had been read before the change.
     #[arg(long, value_delimiter = ',', ignore_case = true, value_parser = words::parser("msg"))]
     msg: Vec<Meant>,
-    /// For what the block is registered.
+    /// For what the block is registered; of the grid usually `missing` is meant.
     #[arg(long, value_delimiter = ',', ignore_case = true, value_parser = words::parser("mode"))]
     mode: Vec<Meant>,
     /// Any other axis of a case, with values joined by `|` in which `*` is any text.
@@ -126,6 +126,7 @@ pub(crate) fn ask(args: &AskArgs, store: &Store) -> Result<Exit> {
 fn answer(args: &AskArgs, known: &Known, out: &mut dyn Write) -> Result<Exit> {
     let wanted = args.wanted()?;
     let all = candidates(&wanted)?;
+    let wanted = wanted.with_usual_mode(&all);
     let mut chosen = choose(&wanted, &all, &known.data)?;
     if args.format == Format::Jsonl {
         return json::write(out, args, chosen, &known.data);

@@ -23,7 +23,7 @@ Terms, joined by & and |, denied by !, in parentheses; * is any text:
   unsupported(V)                       V lacks the feature
   consumer(X) contract(X) text(X)      relied on by; decides an assumption; in the statement or name
 
-Example: uffd-conform query 'since(6.16) & suite(copy) & changed'";
+Example: uffd-conform query 'since(6.12) & suite(copy)'";
 
 /// Options of `query`.
 #[derive(Debug, Args)]

@@ -71,8 +71,7 @@ impl<'a> Named<'a> {
         if kernels.is_empty() {
             return Ok(None);
         }
-        let known =
-            if records.is_empty() { known::built_in() } else { known::of(records, store)? };
+        let known = if records.is_empty() { known::built_in() } else { known::of(records, store)? };
         Ok(Some(Self { kernels, known }))
     }
 
@@ -97,7 +96,8 @@ impl<'a> Named<'a> {
                     }
                 }
             }
-            let kernels: Vec<_> = answer.basis.iter().map(|(k, _)| k.upstream.to_string()).collect();
+            let kernels: Vec<_> =
+                answer.basis.iter().map(|(k, _)| k.upstream.to_string()).collect();
             if answer.value.is_some() && answer.certainty != Certainty::Exact {
                 writeln!(out, "        {}", out::dim(format!("as {}", kernels.join(", "))))?;
             }

@@ -1,5 +1,6 @@
 //! The answer of `ask` for people: what happened in plain words, then facts, cases and sources.
 
+use super::super::which::Which;
 use super::super::{Exit, out};
 use super::AskArgs;
 use crate::ask::Asked;
@@ -37,7 +38,7 @@ impl Text<'_> {
         }
         self.cases(out, table, others)?;
         if let Some(id) = table.cases.first().map(|asked| &asked.id) {
-            writeln!(out, "repeat: uffd-conform run {} '{id}'", self.kernels())?;
+            writeln!(out, "repeat: {}", self.command(id))?;
         }
         Ok(if told.spans.is_empty() { Exit::Nothing } else { Exit::Expected })
     }
@@ -116,12 +117,17 @@ impl Text<'_> {
         writeln!(out, "  {}", out::bold(format_args!("What differs{by}:")))?;
         let shown = if self.args.all { groups.len() } else { MANY };
         for (i, group) in groups.iter().enumerate().take(shown) {
-            let note = if one_note || notes[i].is_empty() { "" } else { &notes[i] };
-            writeln!(out, "    {} {}", out::bold(values(table, group, &names)), out::dim(note))?;
+            let label = out::bold(values(table, group, &names));
+            let note = if one_note { "" } else { &notes[i] };
             let own: Vec<&Clause> = said[i].iter().filter(|clause| !in_all(clause)).collect();
-            let lacks = |key: &str| !said[i].iter().any(|clause| clause.key == key);
+            if let ([clause], "") = (&own[..], note) {
+                writeln!(out, "    {label}: {}", clause.text)?;
+                continue;
+            }
+            let note = if note.is_empty() { String::new() } else { format!(" {note}") };
+            writeln!(out, "    {label}:{}", out::dim(note))?;
             self.sentences(out, table, "      ", own.iter().copied())?;
-            if own.is_empty() && said.iter().flatten().any(|clause| lacks(&clause.key)) {
+            if own.is_empty() {
                 writeln!(out, "      nothing more")?;
             }
         }
@@ -195,7 +201,7 @@ impl Text<'_> {
         writeln!(out, "{}", out::dim(format_args!("{of}: {}", axes.join(" "))))?;
         if !others.is_empty() {
             let n = others.len();
-            let text = format!("{n} more that no recorded kernel was asked, as {}", others[0].id);
+            let text = format!("no recorded kernel was asked {n} more, such as {}", others[0].id);
             writeln!(out, "{}", out::dim(text))?;
         }
         Ok(())
@@ -222,10 +228,10 @@ impl Text<'_> {
         for clause in said {
             writeln!(out, "    {}", clause.text)?;
         }
-        writeln!(out, "  To ask, in a VM:")?;
+        writeln!(out, "  To ask:")?;
         let shown = if self.args.all { n } else { FEW };
         for asked in others.iter().take(shown) {
-            writeln!(out, "    uffd-conform run {} '{}'", self.kernels(), asked.id)?;
+            writeln!(out, "    {}", self.command(&asked.id))?;
         }
         if n > shown {
             writeln!(out, "    and {} more (--all shows them)", n - shown)?;
@@ -245,11 +251,25 @@ impl Text<'_> {
         Ok(writeln!(out, "\n{}\n", out::bold(head))?)
     }
 
-    /// The options of `run` that name the kernels asked for.
-    fn kernels(&self) -> String {
-        let named: Vec<String> =
-            self.args.kernel.iter().map(|which| series(&which.to_string())).collect();
-        if named.is_empty() { format!("-k {}", self.version().series()) } else { named.join(" ") }
+    /// How to ask a case again: in VMs of the series that were named, or on a host of a kernel that
+    /// no mirror of ours has.
+    fn command(&self, id: &str) -> String {
+        let in_vm = |which: &Which| match which {
+            Which::Release(release) if release.origin().carries_back() => None,
+            which => {
+                let name = which.to_string();
+                let series = KernelVersion::parse(&name).map(KernelVersion::series);
+                Some(format!("-k {}", series.unwrap_or(name)))
+            }
+        };
+        let named: Option<Vec<String>> = self.args.kernel.iter().map(in_vm).collect();
+        match named.map(|named| named.join(" ")) {
+            None => format!("uffd-conform run '{id}'   # on that host"),
+            Some(named) if named.is_empty() => {
+                format!("uffd-conform run -k {} '{id}'", self.version().series())
+            }
+            Some(named) => format!("uffd-conform run {named} '{id}'"),
+        }
     }
 
     /// The version of the first kernel that is named, else of the newest one recorded.
@@ -259,13 +279,6 @@ impl Text<'_> {
         let named = named.and_then(|which| KernelVersion::parse(&which.to_string()).ok());
         named.or(newest).unwrap_or(KernelVersion::new(7, 3, 0))
     }
-}
-
-/// `-k` with what `run` takes: the series of a release.
-fn series(kernel: &str) -> String {
-    let series =
-        KernelVersion::parse(kernel).map_or_else(|_| kernel.to_owned(), KernelVersion::series);
-    format!("-k {series}")
 }
 
 /// How sure an answer is, unless it is recorded.
@@ -281,27 +294,38 @@ fn note(group: &Group<'_>) -> String {
     }
 }
 
-/// The values that the cases of a group have on some axes.
+/// The values that the cases of a group have on some axes: `part=head/tail backing=anon`, or each
+/// combination where not all of those are meant.
 fn values(table: &Table<'_>, group: &Group<'_>, names: &[&str]) -> String {
     let cases = || group.cases.iter().map(|at| &table.cases[*at]);
-    if let [name] = names {
+    let (mut axes, mut product) = (Vec::new(), 1);
+    for name in names {
         let mut values: Vec<&str> = Vec::new();
-        for value in cases().map(|asked| asked.axis(name).unwrap_or("none")) {
+        for value in cases().filter_map(|asked| asked.axis(name)) {
             if !values.contains(&value) {
                 values.push(value);
             }
         }
-        return values.join(", ");
+        product *= values.len().max(1);
+        match (values.is_empty(), names.len()) {
+            (true, 1) => axes.push("none".to_owned()),
+            (true, _) => {}
+            (false, 1) => axes.push(values.join(", ")),
+            (false, _) => axes.push(format!("{name}={}", values.join("/"))),
+        }
     }
-    let mut all: Vec<String> = Vec::new();
+    let mut each: Vec<String> = Vec::new();
     for asked in cases() {
         let axes = names.iter().filter_map(|name| Some(format!("{name}={}", asked.axis(name)?)));
         let axes = axes.collect::<Vec<_>>().join(" ");
-        if !all.contains(&axes) {
-            all.push(axes);
+        if !each.contains(&axes) {
+            each.push(axes);
         }
     }
-    let shown = all.iter().take(FEW).cloned().collect::<Vec<_>>().join(", ");
-    let more = all.len().saturating_sub(FEW);
+    if names.len() == 1 || each.len() == product {
+        return axes.join(" ");
+    }
+    let shown = each.iter().take(FEW).cloned().collect::<Vec<_>>().join(", ");
+    let more = each.len().saturating_sub(FEW);
     if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
