@@ -1,7 +1,7 @@
 //! The lists of assumptions say what is true: filters find cases, and no assumption stands twice.
 
 use std::collections::BTreeSet;
-use uffd_harness::filter::matches;
+use uffd_results::id_matches;
 use uffd_suites::probe::Case;
 
 const ASKED: &str = include_str!("../../docs/assumptions.md");
@@ -65,7 +65,7 @@ fn every_filter_finds_a_case_that_is_asked_by_default() {
     let filters: BTreeSet<&str> = rows.iter().flat_map(|(_, cells)| quoted(cells[1])).collect();
     let lost: Vec<&str> = filters
         .into_iter()
-        .filter(|filter| !filter.contains('/') || !ids.iter().any(|id| matches(filter, id)))
+        .filter(|filter| !filter.contains('/') || !ids.iter().any(|id| id_matches(filter, id)))
         .collect();
     assert!(lost.is_empty(), "these find nothing: {lost:#?}");
 }
