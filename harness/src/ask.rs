@@ -55,3 +55,14 @@ impl Asked {
         self.axes.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
+
+/// Each word once, in the order in which they come.
+pub(crate) fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut known = Vec::new();
+    for word in words {
+        if !known.contains(&word) {
+            known.push(word);
+        }
+    }
+    known
+}

@@ -10,6 +10,7 @@ use crate::cli::which::Which;
 use crate::contracts::all_of;
 use crate::known::Known;
 use parse::{Expr, Name, Term};
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use uffd_results::{
     Assumption, Case, Dataset, End, Extent, Group, Held, KernelVersion, Statement, Support, glob,
@@ -56,8 +57,8 @@ impl Query {
             let mut view = View {
                 data: &known.data,
                 statement,
-                differs_by: None,
-                held: None,
+                differs_by: OnceCell::new(),
+                held: OnceCell::new(),
                 contracts: &contracts,
                 unsupported: HashMap::new(),
             };
@@ -91,9 +92,9 @@ struct View<'a, 'd> {
     data: &'d Dataset,
     statement: &'a Statement<'d>,
     /// What decides, once somebody has asked.
-    differs_by: Option<Option<&'d str>>,
+    differs_by: OnceCell<Option<&'d str>>,
     /// Whether the statement holds, likewise.
-    held: Option<Support<Held>>,
+    held: OnceCell<Support<Held>>,
     contracts: &'a HashMap<&'a str, Vec<Assumption>>,
     /// Cases that a kernel lacks the feature for, by the kernel that was named.
     unsupported: HashMap<String, HashSet<String>>,
@@ -133,12 +134,12 @@ impl<'d> View<'_, 'd> {
             }
             Name::DiffersBy => {
                 let statement = self.statement;
-                let by = self.differs_by.get_or_insert_with(|| statement.differs_by());
+                let by = self.differs_by.get_or_init(|| statement.differs_by());
                 by.is_some_and(|axis| glob(text, axis))
             }
             Name::Held => {
                 let data = self.data;
-                let support = self.held.get_or_insert_with(|| probe.support(data));
+                let support = self.held.get_or_init(|| probe.support(data));
                 support.runs().iter().any(|run| run.value.word() == text)
             }
             Name::Unsupported => {

@@ -1,9 +1,9 @@
 //! From axes and filters to cases: which are recorded, which could be asked, and why none can.
 
-use super::{Asked, words};
+use super::{Asked, distinct, words};
 use crate::filter;
 use anyhow::{Result, bail};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use uffd_results::{Dataset, glob};
 use uffd_suites::point::Point;
 use uffd_suites::probe::Ask;
@@ -121,36 +121,26 @@ pub(crate) fn nearest(wanted: &Wanted, all: &[Asked], data: &Dataset) -> Option<
 
 /// Says why nothing is at such a point, and what would be the nearest.
 fn impossible(wanted: &Wanted, all: &[Asked]) -> Result<Chosen> {
-    let mut known: HashMap<&str, Vec<&str>> = HashMap::new();
-    for (name, value) in all.iter().flat_map(Asked::axes) {
-        let values = known.entry(name).or_default();
-        if !values.contains(&value) {
-            values.push(value);
-        }
-    }
     for (name, values) in &wanted.axes {
-        let Some(there) = known.get(name.as_str()) else {
-            let mut names: Vec<&str> = known.keys().copied().collect();
+        let there = distinct(all.iter().filter_map(|asked| asked.axis(name)));
+        if there.is_empty() {
+            let mut names = distinct(all.iter().flat_map(Asked::axes).map(|(name, _)| name));
             names.sort_unstable();
             bail!("no such case has an axis {name:?}; there are: {}", few(&names));
-        };
+        }
         if !there.iter().any(|seen| values.iter().any(|value| glob(value, seen))) {
             let values = values.join(" or ");
-            bail!("no such case has {name}={values}; it can be {}", few(there));
+            bail!("no such case has {name}={values}; it can be {}", few(&there));
         }
     }
     let mut could = Vec::new();
     for (name, values) in &wanted.axes {
         let less = wanted.without(&[name]);
-        let mut there: Vec<&str> = Vec::new();
-        for value in all.iter().filter(|asked| less.takes(asked)).filter_map(|a| a.axis(name)) {
-            if !there.contains(&value) {
-                there.push(value);
-            }
-        }
+        let fit = || all.iter().filter(|asked| less.takes(asked));
+        let there = distinct(fit().filter_map(|asked| asked.axis(name)));
         if !there.is_empty() {
             could.push(format!("{name} can be {} in place of {}", few(&there), few(values)));
-        } else if all.iter().any(|asked| less.takes(asked)) {
+        } else if fit().next().is_some() {
             could.push(format!("leave out {name}, which such a point does not have"));
         }
     }
@@ -225,8 +215,8 @@ mod tests {
     use rstest::rstest;
 
     fn wanted(axes: &[(&str, &str)]) -> Wanted {
-        let axis = |(name, value): &(&str, &str)| ((*name).to_owned(), vec![(*value).to_owned()]);
-        Wanted { filters: Vec::new(), axes: axes.iter().map(axis).collect() }
+        let given = |(name, value): &(&str, &str)| ((*name).to_owned(), vec![(*value).to_owned()]);
+        Wanted { filters: Vec::new(), axes: axes.iter().map(given).collect() }
     }
 
     fn chosen(wanted: &Wanted) -> Result<Chosen> {

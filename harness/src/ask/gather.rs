@@ -1,7 +1,7 @@
 //! What kernels said of some cases, condensed: kernels on which every case went the same way stand
 //! together, and so do cases that went the same way.
 
-use super::Asked;
+use super::{Asked, distinct};
 use crate::cli::which::{Found, Which};
 use anyhow::Result;
 use std::collections::HashMap;
@@ -260,14 +260,15 @@ impl<'d> Table<'d> {
     }
 
     /// The axes that decide which way cases of a span go: as few as do, three at most; none where all
-    /// go the same way or more would be needed.
-    pub(crate) fn deciding(&self, groups: &[Group<'_>]) -> Vec<&str> {
+    /// go the same way or more would be needed. Where several sets of as few do, all of them: the
+    /// cases don't tell which it is.
+    pub(crate) fn deciding(&self, groups: &[Group<'_>]) -> Vec<Vec<&str>> {
         if groups.len() < 2 {
             return Vec::new();
         }
         let cases: Vec<&Asked> =
             groups.iter().flat_map(|g| &g.cases).map(|at| &self.cases[*at]).collect();
-        let varying = self.varying(&cases);
+        let axes = varying(&cases);
         let decides = |names: &[&str]| {
             let mut known: HashMap<Vec<Option<&str>>, usize> = HashMap::new();
             groups.iter().enumerate().all(|(i, group)| {
@@ -281,31 +282,27 @@ impl<'d> Table<'d> {
         for _ in 0..3 {
             // Every set of one axis more, its axes in their order.
             let larger = tries.iter().flat_map(|set| {
-                let last = set.last().and_then(|last| varying.iter().position(|v| v == last));
-                let next = varying.iter().skip(last.map_or(0, |last| last + 1));
+                let last = set.last().and_then(|last| axes.iter().position(|v| v == last));
+                let next = axes.iter().skip(last.map_or(0, |last| last + 1));
                 next.map(|axis| set.iter().chain([axis]).copied().collect())
             });
             tries = larger.collect();
-            if let Some(names) = tries.iter().find(|names| decides(names)) {
-                return names.clone();
+            let sets: Vec<Vec<&str>> = tries.iter().filter(|set| decides(set)).cloned().collect();
+            if !sets.is_empty() {
+                return sets;
             }
         }
         Vec::new()
     }
+}
 
-    /// The axes in which cases differ; those of the grid in the order in which people ask.
-    pub(crate) fn varying<'a>(&self, cases: &[&'a Asked]) -> Vec<&'a str> {
-        let mut names: Vec<&str> = Vec::new();
-        for (name, _) in cases.iter().flat_map(|asked| asked.axes()) {
-            let differs = cases.iter().any(|asked| asked.axis(name) != cases[0].axis(name));
-            if differs && !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        let grid = super::words::GRID;
-        names.sort_by_key(|name| grid.iter().position(|g| g == name).unwrap_or(grid.len()));
-        names
-    }
+/// The axes in which cases differ; those of the grid in the order in which people ask.
+pub(crate) fn varying<'a>(cases: &[&'a Asked]) -> Vec<&'a str> {
+    let mut names = distinct(cases.iter().flat_map(|asked| asked.axes()).map(|(name, _)| name));
+    names.retain(|name| cases.iter().any(|asked| asked.axis(name) != cases[0].axis(name)));
+    let grid = super::words::GRID;
+    names.sort_by_key(|name| grid.iter().position(|g| g == name).unwrap_or(grid.len()));
+    names
 }
 
 fn exact(kernel: &Recorded, seen: Option<usize>) -> Cell<'_> {

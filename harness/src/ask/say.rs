@@ -74,7 +74,7 @@ pub(crate) fn clauses(seen: &Seen, is_point: bool, subject: &str) -> Vec<Clause>
                 );
             }
             "asleep" => {
-                say("rescue", format!("UFFDIO_WAKE of its page does not wake the {subject}."))
+                say("rescue", format!("UFFDIO_WAKE of its page does not wake the {subject}."));
             }
             _ => {
                 let rc = if rc == "0" {

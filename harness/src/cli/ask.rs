@@ -139,7 +139,7 @@ fn answer(args: &AskArgs, known: &Known, out: &mut dyn Write) -> Result<Exit> {
     }
     text.not_recorded(out, &chosen.others)?;
     if let Some(near) = nearest(&wanted, &all, &known.data) {
-        text.near(out, &near.given_up)?;
+        text::near(out, &near.given_up)?;
         let table = Table::of(near.recorded, &known.data);
         text.answered(out, &table, &[])?;
     }

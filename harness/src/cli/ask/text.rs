@@ -3,9 +3,9 @@
 use super::super::which::Which;
 use super::super::{Exit, out};
 use super::AskArgs;
-use crate::ask::Asked;
-use crate::ask::gather::{Group, Seen, Span, Table};
+use crate::ask::gather::{Group, Seen, Span, Table, varying};
 use crate::ask::say::{Clause, clauses, subject};
+use crate::ask::{Asked, distinct};
 use crate::judge::judge;
 use anyhow::Result;
 use std::io::Write;
@@ -36,7 +36,7 @@ impl Text<'_> {
         for silent in &told.silent {
             writeln!(out, "{}", out::dim(format_args!("no answer on {silent}")))?;
         }
-        self.cases(out, table, others)?;
+        cases(out, table, others)?;
         if let Some(id) = table.cases.first().map(|asked| &asked.id) {
             writeln!(out, "repeat: {}", self.command(id))?;
         }
@@ -58,44 +58,14 @@ impl Text<'_> {
         let cases = groups.iter().flat_map(|group| &group.cases);
         let subject = subject(cases.map(|at| table.cases[*at].axis("waiter")));
         let said: Vec<Vec<Clause>> =
-            groups.iter().map(|group| self.said(table, group, subject)).collect();
+            groups.iter().map(|group| said(table, group, subject)).collect();
         let in_all = |clause: &Clause| said.iter().all(|said| said.contains(clause));
-        self.sentences(out, table, "  ", said[0].iter().filter(|clause| in_all(clause)))?;
+        sentences(out, table, "  ", said[0].iter().filter(|clause| in_all(clause)))?;
         if groups.len() > 1 {
             self.differences(out, table, groups, (&said, &notes, one_note))?;
         }
         self.facts(out, table, span)?;
         Ok(writeln!(out)?)
-    }
-
-    /// Sentences a line each; what is only named, of trials, in one line.
-    fn sentences<'c>(
-        &self,
-        out: &mut dyn Write,
-        table: &Table<'_>,
-        indent: &str,
-        clauses: impl Iterator<Item = &'c Clause>,
-    ) -> Result<()> {
-        let texts: Vec<&str> = clauses.map(|clause| clause.text.as_str()).collect();
-        let joint = if table.cases[0].is_point() { format!("\n{indent}") } else { " ".into() };
-        if !texts.is_empty() {
-            writeln!(out, "{indent}{}", texts.join(&joint))?;
-        }
-        Ok(())
-    }
-
-    fn said(&self, table: &Table<'_>, group: &Group<'_>, subject: &str) -> Vec<Clause> {
-        let is_point = group.cases.first().is_some_and(|at| table.cases[*at].is_point());
-        let say = |seen: usize| clauses(&table.seen[seen], is_point, subject);
-        if let Some(seen) = group.cell.seen {
-            return say(seen);
-        }
-        let basis = group.cell.basis.iter().map(|(kernel, seen)| {
-            let said: Vec<String> = say(*seen).into_iter().map(|clause| clause.text).collect();
-            let text = format!("On {}: {}", kernel.upstream, said.join(" "));
-            Clause { key: kernel.release.clone(), text }
-        });
-        basis.collect()
     }
 
     fn differences(
@@ -108,12 +78,16 @@ impl Text<'_> {
         let in_all = |clause: &Clause| said.iter().all(|said| said.contains(clause));
         let deciding = table.deciding(groups);
         let cases = groups.iter().flat_map(|g| &g.cases).map(|at| &table.cases[*at]);
-        let varying = table.varying(&cases.collect::<Vec<_>>());
-        let (by, names) = if deciding.is_empty() {
-            (String::new(), varying)
-        } else {
-            (format!(" by {}", deciding.join(" and ")), deciding)
+        let all = varying(&cases.collect::<Vec<_>>());
+        let sets: Vec<String> = deciding.iter().map(|set| set.join(" and ")).collect();
+        let by = match sets.split_first() {
+            None => String::new(),
+            Some((first, [])) => format!(" by {first}"),
+            Some((first, others)) => {
+                format!(" by {first} (or by {}: these cases do not tell)", others.join(", or by "))
+            }
         };
+        let names = deciding.into_iter().next().unwrap_or(all);
         writeln!(out, "  {}", out::bold(format_args!("What differs{by}:")))?;
         let shown = if self.args.all { groups.len() } else { MANY };
         for (i, group) in groups.iter().enumerate().take(shown) {
@@ -126,7 +100,7 @@ impl Text<'_> {
             }
             let note = if note.is_empty() { String::new() } else { format!(" {note}") };
             writeln!(out, "    {label}:{}", out::dim(note))?;
-            self.sentences(out, table, "      ", own.iter().copied())?;
+            sentences(out, table, "      ", own.iter().copied())?;
             if own.is_empty() {
                 writeln!(out, "      nothing more")?;
             }
@@ -173,40 +147,6 @@ impl Text<'_> {
         Ok(())
     }
 
-    /// Which cases the answer rests on.
-    fn cases(&self, out: &mut dyn Write, table: &Table<'_>, others: &[Asked]) -> Result<()> {
-        let all: Vec<&Asked> = table.cases.iter().collect();
-        let of = match all.len() {
-            1 => "1 case".to_owned(),
-            n => format!("{n} cases"),
-        };
-        let mut names: Vec<&str> = Vec::new();
-        for (name, _) in all.iter().flat_map(|asked| asked.axes()) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        let mut axes = Vec::new();
-        for name in names {
-            let mut values: Vec<&str> = Vec::new();
-            for value in all.iter().filter_map(|asked| asked.axis(name)) {
-                if !values.contains(&value) {
-                    values.push(value);
-                }
-            }
-            let shown = values.iter().take(MANY).copied().collect::<Vec<_>>().join("/");
-            let more = if values.len() > MANY { "/..." } else { "" };
-            axes.push(format!("{name}={shown}{more}"));
-        }
-        writeln!(out, "{}", out::dim(format_args!("{of}: {}", axes.join(" "))))?;
-        if !others.is_empty() {
-            let n = others.len();
-            let text = format!("no recorded kernel was asked {n} more, such as {}", others[0].id);
-            writeln!(out, "{}", out::dim(text))?;
-        }
-        Ok(())
-    }
-
     /// Says that cases exist and no kernel was asked, what is expected, and how to ask.
     pub(super) fn not_recorded(&self, out: &mut dyn Write, others: &[Asked]) -> Result<()> {
         let Some(first) = others.first() else { return Ok(()) };
@@ -223,7 +163,8 @@ impl Text<'_> {
         let (end, detail) = (End::Done, String::new());
         let seen = Seen { end, detail, facts: facts.collect() };
         let subject = subject(std::iter::once(first.axis("waiter")));
-        writeln!(out, "  What the documents make one expect on {version}, which is no record:")?;
+        let name = self.args.kernel.first().map_or(version.to_string(), ToString::to_string);
+        writeln!(out, "  What the documents make one expect on {name}, which is no record:")?;
         let said = clauses(&seen, first.is_point(), subject);
         for clause in said {
             writeln!(out, "    {}", clause.text)?;
@@ -237,18 +178,6 @@ impl Text<'_> {
             writeln!(out, "    and {} more (--all shows them)", n - shown)?;
         }
         Ok(())
-    }
-
-    /// Says what is different in the cases that follow.
-    pub(super) fn near(
-        &self,
-        out: &mut dyn Write,
-        given_up: &[(String, Vec<String>)],
-    ) -> Result<()> {
-        let axes: Vec<String> =
-            given_up.iter().map(|(name, values)| format!("{name}={}", values.join("/"))).collect();
-        let head = format!("The nearest that is recorded, without {}:", axes.join(" and "));
-        Ok(writeln!(out, "\n{}\n", out::bold(head))?)
     }
 
     /// How to ask a case again: in VMs of the series that were named, or on a host of a kernel that
@@ -281,6 +210,67 @@ impl Text<'_> {
     }
 }
 
+/// Sentences a line each; what is only named, of trials, in one line.
+fn sentences<'c>(
+    out: &mut dyn Write,
+    table: &Table<'_>,
+    indent: &str,
+    clauses: impl Iterator<Item = &'c Clause>,
+) -> Result<()> {
+    let texts: Vec<&str> = clauses.map(|clause| clause.text.as_str()).collect();
+    let joint = if table.cases[0].is_point() { format!("\n{indent}") } else { " ".into() };
+    if !texts.is_empty() {
+        writeln!(out, "{indent}{}", texts.join(&joint))?;
+    }
+    Ok(())
+}
+
+fn said(table: &Table<'_>, group: &Group<'_>, subject: &str) -> Vec<Clause> {
+    let is_point = group.cases.first().is_some_and(|at| table.cases[*at].is_point());
+    let say = |seen: usize| clauses(&table.seen[seen], is_point, subject);
+    if let Some(seen) = group.cell.seen {
+        return say(seen);
+    }
+    let basis = group.cell.basis.iter().map(|(kernel, seen)| {
+        let said: Vec<String> = say(*seen).into_iter().map(|clause| clause.text).collect();
+        let text = format!("On {}: {}", kernel.upstream, said.join(" "));
+        Clause { key: kernel.release.clone(), text }
+    });
+    basis.collect()
+}
+
+/// Which cases the answer rests on.
+fn cases(out: &mut dyn Write, table: &Table<'_>, others: &[Asked]) -> Result<()> {
+    let all: Vec<&Asked> = table.cases.iter().collect();
+    let of = match all.len() {
+        1 => "1 case".to_owned(),
+        n => format!("{n} cases"),
+    };
+    let names = distinct(all.iter().flat_map(|asked| asked.axes()).map(|(name, _)| name));
+    let mut axes = Vec::new();
+    for name in names {
+        let values = distinct(all.iter().filter_map(|asked| asked.axis(name)));
+        let shown = values.iter().take(MANY).copied().collect::<Vec<_>>().join("/");
+        let more = if values.len() > MANY { "/..." } else { "" };
+        axes.push(format!("{name}={shown}{more}"));
+    }
+    writeln!(out, "{}", out::dim(format_args!("{of}: {}", axes.join(" "))))?;
+    if !others.is_empty() {
+        let n = others.len();
+        let text = format!("no recorded kernel was asked {n} more, such as {}", others[0].id);
+        writeln!(out, "{}", out::dim(text))?;
+    }
+    Ok(())
+}
+
+/// Says what is different in the cases that follow.
+pub(super) fn near(out: &mut dyn Write, given_up: &[(String, Vec<String>)]) -> Result<()> {
+    let axes: Vec<String> =
+        given_up.iter().map(|(name, values)| format!("{name}={}", values.join("/"))).collect();
+    let head = format!("The nearest that is recorded, without {}:", axes.join(" and "));
+    Ok(writeln!(out, "\n{}\n", out::bold(head))?)
+}
+
 /// How sure an answer is, unless it is recorded.
 fn note(group: &Group<'_>) -> String {
     let cell = &group.cell;
@@ -300,12 +290,7 @@ fn values(table: &Table<'_>, group: &Group<'_>, names: &[&str]) -> String {
     let cases = || group.cases.iter().map(|at| &table.cases[*at]);
     let (mut axes, mut product) = (Vec::new(), 1);
     for name in names {
-        let mut values: Vec<&str> = Vec::new();
-        for value in cases().filter_map(|asked| asked.axis(name)) {
-            if !values.contains(&value) {
-                values.push(value);
-            }
-        }
+        let values = distinct(cases().filter_map(|asked| asked.axis(name)));
         product *= values.len().max(1);
         match (values.is_empty(), names.len()) {
             (true, 1) => axes.push("none".to_owned()),
