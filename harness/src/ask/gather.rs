@@ -288,8 +288,11 @@ impl<'d> Table<'d> {
             });
             tries = larger.collect();
             let sets: Vec<Vec<&str>> = tries.iter().filter(|set| decides(set)).cloned().collect();
+            // Of a change's own axes only cases of that change could tell more.
+            let is_had = |axis: &&str| cases.iter().all(|asked| asked.axis(axis).is_some());
+            let had: Vec<_> = sets.iter().filter(|set| set.iter().all(is_had)).cloned().collect();
             if !sets.is_empty() {
-                return sets;
+                return if had.is_empty() { sets } else { had };
             }
         }
         Vec::new()
