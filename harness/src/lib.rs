@@ -9,6 +9,7 @@ use uffd_suites::bump::Bump;
 #[global_allocator]
 static ALLOCATOR: Bump = Bump;
 
+mod ask;
 pub mod cli;
 pub mod contracts;
 pub mod coverage;
@@ -23,6 +24,7 @@ pub mod kernels;
 pub mod known;
 pub mod lint;
 pub mod notes;
+mod query;
 pub mod report;
 pub mod runner;
 pub mod store;

@@ -29,6 +29,15 @@ use uffd_results::{End, Outcome, Record};
 #[case(&["run", ""], &["filter is empty"])]
 #[case(&["exec", "--", "/bin/true"], &["no kernel is named"])]
 #[case(&["exec", "-k", "6.12", "--", "/nowhere/program"], &["/nowhere/program"])]
+#[case(&["ask"], &["nothing is asked", "--op copy"])]
+#[case(&["ask", "--backing", "teapot"], &["teapot", "hugetlb-shared"])]
+#[case(&["ask", "--backing", "anon", "--mode", "minor"], &["shared page cache", "backing can be shmem"])]
+#[case(&["ask", "copy/teleport"], &["copy/teleport", "uffd-conform list"])]
+#[case(&["ask", "events/", "--axis", "colour=red"], &["\"colour\"", "backing"])]
+#[case(&["ask", "--op", "copy", "-k", "banana"], &["banana"])]
+#[case(&["query", "since(6.12) & suit(copy)"], &["  since(6.12) & suit(copy)\n                ^ expected"])]
+#[case(&["query", "contract(nobody)"], &["nobody", "qemu-postcopy"])]
+#[case(&["completions", "csh"], &["csh", "fish"])]
 #[case(&["frobnicate"], &["frobnicate"])]
 fn bad_input_is_refused_with_a_word(#[case] arguments: &[&str], #[case] words: &[&str]) {
     refused(&run(arguments), words);

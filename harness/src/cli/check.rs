@@ -6,6 +6,7 @@
 
 mod text;
 
+use super::completions::ContractName;
 use super::contract::choose;
 use super::here::Here;
 use super::{CaseArgs, Exit, Format};
@@ -26,7 +27,7 @@ use uffd_suites::probe::Case;
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     /// Only what these programs assume; `uffd-conform contract` lists them.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = ContractName, hide_possible_values = true)]
     contract: Vec<String>,
     /// Ask every case of the suite, not only those that decide an assumption.
     #[arg(long, conflicts_with = "contract")]

@@ -1,5 +1,6 @@
 //! `contract`: what a program assumes of the kernel, and which kernels keep it.
 
+use super::completions::ContractName;
 use super::which::{Found, Which};
 use super::{Exit, Format, out};
 use crate::contracts::all_of;
@@ -16,6 +17,7 @@ use uffd_results::{Assumption, Bound, Certainty, Contract, Dataset, Kept, Suppor
 #[derive(Debug, Args)]
 pub(crate) struct ContractArgs {
     /// Contracts by name; without any, all of them in a line each.
+    #[arg(value_parser = ContractName, hide_possible_values = true)]
     name: Vec<String>,
     /// Only for these kernels: a series (6.12), a version, or what `uname -r` prints.
     #[arg(short, long, value_name = "KERNEL")]

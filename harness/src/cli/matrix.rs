@@ -1,7 +1,7 @@
-//! `matrix`: everything that is made from the records: MATRIX.md, the README's table of claims, and
+//! `matrix`: everything that is made from the records: MATRIX.md, the README's table of claims and its example, and
 //! the data that is built into the library.
 
-use super::{Exit, out};
+use super::{Exit, ask, out};
 use crate::known;
 use crate::report::{claims_table, matrix as text};
 use crate::store::{self, Store};
@@ -56,9 +56,16 @@ impl Made {
     }
 }
 
-/// Marks in a README between which the table of claims stands.
-const MARKS: (&str, &str) =
+/// Marks in a README between which something made stands.
+type Marks = (&'static str, &'static str);
+
+/// Between these stands the table of claims.
+const CLAIMS: Marks =
     ("<!-- claims: written by `uffd-conform matrix` -->\n", "<!-- end of claims -->");
+
+/// Between these stand a question and its answer.
+const EXAMPLE: Marks =
+    ("<!-- example: written by `uffd-conform matrix` -->\n", "<!-- end of the example -->");
 
 /// Everything that is made from the records of a folder: in a checkout also the README above it and
 /// the library's data below it.
@@ -69,10 +76,16 @@ fn made(store: &Store) -> Result<Vec<Made>> {
     let text = text::markdown(&records, &known)?;
     let mut made = vec![Made { path: folder.join("MATRIX.md"), text }];
     let readme = folder.join("../README.md");
-    if let Ok(text) = std::fs::read_to_string(&readme)
-        && let Some(text) = with_claims(&text, &claims_table(&records)?)
-    {
-        made.push(Made { path: readme, text });
+    if let Ok(mut text) = std::fs::read_to_string(&readme) {
+        let mut has_places = false;
+        for (marks, new) in [(CLAIMS, claims_table(&records)?), (EXAMPLE, ask::example(&known)?)] {
+            if let Some(with) = between(&text, marks, &new) {
+                (text, has_places) = (with, true);
+            }
+        }
+        if has_places {
+            made.push(Made { path: readme, text });
+        }
     }
     let library = folder.join("src/data");
     if library.is_dir() {
@@ -95,11 +108,11 @@ pub(crate) fn write(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// The README with the table in its place; `None` if it has no place for one.
-fn with_claims(readme: &str, table: &str) -> Option<String> {
-    let (before, rest) = readme.split_once(MARKS.0)?;
-    let (_, after) = rest.split_once(MARKS.1)?;
-    Some(format!("{before}{}{table}{}{after}", MARKS.0, MARKS.1))
+/// The README with something new between two marks; `None` if it lacks them.
+fn between(readme: &str, marks: Marks, new: &str) -> Option<String> {
+    let (before, rest) = readme.split_once(marks.0)?;
+    let (_, after) = rest.split_once(marks.1)?;
+    Some(format!("{before}{}{new}{}{after}", marks.0, marks.1))
 }
 
 #[cfg(test)]
@@ -108,9 +121,10 @@ mod tests {
 
     #[test]
     fn only_the_place_between_the_marks_changes() {
-        let readme = format!("a\n{}old\n{}\nb\n", MARKS.0, MARKS.1);
-        let new = with_claims(&readme, "| new |\n").expect("marks");
-        assert_eq!(new, format!("a\n{}| new |\n{}\nb\n", MARKS.0, MARKS.1));
-        assert_eq!(with_claims("no marks", "x"), None);
+        let readme = |text: &str| format!("a\n{}{text}\n{}\nb\n", CLAIMS.0, CLAIMS.1);
+        let new = between(&readme("old"), CLAIMS, "| new |\n").expect("marks");
+        assert_eq!(new, readme("| new |"));
+        assert_eq!(between("no marks", CLAIMS, "x"), None);
+        assert_eq!(between(&new, EXAMPLE, "x"), None);
     }
 }

@@ -1,6 +1,8 @@
 //! The command line: what can be asked for, and the codes that it ends with.
 
+mod ask;
 mod check;
+mod completions;
 mod contract;
 mod diff;
 mod exec;
@@ -11,13 +13,14 @@ mod lint;
 mod list;
 mod matrix;
 mod out;
+mod query;
 mod record;
 mod report;
 mod run;
 mod show;
 mod sweep;
 mod vm;
-mod which;
+pub(crate) mod which;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -69,6 +72,10 @@ enum Command {
     Matrix(matrix::MatrixArgs),
     /// Show one case: statement, recipe, expectation with source, and what each kernel did.
     Show(show::ShowArgs),
+    /// Say what a change, an operation and a waiter, named by their axes, lead to on a kernel.
+    Ask(ask::AskArgs),
+    /// Find recorded statements by an expression.
+    Query(query::QueryArgs),
     /// Ask this kernel what programs assume, and say what is broken or other than recorded.
     Check(check::CheckArgs),
     /// Show what a program assumes of the kernel, and which kernels keep it.
@@ -81,6 +88,8 @@ enum Command {
     Record(record::RecordArgs),
     /// Hold records, contracts and notes against each other: is everything odd explained?
     Lint(lint::LintArgs),
+    /// Write a shell's completions of this command.
+    Completions(completions::CompletionsArgs),
 }
 
 /// How results are written.
@@ -143,6 +152,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Diff(args) => diff::diff(&args, &store),
         Command::Record(args) => record::record(&args, &store),
         Command::Lint(args) => lint::lint(&args, &store),
+        Command::Ask(args) => ask::ask(&args, &store),
+        Command::Query(args) => query::query(&args, &store),
+        Command::Completions(args) => completions::completions(&args),
     }
 }
 

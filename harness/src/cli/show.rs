@@ -1,14 +1,16 @@
 //! `show`: one case, all that is known of it.
 
+use super::which::{Found, Which};
 use super::{Exit, Format, out};
 use crate::filter;
 use crate::judge::judge;
-use crate::store::Store;
+use crate::known::{self, Known};
+use crate::store::{Store, StoreError};
 use anyhow::{Result, bail};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::Write;
-use uffd_results::{KernelVersion, Outcome, Record, Verdict};
+use uffd_results::{Certainty, KernelVersion, Outcome, Record, Verdict};
 use uffd_suites::expect::Expected;
 use uffd_suites::probe::Case;
 
@@ -21,6 +23,10 @@ pub(crate) struct ShowArgs {
     /// A case id, a part of one, or a pattern with `*`.
     #[arg(required = true)]
     case: Vec<String>,
+    /// What these kernels showed, recorded or not: a series (6.12), a version, or what `uname -r`
+    /// prints. Without any, every recorded kernel.
+    #[arg(short, long, value_name = "KERNEL")]
+    kernel: Vec<Which>,
     /// Show all cases that match, however many.
     #[arg(long)]
     all: bool,
@@ -39,23 +45,86 @@ pub(crate) fn show(args: &ShowArgs, store: &Store) -> Result<Exit> {
     }
     let records = match store.load() {
         Ok(records) => records,
-        Err(e @ crate::store::StoreError::Empty(_)) => {
+        Err(e @ StoreError::Empty(_)) => {
             out::note(&e.to_string());
             Vec::new()
         }
         Err(e) => return Err(e.into()),
     };
+    let named = Named::of(&args.kernel, &records, store)?;
     let mut out = out::stdout();
     for case in &cases {
         match args.format {
-            Format::Human => human(&mut out, case, &records)?,
-            Format::Jsonl => jsonl(&mut out, case, &records)?,
+            Format::Human => human(&mut out, case, &records, named.as_ref())?,
+            Format::Jsonl => jsonl(&mut out, case, &records, named.as_ref())?,
         }
     }
     Ok(Exit::Expected)
 }
 
-fn human(out: &mut dyn Write, case: &Case, records: &[Record]) -> Result<()> {
+/// Kernels that were named, and what they are looked up in.
+struct Named<'a> {
+    kernels: &'a [Which],
+    known: Known,
+}
+
+impl<'a> Named<'a> {
+    /// `None` if no kernel is named. Without records it is what was built in that is known.
+    fn of(kernels: &'a [Which], records: &[Record], store: &Store) -> Result<Option<Self>> {
+        if kernels.is_empty() {
+            return Ok(None);
+        }
+        let known = if records.is_empty() { known::built_in() } else { known::of(records, store)? };
+        Ok(Some(Self { kernels, known }))
+    }
+
+    fn found(&self, case: &Case) -> Result<Vec<Found<'_, &Outcome>>> {
+        let asked = self.known.data.case(&case.id());
+        let mut found = Vec::new();
+        for which in self.kernels {
+            found.extend(which.look_up(&self.known.data, |kernel| asked?.answer(kernel))?);
+        }
+        Ok(found)
+    }
+
+    fn human(&self, out: &mut dyn Write, case: &Case) -> Result<()> {
+        for Found { label, answer } in self.found(case)? {
+            let why = answer.why.map(|why| format!(": {why}")).unwrap_or_default();
+            writeln!(out, "    {label:<32} {}{why}", answer.certainty)?;
+            match answer.value {
+                Some(outcome) => writeln!(out, "        {outcome}")?,
+                None => {
+                    for (kernel, outcome) in &answer.basis {
+                        writeln!(out, "        {}: {outcome}", kernel.upstream)?;
+                    }
+                }
+            }
+            let kernels: Vec<_> =
+                answer.basis.iter().map(|(k, _)| k.upstream.to_string()).collect();
+            if answer.value.is_some() && answer.certainty != Certainty::Exact {
+                writeln!(out, "        {}", out::dim(format!("as {}", kernels.join(", "))))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn jsonl(&self, case: &Case) -> Result<Vec<Value>> {
+        let found = self.found(case)?;
+        let line = |Found { label, answer }: &Found<'_, &Outcome>| {
+            let rests_on: Vec<&str> =
+                answer.basis.iter().map(|(kernel, _)| kernel.release.as_str()).collect();
+            json!({"kernel": label, "certainty": answer.certainty.word(), "why": answer.why.map(|why| why.to_string()), "rests_on": rests_on, "outcome": answer.value})
+        };
+        Ok(found.iter().map(line).collect())
+    }
+}
+
+fn human(
+    out: &mut dyn Write,
+    case: &Case,
+    records: &[Record],
+    named: Option<&Named<'_>>,
+) -> Result<()> {
     writeln!(out, "{}\n", out::bold(case.id()))?;
     writeln!(out, "  {}\n", case.probe.statement)?;
     for (n, step) in case.recipe().iter().enumerate() {
@@ -74,15 +143,18 @@ fn human(out: &mut dyn Write, case: &Case, records: &[Record]) -> Result<()> {
         writeln!(out, "    {consumer}")?;
     }
     writeln!(out, "\n  {}", out::bold("seen"))?;
-    if records.is_empty() {
+    if let Some(named) = named {
+        named.human(out, case)?;
+    } else if records.is_empty() {
         writeln!(out, "    no records: `uffd-conform sweep` makes them")?;
     }
+    let spans = if named.is_some() { &[] } else { records };
     let mut start = 0;
-    while let Some(record) = records.get(start) {
+    while let Some(record) = spans.get(start) {
         let outcome = record.cases.get(&case.id());
-        let same = records[start..].iter().take_while(|r| r.cases.get(&case.id()) == outcome);
+        let same = spans[start..].iter().take_while(|r| r.cases.get(&case.id()) == outcome);
         let end = start + same.count();
-        span(out, case, &records[start..end], outcome)?;
+        span(out, case, &spans[start..end], outcome)?;
         start = end;
     }
     writeln!(out, "\n  repeat: uffd-conform run -k VERSION '{}'\n", case.id())?;
@@ -133,15 +205,20 @@ fn versions(records: &[Record]) -> Vec<KernelVersion> {
     records.iter().filter_map(|record| record.upstream().ok()).collect()
 }
 
-fn jsonl(out: &mut dyn Write, case: &Case, records: &[Record]) -> Result<()> {
+fn jsonl(
+    out: &mut dyn Write,
+    case: &Case,
+    records: &[Record],
+    named: Option<&Named<'_>>,
+) -> Result<()> {
     let newest = versions(records).last().copied().unwrap_or(KernelVersion::new(7, 3, 0));
     let expected: Vec<_> = case
         .expect(newest)
         .iter()
         .map(|e| json!({"fact": e.fact, "value": e.value, "source": e.source}))
         .collect();
-    let mut seen = Vec::new();
-    for record in records {
+    let mut seen = named.map_or(Ok(Vec::new()), |named| named.jsonl(case))?;
+    for record in records.iter().filter(|_| named.is_none()) {
         if let Some(outcome) = record.cases.get(&case.id()) {
             let verdict = judge(case, outcome, record.upstream()?).verdict.word();
             let (kernel, release) = (&record.kernel.upstream, &record.kernel.release);

@@ -1,6 +1,7 @@
 //! Kernels as a person names them where something is looked up: a series, or a release string.
 
 use anyhow::{Result, bail};
+use std::fmt;
 use std::str::FromStr;
 use uffd_results::{Answer, Certainty, Dataset, Recorded, Release, ReleaseError, Why};
 
@@ -30,6 +31,15 @@ impl FromStr for Which {
 pub(crate) struct Found<'d, T> {
     pub(crate) label: String,
     pub(crate) answer: Answer<'d, T>,
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Series(series) => f.pad(series),
+            Self::Release(release) => release.fmt(f),
+        }
+    }
 }
 
 impl Which {

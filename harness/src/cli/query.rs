@@ -1,0 +1,107 @@
+//! `query`: an expression, and every recorded statement that it is true of.
+
+use super::{Exit, Format, out};
+use crate::known;
+use crate::query::{Hit, Query};
+use crate::store::Store;
+use anyhow::{Result, anyhow};
+use clap::Args;
+use serde_json::json;
+use std::io::Write;
+use uffd_results::{Dataset, Extent};
+
+/// What can be said in an expression.
+const TERMS: &str = "\
+Terms, joined by & and |, denied by !, in parentheses; * is any text:
+  suite(X) probe(X) fact(X) value(X)   of a suite, probe, fact; the fact has that value somewhere
+  backing(X) axis(NAME=X)              cases with that axis
+  changed constant                     the fact differs between kernels, or does not
+  since(V) until(V) only(V)            a value begins with V, ends with it, is seen in V only; a turn
+                                       that lies between two recorded kernels counts for each V between
+  differs_by(AXIS)                     that axis alone decides which way the fact goes
+  held(WORD)                           the statement holds, partly, fails or is unsupported somewhere
+  unsupported(V)                       V lacks the feature
+  consumer(X) contract(X) text(X)      relied on by; decides an assumption; in the statement or name
+
+Example: uffd-conform query 'since(6.12) & suite(copy)'";
+
+/// Options of `query`.
+#[derive(Debug, Args)]
+#[command(after_help = TERMS)]
+pub(crate) struct QueryArgs {
+    /// The expression; several words are one expression.
+    #[arg(required = true)]
+    expr: Vec<String>,
+    /// Also name every case.
+    #[arg(long)]
+    cases: bool,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(crate) fn query(args: &QueryArgs, store: &Store) -> Result<Exit> {
+    let query = Query::parse(&args.expr.join(" "))?;
+    let known = known::load(store)?;
+    let hits = query.run(&known).map_err(|error| anyhow!(error))?;
+    let mut out = out::stdout();
+    for hit in &hits {
+        match args.format {
+            Format::Human => human(&mut out, hit, &known.data, args.cases)?,
+            Format::Jsonl => jsonl(&mut out, hit, &known.data, args.cases)?,
+        }
+    }
+    if hits.is_empty() {
+        out::note("it is true of nothing that was recorded");
+        return Ok(Exit::Nothing);
+    }
+    Ok(Exit::Expected)
+}
+
+/// The values of a fact, each once and in the order of the kernels, with where it was seen.
+fn values<'d>(hit: &Hit<'d>) -> Vec<(&'d str, Extent)> {
+    let mut values: Vec<(&str, Extent)> = Vec::new();
+    for run in hit.support.runs() {
+        if !values.iter().any(|(value, _)| *value == run.value) {
+            values.push((run.value, hit.support.extent(run.value)));
+        }
+    }
+    values
+}
+
+fn human(out: &mut dyn Write, hit: &Hit<'_>, data: &Dataset, cases: bool) -> Result<()> {
+    let say = |(value, extent): &(&str, Extent)| match extent {
+        Extent::All => (*value).to_owned(),
+        extent => format!("{value} {}", extent.say(data.kernels())),
+    };
+    let said: Vec<String> = values(hit).iter().map(say).collect();
+    let n = hit.cases.len();
+    let cases_word = if n == 1 { "case" } else { "cases" };
+    let (probe, fact) = (out::bold(hit.probe.name()), hit.fact);
+    let count = out::dim(format!("({n} {cases_word})"));
+    writeln!(out, "{probe} {fact}: {} {count}", said.join("; "))?;
+    for case in hit.cases.iter().filter(|_| cases) {
+        writeln!(out, "    {}", case.id())?;
+    }
+    Ok(())
+}
+
+fn jsonl(out: &mut dyn Write, hit: &Hit<'_>, data: &Dataset, cases: bool) -> Result<()> {
+    let kernels = data.kernels();
+    let values: Vec<_> = values(hit)
+        .iter()
+        .map(|(value, extent)| json!({"value": value, "on": extent.say(kernels)}))
+        .collect();
+    let runs = hit.support.runs().iter();
+    let runs: Vec<_> = runs
+        .map(|run| json!({"value": run.value, "first": kernels[run.first].release, "last": kernels[run.last].release}))
+        .collect();
+    let mut line = json!({
+        "probe": hit.probe.name(), "fact": hit.fact, "statement": hit.probe.statement(),
+        "values": values, "runs": runs, "count": hit.cases.len(),
+    });
+    if cases {
+        line["cases"] = hit.cases.iter().map(|case| case.id()).collect();
+    }
+    Ok(writeln!(out, "{line}")?)
+}

@@ -1,0 +1,260 @@
+//! Questions over all recorded statements: an expression, and which cases of which facts it is true of.
+//!
+//! Belongs here: what the terms mean. How an expression is read stands in `parse`.
+
+mod parse;
+
+pub(crate) use parse::QueryError;
+
+use crate::cli::which::Which;
+use crate::contracts::all_of;
+use crate::known::Known;
+use parse::{Expr, Name, Term};
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
+use uffd_results::{
+    Assumption, Case, Dataset, End, Extent, Group, Held, KernelVersion, Statement, Support, glob,
+};
+
+/// Cases of a probe in which a fact goes the same way over the kernels, as far as the expression is
+/// true of them.
+pub(crate) struct Hit<'d> {
+    /// The probe.
+    pub(crate) probe: uffd_results::ProbeCases<'d>,
+    /// The fact.
+    pub(crate) fact: &'d str,
+    /// Its values.
+    pub(crate) support: Support<&'d str>,
+    /// The cases.
+    pub(crate) cases: Vec<Case<'d>>,
+}
+
+/// An expression that has been read.
+pub(crate) struct Query(Expr);
+
+impl Query {
+    /// Reads an expression.
+    pub(crate) fn parse(text: &str) -> Result<Self, QueryError> {
+        parse::parse(text).map(Self)
+    }
+
+    /// Everything that it is true of. An error names a contract that there is not.
+    pub(crate) fn run<'d>(&self, known: &'d Known) -> Result<Vec<Hit<'d>>, String> {
+        self.over(&known.data.statements(), known)
+    }
+
+    fn over<'d>(
+        &self,
+        statements: &[Statement<'d>],
+        known: &'d Known,
+    ) -> Result<Vec<Hit<'d>>, String> {
+        let mut contracts = HashMap::new();
+        for name in self.0.terms().filter(|t| t.name == Name::Contract).map(|t| &t.argument) {
+            contracts.insert(name.as_str(), assumptions(known, name)?);
+        }
+        let mut hits = Vec::new();
+        for statement in statements {
+            let mut view = View {
+                data: &known.data,
+                statement,
+                differs_by: OnceCell::new(),
+                held: OnceCell::new(),
+                contracts: &contracts,
+                unsupported: HashMap::new(),
+            };
+            for group in &statement.groups {
+                let mut cases = Vec::new();
+                for case in &group.cases {
+                    if view.holds(&self.0, group, *case) {
+                        cases.push(*case);
+                    }
+                }
+                if !cases.is_empty() {
+                    let (probe, fact) = (statement.probe, statement.fact);
+                    hits.push(Hit { probe, fact, support: group.support.clone(), cases });
+                }
+            }
+        }
+        Ok(hits)
+    }
+}
+
+fn assumptions(known: &Known, name: &str) -> Result<Vec<Assumption>, String> {
+    let mut chosen = known.contracts.iter().filter(|c| glob(name, &c.name)).peekable();
+    if chosen.peek().is_none() {
+        let names: Vec<&str> = known.contracts.iter().map(|c| c.name.as_str()).collect();
+        return Err(format!("there is no contract {name:?}; there are: {}", names.join(" ")));
+    }
+    Ok(chosen.flat_map(|contract| all_of(contract, &known.contracts)).collect())
+}
+
+struct View<'a, 'd> {
+    data: &'d Dataset,
+    statement: &'a Statement<'d>,
+    /// What decides, once somebody has asked.
+    differs_by: OnceCell<Option<&'d str>>,
+    /// Whether the statement holds, likewise.
+    held: OnceCell<Support<Held>>,
+    contracts: &'a HashMap<&'a str, Vec<Assumption>>,
+    /// Cases that a kernel lacks the feature for, by the kernel that was named.
+    unsupported: HashMap<String, HashSet<String>>,
+}
+
+impl<'d> View<'_, 'd> {
+    fn holds(&mut self, expr: &Expr, group: &Group<'d>, case: Case<'d>) -> bool {
+        match expr {
+            Expr::Any(all) => all.iter().any(|expr| self.holds(expr, group, case)),
+            Expr::All(all) => all.iter().all(|expr| self.holds(expr, group, case)),
+            Expr::Not(expr) => !self.holds(expr, group, case),
+            Expr::Term(term) => self.term(term, group, case),
+        }
+    }
+
+    fn term(&mut self, term: &Term, group: &Group<'d>, case: Case<'d>) -> bool {
+        let probe = self.statement.probe;
+        let text = term.argument.as_str();
+        let has = |place: &str| place.to_lowercase().contains(&text.to_lowercase());
+        match term.name {
+            Name::Suite => glob(text, probe.suite()),
+            Name::Probe => {
+                let short = probe.name().split_once('/').map_or("", |(_, name)| name);
+                glob(text, probe.name()) || glob(text, short)
+            }
+            Name::Fact => glob(text, self.statement.fact),
+            Name::Value => group.support.runs().iter().any(|run| glob(text, run.value)),
+            Name::Backing => case.axis("backing").is_some_and(|value| glob(text, value)),
+            Name::Axis => {
+                let (name, value) = text.split_once('=').unwrap_or((text, "*"));
+                case.axis(name).is_some_and(|seen| glob(value, seen))
+            }
+            Name::Changed => !group.support.is_constant(),
+            Name::Constant => group.support.is_constant(),
+            Name::Since | Name::Until | Name::Only => {
+                term.version.as_ref().is_some_and(|v| self.turns(term.name, v, &group.support))
+            }
+            Name::DiffersBy => {
+                let statement = self.statement;
+                let by = self.differs_by.get_or_init(|| statement.differs_by());
+                by.is_some_and(|axis| glob(text, axis))
+            }
+            Name::Held => {
+                let data = self.data;
+                let support = self.held.get_or_init(|| probe.support(data));
+                support.runs().iter().any(|run| run.value.word() == text)
+            }
+            Name::Unsupported => {
+                term.version.as_ref().is_some_and(|version| self.lacks(version, case))
+            }
+            Name::Consumer => probe.consumers().iter().any(|consumer| has(consumer)),
+            Name::Contract => {
+                let all = self.contracts.get(text).into_iter().flatten();
+                let mut needs = all.flat_map(|assumption| &assumption.needs);
+                let (id, fact) = (case.id(), self.statement.fact);
+                needs.any(|need| need.facts.contains_key(fact) && need.takes(&id))
+            }
+            Name::Text => has(probe.statement()) || has(probe.name()),
+        }
+    }
+
+    /// Whether some value began, ended or was seen only in a release or series.
+    fn turns(&self, name: Name, version: &Which, support: &Support<&str>) -> bool {
+        let kernels = self.data.kernels();
+        let at = |place: usize| kernels[place].upstream;
+        let is_at = |kernel: KernelVersion| match version {
+            Which::Series(series) => kernel.series() == *series,
+            Which::Release(_) => named(version).is_some_and(|v| v == kernel),
+        };
+        // A turn between two recorded releases may have come with any release between them.
+        let between = |older: KernelVersion, newer: KernelVersion| {
+            named(version).is_some_and(|v| older < v && v <= newer)
+        };
+        support.runs().iter().any(|run| match (name, support.extent(run.value)) {
+            (Name::Since, Extent::Since { after, by }) => {
+                is_at(at(by)) || between(at(after), at(by))
+            }
+            (Name::Until, Extent::Until { last, before }) => {
+                let later = named(version).is_some_and(|v| at(last) <= v && v < at(before));
+                is_at(at(last)) || later
+            }
+            (Name::Only, Extent::All | Extent::Never) => false,
+            (Name::Only, _) => {
+                let same = support.runs().iter().filter(|other| other.value == run.value);
+                same.flat_map(|run| [run.first, run.last]).all(|place| is_at(at(place)))
+            }
+            _ => false,
+        })
+    }
+
+    fn lacks(&mut self, which: &Which, case: Case<'d>) -> bool {
+        let key = which.to_string();
+        if !self.unsupported.contains_key(&key) {
+            let cases = self.statement.probe.cases().filter(|case| {
+                let found = which.look_up(self.data, |kernel| case.answer(kernel).map(|o| o.end));
+                let lacks = Some(End::Unsupported);
+                found.is_ok_and(|all| all.iter().any(|found| found.answer.value == lacks))
+            });
+            let cases = cases.map(Case::id).collect();
+            self.unsupported.insert(key.clone(), cases);
+        }
+        self.unsupported.get(&key).is_some_and(|cases| cases.contains(&case.id()))
+    }
+}
+
+/// The version that a kernel's name begins with; of a series its first.
+fn named(which: &Which) -> Option<KernelVersion> {
+    KernelVersion::parse(&which.to_string()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::known::built_in;
+
+    /// Every term is true of something that is recorded, and not of everything.
+    #[test]
+    fn every_term_tells() {
+        let known = built_in();
+        let statements = known.data.statements();
+        let cases = |text: &str| {
+            let query = Query::parse(text).expect("an expression");
+            let hits = query.over(&statements, &known).expect("an answer");
+            hits.iter().map(|hit| hit.cases.len()).sum::<usize>()
+        };
+        let terms = [
+            "suite(copy)",
+            "probe(copy/munmap)",
+            "probe(munmap)",
+            "fact(waiter)",
+            "value(ENOENT)",
+            "value(\"(none)\")",
+            "backing(anon)",
+            "axis(waiter=user-*)",
+            "changed",
+            "constant",
+            "since(6.12)",
+            "until(6.1)",
+            "only(5.10)",
+            "differs_by(backing)",
+            "held(unsupported)",
+            "unsupported(5.10)",
+            "unsupported(5.10.0-30-cloud-amd64)",
+            "consumer(qemu)",
+            "contract(qemu-postcopy)",
+            "text(munmap)",
+        ];
+        for term in terms {
+            let (with, without) = (cases(term), cases(&format!("!{term}")));
+            assert!(with > 0 && without > 0, "{term}: {with} with, {without} without");
+        }
+        let (a, b) = ("suite(copy)", "backing(anon)");
+        let [both, any] = ["&", "|"].map(|by| cases(&format!("{a} {by} {b}")));
+        assert_eq!(both + any, cases(a) + cases(b));
+    }
+
+    #[test]
+    fn a_contract_must_be_there() {
+        let known = built_in();
+        let query = Query::parse("contract(nobody)").expect("an expression");
+        assert!(query.run(&known).is_err_and(|error| error.contains("qemu-postcopy")));
+    }
+}
