@@ -110,7 +110,7 @@ fn cases(data: &Dataset) -> Vec<Case<'_>> {
 
 /// Questions as lines, and the library's answers.
 fn questions(data: &Dataset) -> (String, Vec<String>) {
-    let (mut questions, mut answers) = (String::new(), Vec::new());
+    let (mut questions, mut answers) = (Vec::new(), Vec::new());
     let cases = cases(data);
     let kernels = 0..data.kernels().len();
     for (i, release) in releases(data).iter().enumerate() {
@@ -119,14 +119,14 @@ fn questions(data: &Dataset) -> (String, Vec<String>) {
             let mut outcomes = kernels.clone().rev().filter_map(|kernel| case.answer(kernel));
             let seen = outcomes.find_map(|o| o.facts.iter().nth(i % 3).map(|f| f.name.to_string()));
             for fact in ["end", "nothing-of-that", seen.as_deref().unwrap_or("end")] {
-                questions += &format!("{release}\t{machine}\t{}\t{fact}\n", case.id());
+                questions.push(format!("{release}\t{machine}\t{}\t{fact}\n", case.id()));
                 answers.push(answer(data, release, machine, &case.id(), fact));
             }
         }
-        questions += &format!("{release}\t{machine}\tcopy/teleport\tend\n");
+        questions.push(format!("{release}\t{machine}\tcopy/teleport\tend\n"));
         answers.push(answer(data, release, machine, "copy/teleport", "end"));
     }
-    (questions, answers)
+    (questions.concat(), answers)
 }
 
 fn answer(data: &Dataset, release: &str, machine: &str, case: &str, fact: &str) -> String {
