@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use uffd_harness::contracts::{self, SHARED};
-use uffd_harness::filter::matches;
-use uffd_results::{Assumption, Contract, Dataset};
+use uffd_results::{Assumption, Contract, Dataset, id_matches};
 use uffd_suites::probe::Case;
 
 fn loaded() -> Vec<Contract> {
@@ -85,14 +84,14 @@ fn every_filter_finds_a_case_that_is_asked_by_default() {
     let mut lost = BTreeSet::new();
     for (contract, assumption) in assumptions(&contracts) {
         for need in &assumption.needs {
-            let counts = |id: &&String| !need.except.iter().any(|filter| matches(filter, id));
+            let counts = |id: &&String| !need.except.iter().any(|filter| id_matches(filter, id));
             for filter in &need.cases {
-                if !ids.iter().filter(counts).any(|id| matches(filter, id)) {
+                if !ids.iter().filter(counts).any(|id| id_matches(filter, id)) {
                     lost.insert(format!("{}.toml, {}: {filter}", contract.name, assumption.id));
                 }
             }
             for filter in &need.except {
-                if !ids.iter().any(|id| matches(filter, id)) {
+                if !ids.iter().any(|id| id_matches(filter, id)) {
                     lost.insert(format!("{}.toml, {}: {filter}", contract.name, assumption.id));
                 }
             }
