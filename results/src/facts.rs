@@ -59,6 +59,7 @@ impl Facts {
     pub fn set(&mut self, name: &'static str, value: impl fmt::Display) {
         let value = value.to_string();
         assert!(self.get(name).is_none(), "fact {name:?} observed twice");
+        assert!(name != "end", "the fact `end` is how a case ended");
         assert!(!name.is_empty() && name_ok(name), "fact name {name:?} is not lower-case words");
         assert!(!value.is_empty() && value_ok(&value), "fact {name}={value:?} is not one word");
         self.0.push(Fact { name: Cow::Borrowed(name), value });

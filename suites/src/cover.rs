@@ -6,8 +6,8 @@ use crate::probe::{Ask, Case};
 use std::collections::{HashMap, HashSet};
 
 /// What a consumer's assumption rests on stays a default, whatever it repeats: a probe, and what the
-/// axes of a case must have. `docs/assumptions.md` names these cases.
-const INSISTED: [(&str, &[&str]); 16] = [
+/// axes of a case must have. `results/contracts` names these cases.
+const INSISTED: [(&str, &[&str]); 17] = [
     ("changes/collapse", &["backing=shmem", "present=few", "then=serve"]),
     ("changes/collapse", &["backing=anon", "present=most", "then=look"]),
     ("changes/collapse", &["backing=shmem", "mode=none", "present=few"]),
@@ -20,6 +20,10 @@ const INSISTED: [(&str, &[&str]); 16] = [
     ("handle/ready", &["call=epoll,", "state=one-of-two-read"]),
     ("permission/open", &["who=other-user", "way=user-mode-only", "features=none"]),
     ("permission/open", &["who=userns-root", "features=event-fork"]),
+    (
+        "register/mprotect-later",
+        &["backing=shmem", "registered=none,later=write,", "touch=user-write"],
+    ),
     ("register/modes", &["memory=hugetlb-shared", "mode=missing,", "features=none"]),
     ("register/modes", &["memory=shmem", "mode=missing,", "features=none"]),
     ("register/modes", &["memory=shmem", "mode=wp,"]),

@@ -151,8 +151,6 @@ pub(crate) enum Treat {
     SealFile(i32, &'static str),
     /// `madvise(MADV_HWPOISON)`: the page is lost until the machine boots again.
     HwPoison,
-    /// `pkey_mprotect(2)` with a key that allows everything.
-    Key,
     /// A child that shares it, and stays.
     Fork,
     /// A child that shared it, and is gone.

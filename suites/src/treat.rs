@@ -134,29 +134,6 @@ pub fn allow_huge_pages(allow: bool) -> Rc {
     )
 }
 
-/// Puts the memory under a protection key that allows everything (pkeys(7)), the same one each time.
-pub fn key(at: Range) -> Rc {
-    guard(at);
-    let mut key = KEY.load(Ordering::Relaxed);
-    if key < 0 {
-        // SAFETY: takes plain numbers; the key has no restriction.
-        let ret = unsafe { libc::syscall(libc::SYS_pkey_alloc, 0, 0) };
-        let Ok(new) = i32::try_from(ret) else { return Rc(Some(Errno::EOVERFLOW)) };
-        if new < 0 {
-            return Rc(Some(Errno::last()));
-        }
-        KEY.store(new, Ordering::Relaxed);
-        key = new;
-    }
-    // SAFETY: memory of the arena, which stays readable and writable.
-    Rc::of(unsafe {
-        libc::syscall(libc::SYS_pkey_mprotect, at.start, at.len, crate::memory::RW, key)
-    })
-}
-
-/// The protection key of [`key`].
-static KEY: AtomicI32 = AtomicI32::new(-1);
-
 /// Pins the pages of `at` for good, as a driver does before DMA: io_uring's registered buffers.
 pub fn pin(at: Range) -> Result<Rc, Stop> {
     guard(at);

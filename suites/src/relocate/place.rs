@@ -43,13 +43,12 @@ enum Kind {
     Locked,
     ReadOnly,
     NoAccess,
-    Keyed,
     GrowsDown,
     NoFork,
     File,
 }
 
-const KINDS: [(Kind, &str); 13] = [
+const KINDS: [(Kind, &str); 12] = [
     (Kind::Of(Backing::Anon), "anon"),
     (Kind::Of(Backing::Shmem), "shmem"),
     (Kind::Of(Backing::Private), "private-memfd"),
@@ -59,7 +58,6 @@ const KINDS: [(Kind, &str); 13] = [
     (Kind::Locked, "locked"),
     (Kind::ReadOnly, "read-only"),
     (Kind::NoAccess, "no-access"),
-    (Kind::Keyed, "protection-key"),
     (Kind::GrowsDown, "grows-down"),
     (Kind::NoFork, "dontfork"),
     (Kind::File, "file"),
@@ -83,7 +81,6 @@ impl Kind {
             Self::Locked => (Memory::Anon(RW), Some(Treat::LockOnFault)),
             Self::ReadOnly => (Memory::Anon(RW), Some(Treat::Protect(libc::PROT_READ))),
             Self::NoAccess => (Memory::Anon(RW), Some(Treat::Protect(libc::PROT_NONE))),
-            Self::Keyed => (Memory::Anon(RW), Some(Treat::Key)),
             Self::GrowsDown => (Memory::GrowsDown, None),
             Self::NoFork => {
                 (Memory::Anon(RW), Some(Treat::Advise(libc::MADV_DONTFORK, "MADV_DONTFORK")))
@@ -106,7 +103,6 @@ impl Kind {
         match self {
             Self::Of(Backing::Anon) | Self::GrowsDown | Self::NoFork => Some(0),
             Self::Locked => Some(1),
-            Self::Keyed => Some(2),
             _ => None,
         }
     }
@@ -121,12 +117,11 @@ pub(super) fn cases() -> Vec<Case> {
                 continue;
             }
             let huge = to.is_huge() || from.is_huge();
-            let keyed = to == Kind::Keyed || from == Kind::Keyed;
             let anon = Kind::Of(Backing::Anon);
             let by_default =
                 !huge || (to == Kind::Of(Backing::HugetlbPrivate) && (from == to || from == anon));
             let axes = format!("to={to_word},from={from_word}");
-            if !(huge || keyed) || to == anon || from == anon || from == to {
+            if !huge || to == anon || from == anon || from == to {
                 cases.push(Case::trial(&MEMORY, between(axes, to, from), by_default));
             }
         }

@@ -315,7 +315,6 @@ impl<'a> Act<'a> {
             Treat::Seal => treat::seal(at),
             Treat::SealFile(seal, _) => self.seal_file(span, seal)?,
             Treat::HwPoison => treat::poison(at),
-            Treat::Key => treat::key(at),
             // Before any userfaultfd is made, whose last close would else be the child's.
             Treat::Fork => {
                 // It stays for as long as the case.

@@ -72,7 +72,6 @@ impl Treat {
             Self::Seal => "mseal".into(),
             Self::SealFile(_, name) => format!("fcntl(F_ADD_SEALS, {name}) of the file behind"),
             Self::HwPoison => "madvise(MADV_HWPOISON)".into(),
-            Self::Key => "pkey_mprotect, with one key for all that allows everything,".into(),
             Self::Fork => "fork of a child that stays and so shares".into(),
             Self::ForkGone => "fork of a child that ends at once, having shared".into(),
             Self::Pin => "io_uring_register(IORING_REGISTER_BUFFERS)".into(),

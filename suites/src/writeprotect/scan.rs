@@ -201,13 +201,13 @@ impl Trial for Asked {
             .map_err(|e| Stop::Broken(format!("opening /proc/self/pagemap: {e}")))?;
         lab.entries("before", seen)?;
         seen.step("scan");
-        ask(&lab, &pagemap, self.scan(), ["scan", "regions", "end"], seen);
+        ask(&lab, &pagemap, self.scan(), ["scan", "regions", "walk-end"], seen);
         lab.entries("after", seen)?;
         if matches!(self.ask, Ask::Rearm | Ask::RearmBlind) {
             let scan = Scan { regions: REGIONS, ..self.scan() };
-            ask(&lab, &pagemap, scan, ["scan-2", "regions-2", "end-2"], seen);
+            ask(&lab, &pagemap, scan, ["scan-2", "regions-2", "walk-end-2"], seen);
             store(&lab, 5)?;
-            ask(&lab, &pagemap, scan, ["scan-3", "regions-3", "end-3"], seen);
+            ask(&lab, &pagemap, scan, ["scan-3", "regions-3", "walk-end-3"], seen);
         }
         Ok(())
     }
@@ -246,7 +246,7 @@ impl Trial for Asked {
         let says = if ask == Ask::EmptyUnprotected { EMPTY_IS_WRITTEN.source } else { SCANS };
         let mut facts = want(SCANS, &[("before", before), ("scan", rc)]);
         facts.extend(want(says, &[("regions", regions)]));
-        facts.extend(want(SCANS, &[("end", end), ("after", after)]));
+        facts.extend(want(SCANS, &[("walk-end", end), ("after", after)]));
         if matches!(ask, Ask::Rearm | Ask::RearmBlind) {
             facts.extend(want(SCANS, &[("scan-2", "0"), ("regions-2", "none")]));
             facts.extend(want(SCANS, &[("scan-3", "0"), ("regions-3", "5..6:w")]));
