@@ -21,6 +21,7 @@ use uffd_results::{
     Answer, Assumption, Breach, Contract, Dataset, End, Kept, Outcome, Record, Release, contracts,
 };
 use uffd_suites::expect::Expected;
+use uffd_suites::point::Waiter;
 use uffd_suites::probe::Case;
 
 /// Options of `check`.
@@ -48,6 +49,8 @@ pub(crate) struct CheckArgs {
 /// What a check found.
 pub(crate) struct Findings {
     record: Record,
+    /// Cases that were not asked, since faults of the kernel are refused to this user.
+    left_out: usize,
     took: Duration,
     /// What was recorded of this kernel, or of its neighbours.
     nearest: Vec<String>,
@@ -83,13 +86,19 @@ pub(crate) fn check(args: &CheckArgs, store: Option<&Store>) -> Result<Exit> {
         None => contracts().to_vec(),
     };
     let chosen = choose(&contracts, &args.contract)?;
+    let here = Here::find()?;
     // Before the facts are read: a case is a fork of this process.
-    let cases = uffd_suites::bump::keeping(|| select(&chosen, &contracts, args));
-    let (here, started) = (Here::find()?, Instant::now());
+    let mut cases = uffd_suites::bump::keeping(|| select(&chosen, &contracts, args));
+    let before = cases.len();
+    if here.environment.uffd == USER_MODE_ONLY {
+        cases.retain(is_of_user_mode);
+    }
+    let left_out = before - cases.len();
+    let started = Instant::now();
     let record = here.ask(&cases, args.cases.limits(), None, &mut |_, _| ())?;
     let took = started.elapsed();
     let known = store.map_or_else(|| Ok(known::built_in()), known::load)?;
-    let findings = find(record, took, &cases, &chosen, &known)?;
+    let findings = Findings { left_out, ..find(record, took, &cases, &chosen, &known)? };
     match args.format {
         Format::Human => text::human(&findings, args.verbose)?,
         Format::Jsonl => text::json(&findings)?,
@@ -108,6 +117,19 @@ impl Findings {
             Exit::Expected
         }
     }
+}
+
+/// How records name userfaultfds that take faults of user mode alone.
+const USER_MODE_ONLY: &str = "user-mode-only";
+
+/// Whether nobody in a case faults in kernel mode, which such a userfaultfd answers with EFAULT.
+fn is_of_user_mode(case: &Case) -> bool {
+    let axes = case.axes();
+    let values = || axes.split(',').filter_map(|axis| axis.split_once('=')).map(|(_, value)| value);
+    Waiter::ALL
+        .iter()
+        .filter(|waiter| waiter.in_kernel())
+        .all(|waiter| !values().any(|value| value == waiter.to_string()))
 }
 
 /// The cases that decide what the chosen contracts assume.
@@ -166,6 +188,7 @@ fn find(
         nearest: nearest.basis.iter().map(|(k, ())| k.upstream.to_string()).collect(),
         certainty: nearest.why.map_or(nearest.certainty.to_string(), |why| why.to_string()),
         record,
+        left_out: 0,
         took,
         broken,
         sums,
@@ -222,4 +245,19 @@ fn surprise(case: &Case, own: &Dataset, data: &Dataset, release: &Release) -> Op
     let differs = |e: &Expected| !here.facts.get(e.fact).is_some_and(|seen| e.matches(seen));
     let expected = case.expect(version).into_iter().find(differs)?;
     Some(told(expected.fact, expected.value.into_owned(), expected.source.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_without_privileges_is_not_asked_for_faults_of_the_kernel() {
+        let kept: Vec<String> =
+            uffd_suites::cases().iter().filter(|c| is_of_user_mode(c)).map(Case::id).collect();
+        assert!(kept.iter().any(|id| id.contains("waiter=user-read")));
+        for word in ["waiter=sys-read", "who=vm-write", "access=mlock", "waiter=vcpu-read"] {
+            assert!(!kept.iter().any(|id| id.contains(word)), "{word}");
+        }
+    }
 }

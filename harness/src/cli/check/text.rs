@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;
-use uffd_results::{Breach, is_answer};
+use uffd_results::{Breach, End, is_answer};
 
 /// Cases shown below a finding unless asked for more.
 const FEW: usize = 2;
@@ -17,7 +17,7 @@ const SCHEMA: u32 = 1;
 /// For people.
 pub(super) fn human(findings: &Findings, verbose: bool) -> Result<()> {
     let mut out = out::stdout();
-    let Findings { record, took, nearest, certainty, surprises, broken, sums } = findings;
+    let Findings { record, took, nearest, certainty, surprises, broken, sums, .. } = findings;
     let few = if verbose { usize::MAX } else { FEW };
     let nearest = if nearest.is_empty() { "none".into() } else { nearest.join(" and ") };
     writeln!(out, "{} {}", out::bold(&record.kernel.release), out::dim(&record.kernel.version))?;
@@ -90,17 +90,34 @@ fn broken(out: &mut dyn Write, one: &Broken, few: usize) -> Result<()> {
 }
 
 /// What could not be asked here, with the reason.
-fn skipped(findings: &Findings) -> BTreeMap<(&str, &str), usize> {
+fn skipped(findings: &Findings) -> BTreeMap<(&str, String), usize> {
     let mut reasons = BTreeMap::new();
     for (_, outcome) in findings.record.cases.iter().filter(|(_, o)| !is_answer(o.end)) {
-        *reasons.entry((outcome.end.word(), outcome.detail.as_str())).or_default() += 1;
+        let why = without_numbers(&outcome.detail);
+        *reasons.entry((outcome.end.word(), why)).or_default() += 1;
+    }
+    if findings.left_out > 0 {
+        let why = "not asked: faults of the kernel fail for this user (needs CAP_SYS_PTRACE, \
+                   vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd)";
+        *reasons.entry((End::Denied.word(), why.to_owned())).or_default() += findings.left_out;
     }
     reasons
 }
 
+/// A text without the ids of processes, so that equal reasons are counted together.
+fn without_numbers(text: &str) -> String {
+    let mut out = String::new();
+    for part in text.split_inclusive('/') {
+        let number = part.trim_end_matches('/');
+        let is_id = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        out.push_str(&if is_id { part.replace(number, "N") } else { part.to_owned() });
+    }
+    out
+}
+
 /// For programs: one object.
 pub(super) fn json(findings: &Findings) -> Result<()> {
-    let Findings { record, took, nearest, certainty, surprises, broken, sums } = findings;
+    let Findings { record, took, nearest, certainty, surprises, broken, sums, .. } = findings;
     let surprises: Vec<_> = surprises
         .iter()
         .map(|s| json!({"case": s.case, "fact": s.fact, "here": s.here, "wanted": s.wanted, "source": s.source}))
@@ -132,4 +149,18 @@ pub(super) fn json(findings: &Findings) -> Result<()> {
     });
     writeln!(out::stdout(), "{line}")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_numbers;
+
+    #[test]
+    fn reasons_that_differ_by_a_process_are_one() {
+        assert_eq!(
+            without_numbers("opening /proc/12/task/34/syscall"),
+            "opening /proc/N/task/N/syscall"
+        );
+        assert_eq!(without_numbers("6 of 7: EPERM"), "6 of 7: EPERM");
+    }
 }
