@@ -27,5 +27,6 @@ pub mod notes;
 mod query;
 pub mod report;
 pub mod runner;
+pub mod site;
 pub mod store;
 pub mod vm;
