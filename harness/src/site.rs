@@ -5,6 +5,9 @@
 //! a kind of page. Everything that a record, contract or note says goes through `maud`, which writes it
 //! as text; the only markup taken as it is are our own assets and drawings.
 
+mod changes;
+mod contracts;
+mod kernels;
 mod links;
 mod matrix;
 mod page;
@@ -12,6 +15,7 @@ mod start;
 mod words;
 mod world;
 
+use crate::diff::Comparer;
 use crate::known::Known;
 use crate::notes::Note;
 use crate::store::StoreError;
@@ -40,7 +44,11 @@ const ASSETS: [(&str, &str); 3] = [
 /// The site of some records, which are sorted. Equal records, contracts and notes give equal bytes.
 pub fn build(records: &[Record], known: &Known, notes: &[Note]) -> Result<Site> {
     let world = World::of(records, known, notes);
-    let pages: Vec<Page> = vec![start::page(&world), matrix::page(&world)];
+    let comparer = Comparer::new();
+    let mut pages: Vec<Page> = vec![start::page(&world), matrix::page(&world)];
+    pages.extend(kernels::pages(&world, &comparer));
+    pages.extend(contracts::pages(&world));
+    pages.extend(changes::pages(&world, &comparer));
     let mut files = BTreeMap::new();
     for (name, text) in ASSETS {
         files.insert(name.to_owned(), text.as_bytes().to_vec());
