@@ -43,8 +43,9 @@ pub(super) struct Page {
 }
 
 /// The pages of the navigation.
-const NAVIGATION: [(&str, &str); 5] = [
+const NAVIGATION: [(&str, &str); 6] = [
     ("index.html", "Start"),
+    ("guarantees.html", "Guarantees"),
     ("matrix.html", "Matrix"),
     ("kernels.html", "Kernels"),
     ("changes.html", "Changes"),
