@@ -25,6 +25,7 @@ pub mod known;
 pub mod lint;
 pub mod notes;
 mod query;
+pub mod recipes;
 pub mod report;
 pub mod runner;
 pub mod site;

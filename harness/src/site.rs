@@ -5,15 +5,23 @@
 //! a kind of page. Everything that a record, contract or note says goes through `maud`, which writes it
 //! as text; the only markup taken as it is are our own assets and drawings.
 
+mod changes;
+mod contracts;
+mod downloads;
+mod guarantees;
+mod kernels;
 mod links;
 mod matrix;
+mod method;
 mod page;
 mod start;
 mod words;
 mod world;
 
+use crate::diff::Comparer;
 use crate::known::Known;
 use crate::notes::Note;
+use crate::recipes::Recipe;
 use crate::store::StoreError;
 use anyhow::Result;
 use page::Page;
@@ -37,15 +45,34 @@ const ASSETS: [(&str, &str); 3] = [
     ("matrix.js", include_str!("site/assets/matrix.js")),
 ];
 
-/// The site of some records, which are sorted. Equal records, contracts and notes give equal bytes.
-pub fn build(records: &[Record], known: &Known, notes: &[Note]) -> Result<Site> {
+/// The site of some records, which are sorted. Equal records, contracts, notes and recipes give equal bytes.
+pub fn build(
+    records: &[Record],
+    known: &Known,
+    notes: &[Note],
+    recipes: &[Recipe],
+) -> Result<Site> {
     let world = World::of(records, known, notes);
-    let pages: Vec<Page> = vec![start::page(&world), matrix::page(&world)];
+    let comparer = Comparer::new();
+    let downloads = downloads::files(known)?;
+    let mut pages: Vec<Page> = vec![
+        start::page(&world, recipes),
+        matrix::page(&world),
+        guarantees::page(&world, recipes),
+        method::page(&world),
+        downloads::page(&world, &downloads),
+    ];
+    pages.extend(kernels::pages(&world, &comparer));
+    pages.extend(contracts::pages(&world));
+    pages.extend(changes::pages(&world, &comparer));
     let mut files = BTreeMap::new();
     for (name, text) in ASSETS {
         files.insert(name.to_owned(), text.as_bytes().to_vec());
     }
     files.insert("search-data.js".to_owned(), page::search_data(&pages)?.into_bytes());
+    for file in downloads {
+        files.insert(file.path.to_owned(), file.text.into_bytes());
+    }
     for page in pages {
         let (path, html) = page.html();
         files.insert(path, html.into_bytes());

@@ -2,7 +2,7 @@
 
 use super::{Exit, out};
 use crate::store::Store;
-use crate::{known, notes, site};
+use crate::{known, notes, recipes, site};
 use anyhow::Result;
 use clap::Args;
 use std::io::Write;
@@ -20,7 +20,8 @@ pub(crate) fn publish(args: &PublishArgs, store: &Store) -> Result<Exit> {
     let records = store.load()?;
     let known = known::of(&records, store)?;
     let notes = notes::load(store.folder())?;
-    let site = site::build(&records, &known, &notes)?;
+    let recipes = recipes::load(store.folder(), &known.contracts)?;
+    let site = site::build(&records, &known, &notes, &recipes)?;
     let folder = args.output.clone().unwrap_or_else(|| store.folder().join("site"));
     site.write(&folder)?;
     let (files, bytes) =

@@ -2,13 +2,16 @@
 
 use super::links::Here;
 use super::page::{Kind, Page};
-use super::words::{self, Sign, columns, count, legend, share};
+use super::words::{self, Sign, columns, legend, share};
 use super::world::{Question, World};
 use maud::{Markup, html};
 use std::collections::BTreeSet;
-use uffd_results::Held;
+use uffd_results::{Held, ProbeCases};
 
 const PATH: &str = "matrix.html";
+
+/// The mark of a cell whose facts differ from those of the kernel before it.
+const DIFFERS: Sign = Sign { class: "d", sign: "Δ", word: "differs" };
 
 /// The page.
 pub(super) fn page(world: &World<'_>) -> Page {
@@ -28,10 +31,11 @@ pub(super) fn page(world: &World<'_>) -> Page {
             (words::held(Some(Held::Fails)), "none did"),
             (words::held(Some(Held::Unsupported)), "the kernel has no such feature"),
             (words::held(None), "this kernel could not be asked"),
+            (DIFFERS, "behind a word: some case answered otherwise than on the kernel to the left"),
         ]))
         (filters(world))
         p #count role="status" {}
-        div.wide tabindex="0" role="region" aria-label="Statements against kernels" {
+        div.wide.full tabindex="0" role="region" aria-label="Statements against kernels" {
             table #matrix {
                 caption.off { "Statements against recorded kernels" }
                 thead { (columns(world, &here, &["Statement"])) }
@@ -85,15 +89,25 @@ fn row(world: &World<'_>, here: &Here, question: &Question) -> Markup {
                 (question.probe.statement)
             }
             @for (at, sign) in signs.into_iter().enumerate() {
-                @if sign.word == "partly" {
-                    @let (good, all) = share(probe, at);
-                    td class=(sign.class) { (sign.sign) " " (good) " of " (all) }
-                } @else {
-                    (sign.cell())
+                td class=(sign.class) {
+                    (sign.sign) " "
+                    @if sign.word == "partly" {
+                        @let (good, all) = share(probe, at);
+                        (good) " of " (all)
+                    } @else { (sign.word) }
+                    @if at > 0 && differs(probe, at - 1, at) { " Δ" }
                 }
             }
         }
     }
+}
+
+/// Whether some case that both kernels answered went otherwise on the second.
+fn differs(probe: ProbeCases<'_>, older: usize, newer: usize) -> bool {
+    probe.cases().any(|case| match (case.answer(older), case.answer(newer)) {
+        (Some(a), Some(b)) => a != b,
+        _ => false,
+    })
 }
 
 fn some(text: String) -> Option<String> {
@@ -131,9 +145,4 @@ fn filters(world: &World<'_>) -> Markup {
             p.hint { "The address keeps the filter: copy it to share what you see." }
         }
     }
-}
-
-/// A line that says how much a page's table holds, for pages that show a part of the matrix.
-pub(super) fn size(questions: usize, cases: usize) -> String {
-    format!("{}, {}", count(questions, "statement"), count(cases, "case"))
 }

@@ -43,7 +43,14 @@ pub(super) struct Page {
 }
 
 /// The pages of the navigation.
-const NAVIGATION: [(&str, &str); 2] = [("index.html", "Start"), ("matrix.html", "Matrix")];
+const NAVIGATION: [(&str, &str); 6] = [
+    ("index.html", "Start"),
+    ("guarantees.html", "Guarantees"),
+    ("matrix.html", "Matrix"),
+    ("kernels.html", "Kernels"),
+    ("changes.html", "Changes"),
+    ("contracts.html", "Programs"),
+];
 
 impl Page {
     /// Its path, and all of its text.

@@ -39,11 +39,6 @@ pub(super) const fn kept(kept: Option<Kept>) -> Sign {
 }
 
 impl Sign {
-    /// A cell of a table.
-    pub(super) fn cell(self) -> Markup {
-        html! { td class=(self.class) { (self.sign) " " (self.word) } }
-    }
-
     /// Within a text.
     pub(super) fn inline(self) -> Markup {
         html! { b class=(self.class) { (self.sign) " " (self.word) } }

@@ -4,7 +4,7 @@ use crate::contracts::all_of;
 use crate::known::Known;
 use crate::notes::Note;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use uffd_results::{Contract, Dataset, Record, Recorded};
+use uffd_results::{Assumption, Breach, Contract, Dataset, Kept, Record, Recorded};
 use uffd_suites::probe::{Case, Probe};
 
 /// Kernels of one series, by their places among the dataset's.
@@ -31,6 +31,19 @@ pub(super) struct Question {
     pub(super) changes: bool,
 }
 
+/// What a program assumes, and which kernels keep it.
+#[derive(Debug)]
+pub(super) struct Assumed {
+    /// The assumption.
+    pub(super) assumption: Assumption,
+    /// Whether each kernel keeps it; `None` where no case answered.
+    pub(super) kept: Vec<Option<Kept>>,
+    /// The probes whose cases decide it.
+    pub(super) probes: BTreeSet<String>,
+    /// Where it is broken: the kernel and the first case that breaks it there.
+    pub(super) breaches: Vec<(usize, Breach)>,
+}
+
 /// Everything that pages are made of.
 #[derive(Debug)]
 pub(super) struct World<'a> {
@@ -40,6 +53,8 @@ pub(super) struct World<'a> {
     pub(super) data: &'a Dataset,
     /// What programs assume.
     pub(super) contracts: &'a [Contract],
+    /// What they come to on every kernel, by the names of their contracts, worst consequence first.
+    pub(super) assumed: BTreeMap<&'a str, Vec<Assumed>>,
     /// What explains what is odd.
     pub(super) notes: &'a [Note],
     /// The series.
@@ -52,8 +67,9 @@ impl<'a> World<'a> {
     /// Puts together what pages read.
     pub(super) fn of(records: &'a [Record], known: &'a Known, notes: &'a [Note]) -> Self {
         let (data, contracts) = (&known.data, known.contracts.as_slice());
-        let questions = questions(data, contracts);
-        Self { records, data, contracts, notes, series: series(data.kernels()), questions }
+        let assumed = assumed(data, contracts);
+        let questions = questions(data, &assumed);
+        Self { records, data, contracts, assumed, notes, series: series(data.kernels()), questions }
     }
 
     /// The kernels.
@@ -91,15 +107,30 @@ fn series(kernels: &[Recorded]) -> Vec<Series> {
     series
 }
 
-fn questions(data: &Dataset, contracts: &[Contract]) -> Vec<Question> {
+fn assumed<'a>(data: &Dataset, contracts: &'a [Contract]) -> BTreeMap<&'a str, Vec<Assumed>> {
+    let of = |assumption: Assumption| {
+        let bound = assumption.bind(data);
+        let kernels = 0..data.kernels().len();
+        let breaches =
+            kernels.clone().filter_map(|at| Some((at, bound.breaches(at).into_iter().next()?)));
+        Assumed {
+            kept: kernels.clone().map(|at| bound.kept(at)).collect(),
+            probes: bound.cases().map(|case| case.probe().name().to_owned()).collect(),
+            breaches: breaches.collect(),
+            assumption: assumption.clone(),
+        }
+    };
+    let all = |contract| all_of(contract, contracts).into_iter().map(of).collect();
+    contracts.iter().map(|contract| (contract.name.as_str(), all(contract))).collect()
+}
+
+fn questions(data: &Dataset, assumed: &BTreeMap<&str, Vec<Assumed>>) -> Vec<Question> {
     let changed: HashSet<&str> =
         data.statements().iter().filter(|s| s.changes()).map(|s| s.probe.name()).collect();
     let mut asked: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for contract in contracts {
-        for assumption in all_of(contract, contracts) {
-            for case in assumption.bind(data).cases() {
-                asked.entry(case.probe().name()).or_default().insert(contract.name.clone());
-            }
+    for (name, assumed) in assumed {
+        for probe in assumed.iter().flat_map(|assumed| &assumed.probes) {
+            asked.entry(probe).or_default().insert((*name).to_owned());
         }
     }
     let (mut questions, mut places): (Vec<Question>, HashMap<String, usize>) = Default::default();
