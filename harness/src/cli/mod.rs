@@ -40,6 +40,28 @@ pub enum Exit {
     Nothing = 3,
 }
 
+/// What the exit code of a run means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ExitCodes {
+    /// As `--help` says.
+    #[default]
+    Own,
+    /// Those of the kernel's tools/testing/selftests: 0 pass, 1 fail, 4 skip.
+    Kselftest,
+}
+
+impl ExitCodes {
+    /// The code of an end. In kselftest 2 and 3 are expected failures and unexpected passes.
+    const fn of(self, exit: Exit) -> u8 {
+        match (self, exit) {
+            (Self::Own, exit) => exit as u8,
+            (Self::Kselftest, Exit::Expected) => 0,
+            (Self::Kselftest, Exit::Different | Exit::Unusable) => 1,
+            (Self::Kselftest, Exit::Nothing) => 4,
+        }
+    }
+}
+
 /// Asks Linux kernels what userfaultfd does when memory mappings change.
 #[derive(Debug, Parser)]
 #[command(
@@ -128,11 +150,15 @@ pub fn main() -> ExitCode {
         crate::vm::guest::main(vm::agent);
     }
     let cli = Cli::parse();
+    let codes = match &cli.command {
+        Command::Run(args) => args.exit_codes,
+        _ => ExitCodes::Own,
+    };
     let exit = dispatch(cli).unwrap_or_else(|error| {
         out::error(&error);
         Exit::Unusable
     });
-    ExitCode::from(exit as u8)
+    ExitCode::from(codes.of(exit))
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {

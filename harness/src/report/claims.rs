@@ -1,5 +1,6 @@
 //! The table of the mail thread's claims, true or false on each series.
 
+use super::markdown::{head, row};
 use super::series::{self, Series};
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -72,8 +73,8 @@ fn exceptions(records: &[Record], cases: &[Case]) -> String {
 pub fn table(records: &[Record]) -> Result<String> {
     let columns = series::all(records)?;
     let names = columns.iter().map(|series: &Series<'_>| series.name.clone());
-    let head = std::iter::once("claim".to_owned()).chain(names);
-    let mut out = series::head(head.chain(["false for".to_owned()]).collect());
+    let names = std::iter::once("claim".to_owned()).chain(names);
+    let mut out = head(names.chain(["false for".to_owned()]).collect());
     let all: Vec<Case> =
         uffd_suites::cases().into_iter().filter(|case| case.probe.suite == "claims").collect();
     for cases in all.chunk_by(|a, b| std::ptr::eq(a.probe, b.probe)) {
@@ -81,7 +82,7 @@ pub fn table(records: &[Record]) -> Result<String> {
         let statement = format!("{} <br>`{}`", first.probe.statement, first.probe);
         let cells = columns.iter().map(|series| series.cell(|record| truth(record, cases)));
         let cells = std::iter::once(statement).chain(cells);
-        out += &series::row(cells.chain([exceptions(records, cases)]));
+        out += &row(cells.chain([exceptions(records, cases)]));
     }
     Ok(out)
 }
