@@ -13,6 +13,7 @@ mod lint;
 mod list;
 mod matrix;
 mod out;
+mod publish;
 mod query;
 mod record;
 mod report;
@@ -92,6 +93,8 @@ enum Command {
     Sweep(sweep::SweepArgs),
     /// Write what is made from the records: MATRIX.md, the README's table, the library's data.
     Matrix(matrix::MatrixArgs),
+    /// Write the compatibility site: static pages made from the records.
+    Publish(publish::PublishArgs),
     /// Show one case: statement, recipe, expectation with source, and what each kernel did.
     Show(show::ShowArgs),
     /// Say what a change, an operation and a waiter, named by their axes, lead to on a kernel.
@@ -171,6 +174,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Kernels(args) => kernels::kernels(&args),
         Command::Sweep(args) => sweep::sweep(&args, &store),
         Command::Matrix(args) => matrix::matrix(&args, &store),
+        Command::Publish(args) => publish::publish(&args, &store),
         Command::Show(args) => show::show(&args, &store),
         Command::Check(args) => check::check(&args, named.as_ref()),
         Command::Contract(args) => contract::contract(&args, &store),

@@ -5,7 +5,7 @@ use super::series::{self, Series};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use uffd_results::Record;
-use uffd_suites::probe::{Ask, Case};
+use uffd_suites::probe::{Ask, Case, Probe};
 
 /// The words of a claim's verdict where it is not moot.
 fn claim<'a>(record: &'a Record, case: &Case) -> Option<&'a str> {
@@ -13,16 +13,52 @@ fn claim<'a>(record: &'a Record, case: &Case) -> Option<&'a str> {
     outcome.facts.get("claim").filter(|claim| *claim != "moot")
 }
 
-/// How often a claim was true among the cases where it is not moot.
-fn truth(record: &Record, cases: &[Case]) -> String {
-    let claims: Vec<&str> = cases.iter().filter_map(|case| claim(record, case)).collect();
-    let yes = claims.iter().filter(|claim| **claim == "true").count();
-    match (yes, claims.len()) {
-        (_, 0) => "not asked".to_owned(),
-        (0, _) => "**false**".to_owned(),
-        (yes, all) if yes == all => "true".to_owned(),
-        (yes, all) => format!("true in {yes} of {all}"),
+/// How often a claim was true among the cases in which it is not moot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Truth {
+    /// The cases in which it was true.
+    pub(crate) yes: usize,
+    /// All that say something of it; 0 if it was not asked.
+    pub(crate) all: usize,
+}
+
+impl Truth {
+    fn of(record: &Record, cases: &[Case]) -> Self {
+        let claims: Vec<&str> = cases.iter().filter_map(|case| claim(record, case)).collect();
+        let yes = claims.iter().filter(|claim| **claim == "true").count();
+        Self { yes, all: claims.len() }
     }
+
+    fn in_markdown(self) -> String {
+        match (self.yes, self.all) {
+            (_, 0) => "not asked".to_owned(),
+            (0, _) => "**false**".to_owned(),
+            (yes, all) if yes == all => "true".to_owned(),
+            (yes, all) => format!("true in {yes} of {all}"),
+        }
+    }
+}
+
+/// A claim, and how true it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    /// Its probe.
+    pub(crate) probe: &'static Probe,
+    /// How true it is on each of the records.
+    pub(crate) truth: Vec<Truth>,
+    /// The changes for which it is false, in words: `all`, `none`, or a list.
+    pub(crate) exceptions: String,
+}
+
+/// All claims.
+pub(crate) fn all(records: &[Record]) -> Vec<Claim> {
+    let cases: Vec<Case> =
+        uffd_suites::cases().into_iter().filter(|case| case.probe.suite == "claims").collect();
+    let of = |cases: &[Case]| {
+        let truth = records.iter().map(|record| Truth::of(record, cases)).collect();
+        Some(Claim { probe: cases.first()?.probe, truth, exceptions: exceptions(records, cases) })
+    };
+    cases.chunk_by(|a, b| std::ptr::eq(a.probe, b.probe)).filter_map(of).collect()
 }
 
 /// What happens to the block in a case, in the words of its axes.
@@ -75,14 +111,16 @@ pub fn table(records: &[Record]) -> Result<String> {
     let names = columns.iter().map(|series: &Series<'_>| series.name.clone());
     let names = std::iter::once("claim".to_owned()).chain(names);
     let mut out = head(names.chain(["false for".to_owned()]).collect());
-    let all: Vec<Case> =
-        uffd_suites::cases().into_iter().filter(|case| case.probe.suite == "claims").collect();
-    for cases in all.chunk_by(|a, b| std::ptr::eq(a.probe, b.probe)) {
-        let Some(first) = cases.first() else { continue };
-        let statement = format!("{} <br>`{}`", first.probe.statement, first.probe);
-        let cells = columns.iter().map(|series| series.cell(|record| truth(record, cases)));
+    for Claim { probe, truth, exceptions } in all(records) {
+        let place = |record: &Record| records.iter().position(|r| std::ptr::eq(r, record));
+        let cell = |record: &Record| {
+            let truth = place(record).and_then(|at| truth.get(at));
+            truth.map_or(String::new(), |truth| truth.in_markdown())
+        };
+        let statement = format!("{} <br>`{probe}`", probe.statement);
+        let cells = columns.iter().map(|series| series.cell(cell));
         let cells = std::iter::once(statement).chain(cells);
-        out += &row(cells.chain([exceptions(records, cases)]));
+        out += &row(cells.chain([exceptions]));
     }
     Ok(out)
 }

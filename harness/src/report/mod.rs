@@ -1,7 +1,7 @@
 //! What is written from records: the matrix, and the table of claims that the README shows.
 
 mod changes;
-mod claims;
+pub(crate) mod claims;
 mod contracts;
 pub(crate) mod group;
 pub(crate) mod markdown;

@@ -1,0 +1,36 @@
+//! `publish`: the compatibility site, made from the records.
+
+use super::{Exit, out};
+use crate::store::Store;
+use crate::{known, notes, recipes, site};
+use anyhow::Result;
+use clap::Args;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Options of `publish`.
+#[derive(Debug, Args)]
+pub(crate) struct PublishArgs {
+    /// Folder to write; a site that stands there is replaced (default: `site` in the results folder).
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+pub(crate) fn publish(args: &PublishArgs, store: &Store) -> Result<Exit> {
+    let records = store.load()?;
+    let known = known::of(&records, store)?;
+    let notes = notes::load(store.folder())?;
+    let recipes = recipes::load(store.folder(), &known.contracts)?;
+    let site = site::build(&records, &known, &notes, &recipes)?;
+    let folder = args.output.clone().unwrap_or_else(|| store.folder().join("site"));
+    site.write(&folder)?;
+    let (files, bytes) =
+        site.files().fold((0, 0), |(n, sum), (_, bytes)| (n + 1, sum + bytes.len()));
+    writeln!(
+        out::stdout(),
+        "{}: {files} files, {:.1} MB; open it in a browser, or copy the folder to any static host",
+        folder.join("index.html").display(),
+        bytes as f64 / 1e6,
+    )?;
+    Ok(Exit::Expected)
+}

@@ -1,0 +1,122 @@
+//! The compatibility site: static pages, made from records, contracts and notes alone.
+//!
+//! Belongs here: what pages there are, and how they are written whole or not at all. `page` has the
+//! frame around every page, `links` where each one stands, `world` what all of them read; then a file
+//! a kind of page. Everything that a record, contract or note says goes through `maud`, which writes it
+//! as text; the only markup taken as it is are our own assets and drawings.
+
+mod changes;
+mod contracts;
+mod downloads;
+mod guarantees;
+mod kernels;
+mod links;
+mod matrix;
+mod method;
+mod page;
+mod start;
+mod words;
+mod world;
+
+use crate::diff::Comparer;
+use crate::known::Known;
+use crate::notes::Note;
+use crate::recipes::Recipe;
+use crate::store::StoreError;
+use anyhow::Result;
+use page::Page;
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use uffd_results::Record;
+use world::World;
+
+/// A site that stands in memory.
+#[derive(Debug)]
+pub struct Site {
+    /// What each file holds, by its path below the site's folder.
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+/// What every page comes with.
+const ASSETS: [(&str, &str); 3] = [
+    ("site.css", include_str!("site/assets/site.css")),
+    ("site.js", include_str!("site/assets/site.js")),
+    ("matrix.js", include_str!("site/assets/matrix.js")),
+];
+
+/// The site of some records, which are sorted. Equal records, contracts, notes and recipes give equal bytes.
+pub fn build(
+    records: &[Record],
+    known: &Known,
+    notes: &[Note],
+    recipes: &[Recipe],
+) -> Result<Site> {
+    let world = World::of(records, known, notes);
+    let comparer = Comparer::new();
+    let downloads = downloads::files(known)?;
+    let mut pages: Vec<Page> = vec![
+        start::page(&world, recipes),
+        matrix::page(&world),
+        guarantees::page(&world, recipes),
+        method::page(&world),
+        downloads::page(&world, &downloads),
+    ];
+    pages.extend(kernels::pages(&world, &comparer));
+    pages.extend(contracts::pages(&world));
+    pages.extend(changes::pages(&world, &comparer));
+    let mut files = BTreeMap::new();
+    for (name, text) in ASSETS {
+        files.insert(name.to_owned(), text.as_bytes().to_vec());
+    }
+    files.insert("search-data.js".to_owned(), page::search_data(&pages)?.into_bytes());
+    for file in downloads {
+        files.insert(file.path.to_owned(), file.text.into_bytes());
+    }
+    for page in pages {
+        let (path, html) = page.html();
+        files.insert(path, html.into_bytes());
+    }
+    Ok(Site { files })
+}
+
+impl Site {
+    /// The files, by path.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
+    }
+
+    /// Puts the site in the place of a folder, whole or not at all: what stood there is gone. A folder
+    /// that holds something else than a site is left alone.
+    pub fn write(&self, folder: &Path) -> Result<(), StoreError> {
+        let fail = |path: &Path, error| StoreError::Write { path: path.to_owned(), error };
+        if folder.exists() && !is_site(folder) {
+            let text = "it is there and is no site; name another folder, or remove it";
+            return Err(fail(folder, std::io::Error::other(text)));
+        }
+        let parent =
+            folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(parent).map_err(|e| fail(parent, e))?;
+        let new = tempfile::Builder::new().prefix(".new-site-").tempdir_in(parent);
+        let new = new.map_err(|e| fail(folder, e))?;
+        for (path, bytes) in self.files() {
+            let path = new.path().join(path);
+            let folder: PathBuf = path.parent().map(Path::to_owned).unwrap_or_default();
+            std::fs::create_dir_all(&folder).map_err(|e| fail(&folder, e))?;
+            std::fs::write(&path, bytes).map_err(|e| fail(&path, e))?;
+        }
+        // A temporary folder is for its owner alone; a site is for a web server too.
+        let all = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(new.path(), all).map_err(|e| fail(folder, e))?;
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).map_err(|e| fail(folder, e))?;
+        }
+        std::fs::rename(new.keep(), folder).map_err(|e| fail(folder, e))
+    }
+}
+
+/// Whether a folder holds a site of ours, or nothing.
+fn is_site(folder: &Path) -> bool {
+    let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    is_empty || folder.join("search-data.js").is_file()
+}

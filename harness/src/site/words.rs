@@ -1,0 +1,93 @@
+//! Signs, words and small pieces that several kinds of pages show.
+
+use super::links::Here;
+use super::world::World;
+use maud::{Markup, html};
+use uffd_results::{Held, Kept, ProbeCases, Recorded};
+
+/// How something stands on a kernel: a class for its colour, a sign and a word, so that nothing is told
+/// by colour alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sign {
+    /// The class that colours it.
+    pub(super) class: &'static str,
+    /// One character.
+    pub(super) sign: &'static str,
+    /// The word, also of the filters.
+    pub(super) word: &'static str,
+}
+
+/// The sign of a statement on a kernel.
+pub(super) const fn held(held: Option<Held>) -> Sign {
+    match held {
+        Some(Held::Holds) => Sign { class: "y", sign: "✓", word: "holds" },
+        Some(Held::Partly) => Sign { class: "p", sign: "◐", word: "partly" },
+        Some(Held::Fails) => Sign { class: "n", sign: "✗", word: "fails" },
+        Some(Held::Unsupported) => Sign { class: "u", sign: "–", word: "lacks" },
+        None => Sign { class: "q", sign: "?", word: "not asked" },
+    }
+}
+
+/// The sign of an assumption on a kernel.
+pub(super) const fn kept(kept: Option<Kept>) -> Sign {
+    match kept {
+        Some(Kept::Kept) => Sign { class: "y", sign: "✓", word: "kept" },
+        Some(Kept::Broken) => Sign { class: "n", sign: "✗", word: "broken" },
+        Some(Kept::Unsupported) => Sign { class: "u", sign: "–", word: "lacks" },
+        None => Sign { class: "q", sign: "?", word: "unknown" },
+    }
+}
+
+impl Sign {
+    /// Within a text.
+    pub(super) fn inline(self) -> Markup {
+        html! { b class=(self.class) { (self.sign) " " (self.word) } }
+    }
+}
+
+/// How many of a probe's cases that answered on a kernel showed what is expected.
+pub(super) fn share(probe: ProbeCases<'_>, kernel: usize) -> (usize, usize) {
+    let answered = probe.cases().filter(|case| case.answer(kernel).is_some());
+    answered.fold((0, 0), |(good, all), case| {
+        (good + usize::from(case.is_as_expected(kernel)), all + 1)
+    })
+}
+
+/// A kernel's upstream version, with a link to its page.
+pub(super) fn kernel(here: &Here, kernel: &Recorded) -> Markup {
+    html! { a href=(here.kernel(kernel)) { (kernel.upstream.to_string()) } }
+}
+
+/// The heads of a table's columns, one a kernel below one a series; to be written into `thead` behind
+/// `before`, the names of the columns to the left.
+pub(super) fn columns(world: &World<'_>, here: &Here, before: &[&str]) -> Markup {
+    html! {
+        tr {
+            @for name in before { th scope="col" rowspan="2" { (name) } }
+            @for series in &world.series {
+                th scope="colgroup" colspan=(series.kernels.len()) { (series.name) }
+            }
+        }
+        tr.versions {
+            @for kernel in world.kernels() {
+                th scope="col" { (self::kernel(here, kernel)) }
+            }
+        }
+    }
+}
+
+/// A count with its noun: `1 case`, `2 cases`.
+pub(super) fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+/// What the signs of a table mean.
+pub(super) fn legend(signs: &[(Sign, &str)]) -> Markup {
+    html! {
+        ul.legend aria-label="What the signs mean" {
+            @for (sign, meaning) in signs {
+                li { (sign.inline()) ": " (meaning) }
+            }
+        }
+    }
+}
