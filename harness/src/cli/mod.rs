@@ -12,6 +12,7 @@ mod kernels;
 mod lint;
 mod list;
 mod matrix;
+mod merge;
 mod out;
 mod publish;
 mod query;
@@ -111,6 +112,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Take in records that somebody else made.
     Record(record::RecordArgs),
+    /// Put the records of several results folders together.
+    Merge(merge::MergeArgs),
     /// Hold records, contracts and notes against each other: is everything odd explained?
     Lint(lint::LintArgs),
     /// Write a shell's completions of this command.
@@ -181,6 +184,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Export(args) => export::export(&args, &store),
         Command::Diff(args) => diff::diff(&args, &store),
         Command::Record(args) => record::record(&args, &store),
+        Command::Merge(args) => merge::merge(&args, &store),
         Command::Lint(args) => lint::lint(&args, &store),
         Command::Ask(args) => ask::ask(&args, &store),
         Command::Query(args) => query::query(&args, &store),
