@@ -24,7 +24,8 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    fn new(case: Case) -> Self {
+    /// A case, with its axes.
+    pub(crate) fn new(case: Case) -> Self {
         let mut axes = Vec::new();
         if let Ask::Point(point) | Ask::Claim(point, _) = &case.ask {
             let own = [

@@ -13,7 +13,11 @@ mod kernels;
 mod links;
 mod matrix;
 mod method;
+mod overview;
 mod page;
+mod picture;
+mod plots;
+mod probes;
 mod start;
 mod words;
 mod world;
@@ -58,6 +62,7 @@ pub fn build(
     let mut pages: Vec<Page> = vec![
         start::page(&world, recipes),
         matrix::page(&world),
+        overview::page(&world),
         guarantees::page(&world, recipes),
         method::page(&world),
         downloads::page(&world, &downloads),
@@ -65,6 +70,7 @@ pub fn build(
     pages.extend(kernels::pages(&world, &comparer));
     pages.extend(contracts::pages(&world));
     pages.extend(changes::pages(&world, &comparer));
+    pages.extend(probes::pages(&world)?);
     let mut files = BTreeMap::new();
     for (name, text) in ASSETS {
         files.insert(name.to_owned(), text.as_bytes().to_vec());

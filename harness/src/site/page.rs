@@ -43,10 +43,11 @@ pub(super) struct Page {
 }
 
 /// The pages of the navigation.
-const NAVIGATION: [(&str, &str); 6] = [
+const NAVIGATION: [(&str, &str); 7] = [
     ("index.html", "Start"),
     ("guarantees.html", "Guarantees"),
     ("matrix.html", "Matrix"),
+    ("overview.html", "Overview"),
     ("kernels.html", "Kernels"),
     ("changes.html", "Changes"),
     ("contracts.html", "Programs"),
