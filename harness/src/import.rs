@@ -1,7 +1,7 @@
 //! Records that somebody else made: what there is to say of one, and how it joins those that are
 //! here. Pure; that its texts are harmless `uffd_results::Record::read` has seen to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uffd_results::{Cases, KernelVersion, Outcome, Record, Release, is_answer};
 use uffd_suites::probe::Case;
 
@@ -111,6 +111,60 @@ pub fn merge(ours: &Record, theirs: &Record) -> Result<Merged, String> {
     Ok(Merged { record, added, skipped, conflicts })
 }
 
+/// A case that records of one kernel answer in different ways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disagreement {
+    /// The case.
+    pub case: String,
+    /// The first fact in which two of the answers differ.
+    pub fact: String,
+    /// Its values, sorted.
+    pub values: Vec<String>,
+}
+
+/// Records of one kernel as one, whatever their order: a case has the answer that they agree on, or, if
+/// none has one, a reason why not. Also the cases on which they disagree, which the record then lacks.
+/// An error says why they are not of one kernel and suite.
+pub fn join(records: &[Record]) -> Result<(Record, Vec<Disagreement>), String> {
+    // The one that says most stands for all in what is not compared; of equals, any fixed one.
+    let rank = |record: &&Record| (record.kernel.image_sha256.is_some(), record.cases.len());
+    let mut ranked: Vec<&Record> = records.iter().collect();
+    ranked.sort_by_cached_key(|record| (std::cmp::Reverse(rank(record)), record.to_json()));
+    let Some((base, rest)) = ranked.split_first() else { return Err("there are none".into()) };
+    for other in rest {
+        same_subject(base, other)?;
+    }
+    let mut cases: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
+    for (id, outcome) in ranked.iter().flat_map(|record| record.cases.iter()) {
+        let known = cases.entry(id).or_default();
+        if !known.contains(&outcome) {
+            known.push(outcome);
+        }
+    }
+    let (mut kept, mut disagreements) = (Vec::new(), Vec::new());
+    for (id, mut outcomes) in cases {
+        outcomes.sort_by_cached_key(|outcome| (!is_answer(outcome.end), outcome.to_string()));
+        let answers = outcomes.iter().filter(|outcome| is_answer(outcome.end)).count();
+        match (outcomes.as_slice(), answers) {
+            ([first, second, ..], 2..) => {
+                let fact = first.first_difference(second).unwrap_or("end").to_owned();
+                let values = outcomes[..answers].iter().map(|o| o.value(&fact).to_owned());
+                let values: BTreeSet<String> = values.collect();
+                let (case, values) = (id.to_owned(), values.into_iter().collect());
+                disagreements.push(Disagreement { case, fact, values });
+            }
+            ([first, ..], _) => kept.push((id.to_owned(), (*first).clone())),
+            ([], _) => {}
+        }
+    }
+    let names = records.iter().filter_map(|r| r.by.as_deref()).flat_map(|by| by.split(", "));
+    let names: BTreeSet<&str> = names.collect();
+    let by = (!names.is_empty()).then(|| names.into_iter().collect::<Vec<_>>().join(", "));
+    let schema = records.iter().map(|record| record.schema).max().unwrap_or(base.schema);
+    let record = Record { schema, cases: Cases::new(kept), by, ..(*base).clone() };
+    Ok((record, disagreements))
+}
+
 /// Everybody who gave a part.
 fn both(ours: Option<&String>, theirs: Option<&String>) -> Option<String> {
     match (ours, theirs) {
@@ -182,6 +236,40 @@ mod tests {
         assert_eq!(merged.record.by.as_deref(), Some("A"));
         let again = merge(&merged.record, &Record { by: Some("B".into()), ..theirs }).expect("one");
         assert_eq!((again.added, again.record.by.as_deref()), (0, Some("A")));
+    }
+
+    #[rstest]
+    fn joined_records_do_not_depend_on_their_order(record: Record) {
+        let skip = Outcome::ended(End::Precondition, "no pages", Facts::new());
+        let with = |cases: Vec<(&str, Outcome)>| {
+            let cases = cases.into_iter().map(|(id, o)| (id.to_owned(), o)).collect();
+            Record { cases: Cases::new(cases), ..record.clone() }
+        };
+        let a = with(vec![("copy/a[x=1]", done("copy=0")), ("copy/a[x=2]", skip.clone())]);
+        let b = with(vec![("copy/a[x=2]", done("copy=0")), ("copy/a[x=3]", done("copy=EIO"))]);
+        let c = with(vec![("copy/a[x=3]", done("copy=0")), ("copy/a[x=4]", skip.clone())]);
+        let orders =
+            [[&a, &b, &c], [&a, &c, &b], [&b, &a, &c], [&b, &c, &a], [&c, &a, &b], [&c, &b, &a]];
+        let joined: Vec<_> =
+            orders.map(|order| join(&order.map(Clone::clone)).expect("one kernel")).into();
+        assert!(joined.windows(2).all(|pair| pair[0] == pair[1]));
+        let (record, disagreements) = &joined[0];
+        let disagreement = Disagreement {
+            case: "copy/a[x=3]".into(),
+            fact: "copy".into(),
+            values: vec!["0".into(), "EIO".into()],
+        };
+        assert_eq!(disagreements, &[disagreement]);
+        assert_eq!(record.cases.get("copy/a[x=1]"), Some(&done("copy=0")));
+        assert_eq!(
+            record.cases.get("copy/a[x=2]"),
+            Some(&done("copy=0")),
+            "an answer beats a skip"
+        );
+        assert_eq!(record.cases.get("copy/a[x=3]"), None);
+        assert_eq!(record.cases.get("copy/a[x=4]"), Some(&skip));
+        let alone = join(std::slice::from_ref(&a)).expect("one record");
+        assert_eq!(alone, (a.clone(), Vec::new()), "one alone stays as it is");
     }
 
     #[rstest]

@@ -16,7 +16,11 @@ mod kernels;
 mod links;
 mod matrix;
 mod method;
+mod overview;
 mod page;
+mod picture;
+mod plots;
+mod probes;
 mod start;
 mod words;
 mod world;
@@ -66,6 +70,7 @@ pub fn build(
         start::page(&world, recipes),
         ask::page(&world, &points),
         matrix::page(&world),
+        overview::page(&world),
         guarantees::page(&world, recipes),
         method::page(&world),
         downloads::page(&world, &downloads),
@@ -74,6 +79,7 @@ pub fn build(
     pages.extend(kernels::pages(&world, &comparer));
     pages.extend(contracts::pages(&world));
     pages.extend(changes::pages(&world, &comparer));
+    pages.extend(probes::pages(&world)?);
     let mut files = BTreeMap::new();
     for (name, text) in ASSETS {
         files.insert(name.to_owned(), text.as_bytes().to_vec());

@@ -116,6 +116,18 @@ impl Store {
 
     /// Every record, from the oldest kernel to the newest.
     pub fn load(&self) -> Result<Vec<Record>, StoreError> {
+        self.load_with(read)
+    }
+
+    /// The same of a folder that somebody gave us.
+    pub fn load_foreign(&self) -> Result<Vec<Record>, StoreError> {
+        self.load_with(|path| Ok(read_foreign(path)?.0))
+    }
+
+    fn load_with(
+        &self,
+        read: impl Fn(&Path) -> Result<Record, StoreError>,
+    ) -> Result<Vec<Record>, StoreError> {
         let mut files = Vec::new();
         collect(&self.folder.join("records"), &mut files)?;
         let mut records = files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;

@@ -84,7 +84,7 @@ pub(crate) fn kernels(args: &KernelsArgs) -> Result<Exit> {
 
 fn fetch(args: &KernelsArgs, patterns: &[String]) -> Result<Exit> {
     let (kernel, lock) = (patterns.to_vec(), args.lock.clone());
-    let chosen = KernelArgs { kernel, newest: true, kernel_image: None, lock };
+    let chosen = KernelArgs { kernel, newest: true, kernel_image: None, lock, shard: None };
     for image in chosen.images(&|text| out::note(text))? {
         writeln!(out::stdout(), "{}", image.path.display())?;
     }

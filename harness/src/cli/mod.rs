@@ -12,6 +12,7 @@ mod kernels;
 mod lint;
 mod list;
 mod matrix;
+mod merge;
 mod out;
 mod publish;
 mod query;
@@ -39,6 +40,28 @@ pub enum Exit {
     Unusable = 2,
     /// Nothing was answered: every chosen case lacked a precondition, permission or feature.
     Nothing = 3,
+}
+
+/// What the exit code of a run means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ExitCodes {
+    /// As `--help` says.
+    #[default]
+    Own,
+    /// Those of the kernel's tools/testing/selftests: 0 pass, 1 fail, 4 skip.
+    Kselftest,
+}
+
+impl ExitCodes {
+    /// The code of an end. In kselftest 2 and 3 are expected failures and unexpected passes.
+    const fn of(self, exit: Exit) -> u8 {
+        match (self, exit) {
+            (Self::Own, exit) => exit as u8,
+            (Self::Kselftest, Exit::Expected) => 0,
+            (Self::Kselftest, Exit::Different | Exit::Unusable) => 1,
+            (Self::Kselftest, Exit::Nothing) => 4,
+        }
+    }
 }
 
 /// Asks Linux kernels what userfaultfd does when memory mappings change.
@@ -89,6 +112,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Take in records that somebody else made.
     Record(record::RecordArgs),
+    /// Put the records of several results folders together.
+    Merge(merge::MergeArgs),
     /// Hold records, contracts and notes against each other: is everything odd explained?
     Lint(lint::LintArgs),
     /// Write a shell's completions of this command.
@@ -131,11 +156,15 @@ pub fn main() -> ExitCode {
         crate::vm::guest::main(vm::agent);
     }
     let cli = Cli::parse();
+    let codes = match &cli.command {
+        Command::Run(args) => args.exit_codes,
+        _ => ExitCodes::Own,
+    };
     let exit = dispatch(cli).unwrap_or_else(|error| {
         out::error(&error);
         Exit::Unusable
     });
-    ExitCode::from(exit as u8)
+    ExitCode::from(codes.of(exit))
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
@@ -155,6 +184,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Export(args) => export::export(&args, &store),
         Command::Diff(args) => diff::diff(&args, &store),
         Command::Record(args) => record::record(&args, &store),
+        Command::Merge(args) => merge::merge(&args, &store),
         Command::Lint(args) => lint::lint(&args, &store),
         Command::Ask(args) => ask::ask(&args, &store),
         Command::Query(args) => query::query(&args, &store),

@@ -1,8 +1,8 @@
 //! `run`: ask this kernel, or other kernels in VMs, and show what they did.
 
 use super::here::Here;
-use super::report::Report;
-use super::{CaseArgs, Exit, Format, out, vm};
+use super::report::{Format, Report};
+use super::{CaseArgs, Exit, ExitCodes, out, vm};
 use crate::coverage;
 use crate::filter;
 use crate::store;
@@ -25,6 +25,9 @@ pub(crate) struct RunArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// What the exit code means: ours, or kselftest's (0 pass, 1 fail or unusable, 4 skip).
+    #[arg(long, value_enum, default_value_t, value_name = "CODES")]
+    pub(super) exit_codes: ExitCodes,
     /// Cases that run side by side on this kernel (default: one a CPU).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
@@ -57,18 +60,30 @@ fn here(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
     }
     let here = Here::find()?;
     let (kernel, environment) = (&here.kernel, &here.environment);
-    let mut report = Report::begin(args.format, args.verbose, kernel, environment, cases.len())?;
+    let mut report = Report::new(args.format, args.verbose, 1)?;
+    report.begin(kernel, environment, cases.len())?;
     let mut shown = Ok(());
     let record = here.ask(cases, args.cases.limits(), args.jobs, &mut |case, outcome| {
         if shown.is_ok() {
             shown = report.case(case, outcome);
         }
-    })?;
+    });
+    let record = told(&mut report, record)?;
     if let Some(path) = &args.record {
         store::replace(path, record.to_json().as_bytes())?;
     }
     shown?;
-    report.end(None)
+    let exit = report.end(None)?;
+    report.finish()?;
+    Ok(exit)
+}
+
+/// An answer; of an error the report's reader is told as well.
+fn told<T>(report: &mut Report, answer: Result<T>) -> Result<T> {
+    if let Err(error) = &answer {
+        report.bail(error)?;
+    }
+    answer
 }
 
 fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
@@ -83,6 +98,7 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
     }
     let images = args.kernel.images(&|text| out::note(text))?;
     let mut exit = Exit::Nothing;
+    let mut report = Report::new(args.format, args.verbose, images.len())?;
     for image in images {
         let mut counters = args.coverage.as_deref().map(coverage::Folder::create).transpose()?;
         let bar = out::progress(cases.len());
@@ -96,7 +112,8 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
             }
         };
         let counts = args.coverage.is_some();
-        let session = vm::ask(&image, cases, &args.cases, &args.vm, counts, &mut on_event)?;
+        let session = vm::ask(&image, cases, &args.cases, &args.vm, counts, &mut on_event);
+        let session = told(&mut report, session)?;
         bar.finish_and_clear();
         for remark in vm::remarks(&session.report) {
             out::note(&remark);
@@ -107,13 +124,13 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
         }
         let record = &session.record;
         let (kernel, environment) = (&record.kernel, &record.environment);
-        let mut report =
-            Report::begin(args.format, args.verbose, kernel, environment, cases.len())?;
+        report.begin(kernel, environment, cases.len())?;
         for (case, outcome) in vm::answers(cases, record) {
             report.case(case, outcome)?;
         }
         exit = worst(exit, report.end(Some(session.report.took))?);
     }
+    report.finish()?;
     Ok(exit)
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 use uffd_results::{Cases, End, Facts, Outcome, Record, SCHEMA};
 use uffd_suites::probe::Case;
@@ -33,6 +34,39 @@ pub(crate) struct KernelArgs {
     /// The lock file that says which kernels there are (default: the one built in).
     #[arg(long, value_name = "FILE")]
     pub(crate) lock: Option<PathBuf>,
+    /// Only the I-th of N parts of them, for several machines; `merge` puts their results together.
+    #[arg(long, value_name = "I/N", conflicts_with = "kernel_image")]
+    pub(crate) shard: Option<Shard>,
+}
+
+/// One of so many parts of the chosen kernels, each of which a machine of its own can ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shard {
+    /// Which part, from 1.
+    part: usize,
+    of: usize,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = text.split_once('/').and_then(|(part, of)| {
+            let number = |text: &str| text.parse::<u16>().ok().map(usize::from);
+            Some((number(part)?, number(of)?))
+        });
+        match numbers {
+            Some((part, of)) if (1..=of).contains(&part) => Ok(Self { part, of }),
+            _ => Err("want I/N, such as 2/5: the second of five parts".to_owned()),
+        }
+    }
+}
+
+impl Shard {
+    /// The part of a list: every N-th, so that old and new kernels are spread evenly.
+    fn take<T>(self, all: Vec<T>) -> Vec<T> {
+        all.into_iter().skip(self.part - 1).step_by(self.of).collect()
+    }
 }
 
 /// How guests are run.
@@ -71,7 +105,10 @@ impl VmArgs {
 impl KernelArgs {
     /// Whether a kernel other than the running one is named.
     pub(crate) fn names_any(&self) -> bool {
-        self.kernel_image.is_some() || !self.kernel.is_empty() || self.newest
+        self.kernel_image.is_some()
+            || !self.kernel.is_empty()
+            || self.newest
+            || self.shard.is_some()
     }
 
     /// The chosen places of the lock file; none for a kernel of the user's own.
@@ -80,7 +117,11 @@ impl KernelArgs {
             return Ok(Vec::new());
         }
         let lock = Lock::open(self.lock.as_deref())?;
-        Ok(kernels::select(&lock, &self.kernel, self.newest)?)
+        let slots = kernels::select(&lock, &self.kernel, self.newest)?;
+        Ok(match self.shard {
+            Some(shard) => shard.take(slots),
+            None => slots,
+        })
     }
 
     /// The kernels, fetched one after the other and handed out as they come.
@@ -258,4 +299,34 @@ pub(crate) fn answers<'a>(
     record: &'a Record,
 ) -> impl Iterator<Item = (&'a Case, &'a Outcome)> {
     cases.iter().filter_map(|case| Some((case, record.cases.get(&case.id())?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(1)]
+    #[case(3)]
+    #[case(30)]
+    fn the_parts_are_all_of_it_and_no_kernel_is_in_two(#[case] of: usize) {
+        let all: Vec<usize> = (0..21).collect();
+        let parts = (1..=of).flat_map(|part| Shard { part, of }.take(all.clone()));
+        let mut parts: Vec<usize> = parts.collect();
+        parts.sort_unstable();
+        assert_eq!(parts, all);
+    }
+
+    #[rstest]
+    #[case("0/3")]
+    #[case("4/3")]
+    #[case("1")]
+    #[case("1/0")]
+    #[case("-1/2")]
+    #[case("1/99999999")]
+    fn odd_parts_are_refused(#[case] text: &str) {
+        assert!(text.parse::<Shard>().is_err());
+        assert_eq!("2/3".parse(), Ok(Shard { part: 2, of: 3 }));
+    }
 }

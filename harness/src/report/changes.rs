@@ -1,7 +1,7 @@
 //! Where recorded kernels part ways: the facts that differ between two neighbouring releases.
 
 use super::group::{Difference, Group, group};
-use super::series;
+use super::markdown::code;
 use uffd_results::{Dataset, End, KernelVersion, Outcome};
 use uffd_suites::probe::Case;
 
@@ -85,12 +85,12 @@ impl Change {
 
     /// The values as code.
     pub(super) fn turn_in_code(&self) -> String {
-        self.turn(series::code)
+        self.turn(code)
     }
 
     /// The probes, as code.
     pub(super) fn probes_in_code(&self) -> String {
-        self.probes.iter().map(|probe| series::code(probe)).collect::<Vec<_>>().join(" ")
+        self.probes.iter().map(|probe| code(probe)).collect::<Vec<_>>().join(" ")
     }
 
     /// What explains it, as text from records and sources: no markup, and no link of a record's.

@@ -1,5 +1,6 @@
 //! The table of the mail thread's claims, true or false on each series.
 
+use super::markdown::{head, row};
 use super::series::{self, Series};
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -108,8 +109,8 @@ fn exceptions(records: &[Record], cases: &[Case]) -> String {
 pub fn table(records: &[Record]) -> Result<String> {
     let columns = series::all(records)?;
     let names = columns.iter().map(|series: &Series<'_>| series.name.clone());
-    let head = std::iter::once("claim".to_owned()).chain(names);
-    let mut out = series::head(head.chain(["false for".to_owned()]).collect());
+    let names = std::iter::once("claim".to_owned()).chain(names);
+    let mut out = head(names.chain(["false for".to_owned()]).collect());
     for Claim { probe, truth, exceptions } in all(records) {
         let place = |record: &Record| records.iter().position(|r| std::ptr::eq(r, record));
         let cell = |record: &Record| {
@@ -119,7 +120,7 @@ pub fn table(records: &[Record]) -> Result<String> {
         let statement = format!("{} <br>`{probe}`", probe.statement);
         let cells = columns.iter().map(|series| series.cell(cell));
         let cells = std::iter::once(statement).chain(cells);
-        out += &series::row(cells.chain([exceptions]));
+        out += &row(cells.chain([exceptions]));
     }
     Ok(out)
 }

@@ -1,6 +1,7 @@
 //! What programs assume, against recorded kernels: a table a contract.
 
-use super::series::{self, Series};
+use super::markdown::{head, row};
+use super::series::Series;
 use crate::contracts::all_of;
 use crate::known::Known;
 use std::collections::HashMap;
@@ -25,7 +26,7 @@ pub(super) fn tables(Known { data, contracts, .. }: &Known, columns: &[Series<'_
         let _ = writeln!(out, "\n### {title}\n\n{about} Read in: {snapshot}. (`{name}`)\n");
         let names = columns.iter().map(|series| series.name.clone());
         let names = ["assumption", "if broken"].map(str::to_owned).into_iter().chain(names);
-        out += &series::head(names.collect());
+        out += &head(names.collect());
         for assumption in all_of(contract, contracts) {
             let bound = assumption.bind(data);
             let says = format!("{} <br>`{}`", assumption.says, assumption.id);
@@ -35,7 +36,7 @@ pub(super) fn tables(Known { data, contracts, .. }: &Known, columns: &[Series<'_
                     series.cell(|record| word(&bound, places.get(record.kernel.release.as_str())))
                 }
             });
-            out += &series::row([says, assumption.breaks.to_string()].into_iter().chain(cells));
+            out += &row([says, assumption.breaks.to_string()].into_iter().chain(cells));
         }
     }
     out

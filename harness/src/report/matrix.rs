@@ -1,6 +1,7 @@
 //! MATRIX.md: statements against recorded kernels, differences first. Made from records alone, so
 //! equal records give equal bytes.
 
+use super::markdown::{code, head, row};
 use super::series::{self, Series};
 use super::{changes, claims, contracts};
 use crate::judge::judge;
@@ -75,10 +76,10 @@ fn differences(data: &Dataset, changes: &[changes::Change]) -> String {
          the two lacks.\n\n",
     );
     let names = ["between", "fact", "values", "probes", "cases", "why"];
-    out += &series::head(names.map(str::to_owned).into());
+    out += &head(names.map(str::to_owned).into());
     for change in changes.into_iter().chain(skips) {
         let fact = if change.is_only_skip() { "could not be asked" } else { &change.fact };
-        out += &series::row([
+        out += &row([
             change.pair(data),
             format!("`{fact}`"),
             change.turn_in_code(),
@@ -100,13 +101,13 @@ fn statements(cases: &[Case], columns: &[Series<'_>], changed: &HashSet<&str>) -
     probes.sort_by_key(|probe| !changed.contains(probe.to_string().as_str()));
     let tallies = Tallies::new(cases, columns);
     let names = columns.iter().map(|series| series.name.clone());
-    let mut out = series::head(std::iter::once("statement".to_owned()).chain(names).collect());
+    let mut out = head(std::iter::once("statement".to_owned()).chain(names).collect());
     for probe in probes {
         let id = probe.to_string();
         let mark = if changed.contains(id.as_str()) { " (differs between kernels)" } else { "" };
         let statement = format!("{}{mark} <br>`{id}`", probe.statement);
         let cells = columns.iter().map(|series| series.cell(|record| tallies.cell(record, &id)));
-        out += &series::row(std::iter::once(statement).chain(cells));
+        out += &row(std::iter::once(statement).chain(cells));
     }
     out
 }
@@ -143,20 +144,21 @@ impl Tallies {
 fn kernels(records: &[Record]) -> String {
     let names =
         ["kernel", "release", "package", "accelerator", "suite", "cases", "features of UFFDIO_API"];
-    let mut out = series::head(names.map(str::to_owned).into());
+    let mut out = head(names.map(str::to_owned).into());
     for record in records {
         let Record { kernel, environment, suite, cases, .. } = record;
-        let package = kernel.package.as_ref().map_or("own image".to_owned(), |p| {
-            format!("{} {}", series::code(&p.name), series::code(&p.version))
-        });
-        out += &series::row([
+        let package = kernel
+            .package
+            .as_ref()
+            .map_or("own image".to_owned(), |p| format!("{} {}", code(&p.name), code(&p.version)));
+        out += &row([
             kernel.upstream.clone(),
-            series::code(&kernel.release),
+            code(&kernel.release),
             package,
-            series::code(&environment.accelerator),
-            series::code(&suite.revision),
+            code(&environment.accelerator),
+            code(&suite.revision),
             cases.len().to_string(),
-            series::code(&environment.uffd_features.join(" ")),
+            code(&environment.uffd_features.join(" ")),
         ]);
     }
     out

@@ -4,6 +4,7 @@ mod changes;
 pub(crate) mod claims;
 mod contracts;
 pub(crate) mod group;
+pub(crate) mod markdown;
 pub mod matrix;
 mod series;
 

@@ -43,11 +43,12 @@ pub(super) struct Page {
 }
 
 /// The pages of the navigation.
-const NAVIGATION: [(&str, &str); 7] = [
+const NAVIGATION: &[(&str, &str)] = &[
     ("index.html", "Start"),
     ("ask.html", "Ask"),
     ("guarantees.html", "Guarantees"),
     ("matrix.html", "Matrix"),
+    ("overview.html", "Overview"),
     ("kernels.html", "Kernels"),
     ("changes.html", "Changes"),
     ("contracts.html", "Programs"),
@@ -84,7 +85,7 @@ impl Page {
                     header.top {
                         nav aria-label="Site" {
                             ul {
-                                @for (path, name) in NAVIGATION {
+                                @for &(path, name) in NAVIGATION {
                                     li { a href=(here.to(path)) aria-current=[(path == self.path).then_some("page")] { (name) } }
                                 }
                             }

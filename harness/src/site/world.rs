@@ -3,8 +3,8 @@
 use crate::contracts::all_of;
 use crate::known::Known;
 use crate::notes::Note;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use uffd_results::{Assumption, Breach, Contract, Dataset, Kept, Record, Recorded};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use uffd_results::{Assumption, Breach, Contract, Dataset, Kept, Record, Recorded, Statement};
 use uffd_suites::probe::{Case, Probe};
 
 /// Kernels of one series, by their places among the dataset's.
@@ -61,15 +61,22 @@ pub(super) struct World<'a> {
     pub(super) series: Vec<Series>,
     /// The probes, in the suite's order.
     pub(super) questions: Vec<Question>,
+    /// The facts of each probe over all kernels, by the probe's name.
+    statements: HashMap<&'a str, Vec<Statement<'a>>>,
 }
 
 impl<'a> World<'a> {
     /// Puts together what pages read.
     pub(super) fn of(records: &'a [Record], known: &'a Known, notes: &'a [Note]) -> Self {
         let (data, contracts) = (&known.data, known.contracts.as_slice());
+        let mut statements: HashMap<&str, Vec<Statement<'_>>> = HashMap::new();
+        for statement in data.statements() {
+            statements.entry(statement.probe.name()).or_default().push(statement);
+        }
         let assumed = assumed(data, contracts);
-        let questions = questions(data, &assumed);
-        Self { records, data, contracts, assumed, notes, series: series(data.kernels()), questions }
+        let questions = questions(data, &assumed, &statements);
+        let series = series(data.kernels());
+        Self { records, data, contracts, assumed, notes, series, questions, statements }
     }
 
     /// The kernels.
@@ -81,6 +88,11 @@ impl<'a> World<'a> {
     pub(super) fn record(&self, kernel: usize) -> Option<&'a Record> {
         let release = &self.kernels().get(kernel)?.release;
         self.records.iter().find(|record| record.kernel.release == *release)
+    }
+
+    /// The facts of a probe over all kernels, in the order of observation.
+    pub(super) fn statements(&self, probe: &str) -> &[Statement<'a>] {
+        self.statements.get(probe).map_or(&[], Vec::as_slice)
     }
 
     /// The suites that have recorded probes, in the suite's order.
@@ -124,9 +136,13 @@ fn assumed<'a>(data: &Dataset, contracts: &'a [Contract]) -> BTreeMap<&'a str, V
     contracts.iter().map(|contract| (contract.name.as_str(), all(contract))).collect()
 }
 
-fn questions(data: &Dataset, assumed: &BTreeMap<&str, Vec<Assumed>>) -> Vec<Question> {
-    let changed: HashSet<&str> =
-        data.statements().iter().filter(|s| s.changes()).map(|s| s.probe.name()).collect();
+fn questions(
+    data: &Dataset,
+    assumed: &BTreeMap<&str, Vec<Assumed>>,
+    statements: &HashMap<&str, Vec<Statement<'_>>>,
+) -> Vec<Question> {
+    let changes =
+        |name: &str| statements.get(name).is_some_and(|all| all.iter().any(Statement::changes));
     let mut asked: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for (name, assumed) in assumed {
         for probe in assumed.iter().flat_map(|assumed| &assumed.probes) {
@@ -143,7 +159,7 @@ fn questions(data: &Dataset, assumed: &BTreeMap<&str, Vec<Assumed>>) -> Vec<Ques
             questions.push(Question {
                 probe: case.probe,
                 contracts: asked.get(name.as_str()).cloned().unwrap_or_default(),
-                changes: changed.contains(name.as_str()),
+                changes: changes(&name),
                 cases: Vec::new(),
                 name,
             });

@@ -1,0 +1,89 @@
+//! `merge`: the records of several results folders in one, whichever comes first.
+
+use super::{Exit, matrix, out};
+use crate::import::{Disagreement, contradiction, join};
+use crate::store::{self, Store};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use uffd_results::{Record, printable};
+
+/// Options of `merge`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 all are merged · 1 some disagree: of those kernels nothing was written, all \
+                  others are merged · 2 refused: nothing was written"
+)]
+pub(crate) struct MergeArgs {
+    /// Results folders, as `sweep --shard I/N --results DIR` leaves them.
+    #[arg(required = true, value_name = "DIR")]
+    folder: Vec<PathBuf>,
+}
+
+/// What is known of one kernel, and from where.
+#[derive(Default)]
+struct Found {
+    records: Vec<Record>,
+    /// Whether one of them is ours.
+    is_here: bool,
+}
+
+pub(crate) fn merge(args: &MergeArgs, store: &Store) -> Result<Exit> {
+    store.check_writable()?;
+    let mut found: BTreeMap<PathBuf, Found> = BTreeMap::new();
+    match store.load() {
+        Ok(records) => {
+            for record in records {
+                let kernel = found.entry(store.path(&record.kernel)?).or_default();
+                kernel.is_here = true;
+                kernel.records.push(record);
+            }
+        }
+        Err(store::StoreError::Empty(_)) => {}
+        Err(e) => return Err(e.into()),
+    }
+    // All are read and joined before the first is written.
+    for folder in &args.folder {
+        let name = printable(&folder.display().to_string());
+        let records = Store::new(folder).load_foreign();
+        for record in records.with_context(|| format!("reading the records of {name}"))? {
+            if let Some(why) = contradiction(&record) {
+                bail!("{name}: {}: not a record: {why}", record.kernel.release);
+            }
+            found.entry(store.path(&record.kernel)?).or_default().records.push(record);
+        }
+    }
+    let mut exit = Exit::Expected;
+    let mut written = 0;
+    let mut joined = Vec::new();
+    for Found { records, is_here } in found.into_values() {
+        let release = records.first().map_or(String::new(), |r| r.kernel.release.clone());
+        let of = join(&records).map_err(|why| {
+            anyhow::anyhow!("the records of {release} are not of one kernel and suite: {why}")
+        })?;
+        joined.push((release, of, is_here.then(|| records.into_iter().next()).flatten()));
+    }
+    for (release, (record, disagreements), ours) in joined {
+        if disagreements.is_empty() {
+            if ours.as_ref() != Some(&record) {
+                let path = store.save(&record)?;
+                writeln!(out::stdout(), "{release}: {}", path.display())?;
+                written += 1;
+            }
+            continue;
+        }
+        exit = Exit::Different;
+        let n = disagreements.len();
+        writeln!(out::stdout(), "{release}: {n} answers disagree, nothing is written")?;
+        for Disagreement { case, fact, values } in &disagreements {
+            writeln!(out::stdout(), "  {case}: {fact} is {}", values.join(" or "))?;
+        }
+    }
+    writeln!(out::stdout(), "{written} records written")?;
+    if written > 0 {
+        matrix::write(store)?;
+    }
+    Ok(exit)
+}

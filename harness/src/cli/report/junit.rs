@@ -1,0 +1,97 @@
+//! JUnit XML: a test suite a kernel, a test case a case, written when all is known.
+
+use super::super::out;
+use super::{Head, Result3, Seen, Tally, Writer, suite};
+use anyhow::{Context, Result};
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use std::io::Write;
+use std::time::Duration;
+use uffd_results::{End, Verdict, printable};
+
+pub(super) struct Junit {
+    report: Report,
+    suite: Option<TestSuite>,
+}
+
+impl Junit {
+    pub(super) fn new() -> Self {
+        Self { report: Report::new("uffd-conform"), suite: None }
+    }
+}
+
+/// Why a case failed, with a fact a line.
+fn reasons(Seen { outcome, judgement, .. }: &Seen<'_>) -> String {
+    let mut lines = vec![printable(&outcome.to_string())];
+    for d in &judgement.differences {
+        let (e, seen) = (&d.expected, d.seen.as_deref().unwrap_or("nothing"));
+        let source = e.source.split_whitespace().collect::<Vec<_>>().join(" ");
+        lines.push(format!(
+            "{}: expected {}, seen {} ({source})",
+            e.fact,
+            e.value,
+            printable(seen)
+        ));
+    }
+    lines.join("\n")
+}
+
+fn status(seen: &Seen<'_>) -> TestCaseStatus {
+    let verdict = seen.judgement.verdict;
+    let mut status = match Result3::of(verdict) {
+        Result3::Pass => return TestCaseStatus::success(),
+        Result3::Skip => TestCaseStatus::skipped(),
+        // An error is one of the harness or the machine, a failure one of the kernel.
+        Result3::Fail if matches!(verdict, Verdict::Ended(End::Broken | End::Flaky)) => {
+            TestCaseStatus::non_success(NonSuccessKind::Error)
+        }
+        Result3::Fail => TestCaseStatus::non_success(NonSuccessKind::Failure),
+    };
+    let detail = printable(&seen.outcome.detail);
+    let message =
+        if detail.is_empty() { verdict.to_string() } else { format!("{verdict}: {detail}") };
+    status.set_type(verdict.word()).set_message(message);
+    if Result3::of(verdict) == Result3::Fail {
+        status.set_description(reasons(seen));
+    }
+    status
+}
+
+impl Writer for Junit {
+    fn begin(&mut self, head: &Head<'_>) -> Result<()> {
+        let mut new = TestSuite::new(format!("{} {}", head.upstream, head.kernel.release));
+        for (name, value) in [
+            ("release", head.kernel.release.as_str()),
+            ("version", head.kernel.version.as_str()),
+            ("machine", head.kernel.machine.as_str()),
+            ("accelerator", head.environment.accelerator.as_str()),
+            ("suite", suite().revision.as_str()),
+        ] {
+            new.add_property((name, printable(value).as_str()));
+        }
+        self.suite = Some(new);
+        Ok(())
+    }
+
+    fn case(&mut self, seen: &Seen<'_>) -> Result<()> {
+        let mut case = TestCase::new(seen.case.id(), status(seen));
+        case.set_classname(seen.case.probe.to_string());
+        if let Some(suite) = &mut self.suite {
+            suite.add_test_case(case);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, _tally: &Tally, took: Duration) -> Result<()> {
+        if let Some(mut suite) = self.suite.take() {
+            suite.set_time(took);
+            self.report.add_test_suite(suite);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let xml = self.report.to_string().context("writing JUnit XML")?;
+        writeln!(out::stdout(), "{}", xml.trim_end())?;
+        Ok(())
+    }
+}
