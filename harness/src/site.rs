@@ -31,6 +31,8 @@ use crate::notes::Note;
 use crate::recipes::Recipe;
 use crate::store::StoreError;
 use anyhow::Result;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use page::Page;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -122,11 +124,30 @@ impl Site {
         // A temporary folder is for its owner alone; a site is for a web server too.
         let all = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(new.path(), all).map_err(|e| fail(folder, e))?;
-        if folder.exists() {
-            std::fs::remove_dir_all(folder).map_err(|e| fail(folder, e))?;
-        }
-        std::fs::rename(new.keep(), folder).map_err(|e| fail(folder, e))
+        put(&new.keep(), folder).map_err(|e| fail(folder, e))
     }
+}
+
+/// Puts a folder in the place of another, which is removed; whoever looks, or is killed, meets one of the
+/// two whole.
+fn put(new: &Path, folder: &Path) -> std::io::Result<()> {
+    let old = if folder.exists() {
+        match renameat2(AT_FDCWD, new, AT_FDCWD, folder, RenameFlags::RENAME_EXCHANGE) {
+            Ok(()) => return std::fs::remove_dir_all(new),
+            // Not every file system can: there the old one steps aside for a moment.
+            Err(Errno::EINVAL | Errno::ENOSYS) => {
+                let mut aside = new.as_os_str().to_owned();
+                aside.push("-old");
+                std::fs::rename(folder, &aside)?;
+                Some(aside)
+            }
+            Err(e) => return Err(e.into()),
+        }
+    } else {
+        None
+    };
+    std::fs::rename(new, folder)?;
+    old.map_or(Ok(()), std::fs::remove_dir_all)
 }
 
 /// Whether a folder holds a site of ours, or nothing.

@@ -85,11 +85,10 @@
       const isLast = place === asked.length - 1, best = new Map();
       const ways = [...new Set(tokens(word))].map((token, at) => [token, at === 0 ? 1 : 0.9]);
       for (const other of SAME[stem(word)] || SAME[word] || []) ways.push([other, 0.7]);
-      let rarest = 0;
       for (const [token, share] of ways) {
         for (const [seen, quality] of like(token, isLast)) {
-          const pages = index.get(seen), rarity = Math.log(1 + entries.length / pages.size);
-          if (share * quality > 0.5) rarest = Math.max(rarest, rarity);
+          const pages = index.get(seen), about = [...pages.values()].filter((weight) => weight >= 1).length;
+          const rarity = (/^\d/.test(seen) ? 0.75 : 1) * Math.log(1 + entries.length / Math.max(1, about));
           for (const [at, weight] of pages) best.set(at, Math.max(best.get(at) || 0, rarity * share * quality * weight));
         }
       }
