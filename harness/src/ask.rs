@@ -2,10 +2,11 @@
 //! means in plain words.
 //!
 //! Belongs here: from words to cases (`words`, `choose`), from cases to what kernels said of them
-//! (`gather`), and from facts to sentences (`say`). Pure, but for the lists of cases; how it is
+//! (`gather`), from facts to sentences (`say`), and what sentences have in common (`compare`). Pure, but for the lists of cases; how it is
 //! printed stands in `cli::ask`.
 
 pub(crate) mod choose;
+pub(crate) mod compare;
 pub(crate) mod gather;
 pub(crate) mod say;
 pub(crate) mod words;
@@ -24,7 +25,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// A case, with its axes.
+    /// A case with its axes.
     pub(crate) fn new(case: Case) -> Self {
         let mut axes = Vec::new();
         if let Ask::Point(point) | Ask::Claim(point, _) = &case.ask {

@@ -5,6 +5,9 @@
 //! a kind of page. Everything that a record, contract or note says goes through `maud`, which writes it
 //! as text; the only markup taken as it is are our own assets and drawings.
 
+mod answers;
+mod ask;
+mod axes;
 mod changes;
 mod contracts;
 mod downloads;
@@ -43,10 +46,11 @@ pub struct Site {
 }
 
 /// What every page comes with.
-const ASSETS: [(&str, &str); 3] = [
+const ASSETS: [(&str, &str); 4] = [
     ("site.css", include_str!("site/assets/site.css")),
     ("site.js", include_str!("site/assets/site.js")),
     ("matrix.js", include_str!("site/assets/matrix.js")),
+    ("ask.js", include_str!("site/assets/ask.js")),
 ];
 
 /// The site of some records, which are sorted. Equal records, contracts, notes and recipes give equal bytes.
@@ -59,14 +63,17 @@ pub fn build(
     let world = World::of(records, known, notes);
     let comparer = Comparer::new();
     let downloads = downloads::files(known)?;
+    let points = axes::points(&world)?;
     let mut pages: Vec<Page> = vec![
         start::page(&world, recipes),
+        ask::page(&world, &points),
         matrix::page(&world),
         overview::page(&world),
         guarantees::page(&world, recipes),
         method::page(&world),
         downloads::page(&world, &downloads),
     ];
+    pages.extend(answers::pages(&world, &points)?);
     pages.extend(kernels::pages(&world, &comparer));
     pages.extend(contracts::pages(&world));
     pages.extend(changes::pages(&world, &comparer));
@@ -76,6 +83,7 @@ pub fn build(
         files.insert(name.to_owned(), text.as_bytes().to_vec());
     }
     files.insert("search-data.js".to_owned(), page::search_data(&pages)?.into_bytes());
+    files.insert("ask-data.js".to_owned(), ask::data(&world, &points)?.into_bytes());
     for file in downloads {
         files.insert(file.path.to_owned(), file.text.into_bytes());
     }

@@ -23,7 +23,8 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    fn of(outcome: &Outcome, is_point: bool) -> Self {
+    /// What an outcome says in words; of a point of the grid less its geometry.
+    pub(crate) fn of(outcome: &Outcome, is_point: bool) -> Self {
         let facts = outcome
             .facts
             .iter()

@@ -122,7 +122,12 @@ fn page(
         title: format!("From {a} to {b}"),
         kind: Kind::Changes,
         summary,
-        words: changes.iter().map(|c| c.fact.as_str()).collect::<Vec<_>>().join(" "),
+        words: changes
+            .iter()
+            .flat_map(|change| change.probes.iter().chain([&change.fact]))
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(" "),
         scripts: &[],
         body,
         path,

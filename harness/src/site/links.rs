@@ -52,6 +52,11 @@ pub(super) fn kernel(kernel: &Recorded) -> String {
     format!("kernel/{}.html", plain(&kernel.release))
 }
 
+/// The path of the page that says what an operation does after a change.
+pub(super) fn answer(op: &str, change: &str) -> String {
+    format!("answer/{}-{}.html", plain(op), plain(change))
+}
+
 /// The path of a contract's page, given its name.
 pub(super) fn contract(name: &str) -> String {
     format!("contract/{}.html", plain(name))

@@ -43,8 +43,9 @@ pub(super) struct Page {
 }
 
 /// The pages of the navigation.
-const NAVIGATION: [(&str, &str); 7] = [
+const NAVIGATION: &[(&str, &str)] = &[
     ("index.html", "Start"),
+    ("ask.html", "Ask"),
     ("guarantees.html", "Guarantees"),
     ("matrix.html", "Matrix"),
     ("overview.html", "Overview"),
@@ -84,7 +85,7 @@ impl Page {
                     header.top {
                         nav aria-label="Site" {
                             ul {
-                                @for (path, name) in NAVIGATION {
+                                @for &(path, name) in NAVIGATION {
                                     li { a href=(here.to(path)) aria-current=[(path == self.path).then_some("page")] { (name) } }
                                 }
                             }
@@ -120,8 +121,13 @@ pub(super) fn search_data(pages: &[Page]) -> Result<String> {
         .iter()
         .map(|page| (page.kind, &page.title, &page.path, &page.summary, &page.words))
         .collect();
-    let json = serde_json::to_string(&entries).context("writing the search index")?;
+    data("SEARCH", &entries)
+}
+
+/// A script that holds a value and does nothing.
+pub(super) fn data(name: &str, value: &impl Serialize) -> Result<String> {
+    let json = serde_json::to_string(value).with_context(|| format!("writing {name}"))?;
     // Of a script that stands in its own file only line ends of JavaScript need care.
     let json = json.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
-    Ok(format!("const SEARCH={json};\n"))
+    Ok(format!("const {name}={json};\n"))
 }

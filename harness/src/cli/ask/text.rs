@@ -3,13 +3,14 @@
 use super::super::which::Which;
 use super::super::{Exit, out};
 use super::AskArgs;
-use crate::ask::gather::{Group, Seen, Span, Table, varying};
+use crate::ask::compare::{Compared, Part};
+use crate::ask::gather::{Seen, Span, Table};
 use crate::ask::say::{Clause, clauses, subject};
 use crate::ask::{Asked, distinct};
 use crate::judge::judge;
 use anyhow::Result;
 use std::io::Write;
-use uffd_results::{Certainty, Dataset, End, KernelVersion};
+use uffd_results::{Dataset, End, KernelVersion};
 
 /// Groups, cases and facts shown without being asked for more.
 const MANY: usize = 8;
@@ -44,25 +45,19 @@ impl Text<'_> {
     }
 
     fn span(&self, out: &mut dyn Write, table: &Table<'_>, span: &Span<'_>) -> Result<()> {
-        let Span { label, extent, groups, .. } = span;
+        let Span { label, extent, .. } = span;
         write!(out, "{}", out::bold(format_args!("Linux {label}")))?;
         if !extent.is_empty() {
             write!(out, " {}", out::dim(format_args!("({extent})")))?;
         }
         writeln!(out)?;
-        let notes: Vec<String> = groups.iter().map(note).collect();
-        let one_note = notes.windows(2).all(|pair| pair[0] == pair[1]);
-        if let Some(note) = notes.first().filter(|note| one_note && !note.is_empty()) {
-            writeln!(out, "  {note}")?;
+        let compared = Compared::of(table, span);
+        if !compared.note.is_empty() {
+            writeln!(out, "  {}", compared.note)?;
         }
-        let cases = groups.iter().flat_map(|group| &group.cases);
-        let subject = subject(cases.map(|at| table.cases[*at].axis("waiter")));
-        let said: Vec<Vec<Clause>> =
-            groups.iter().map(|group| said(table, group, subject)).collect();
-        let in_all = |clause: &Clause| said.iter().all(|said| said.contains(clause));
-        sentences(out, table, "  ", said[0].iter().filter(|clause| in_all(clause)))?;
-        if groups.len() > 1 {
-            self.differences(out, table, groups, (&said, &notes, one_note))?;
+        sentences(out, table, "  ", compared.common.iter())?;
+        if !compared.parts.is_empty() {
+            self.differences(out, table, &compared)?;
         }
         self.facts(out, table, span)?;
         Ok(writeln!(out)?)
@@ -72,41 +67,30 @@ impl Text<'_> {
         &self,
         out: &mut dyn Write,
         table: &Table<'_>,
-        groups: &[Group<'_>],
-        (said, notes, one_note): (&[Vec<Clause>], &[String], bool),
+        compared: &Compared<'_>,
     ) -> Result<()> {
-        let in_all = |clause: &Clause| said.iter().all(|said| said.contains(clause));
-        let deciding = table.deciding(groups);
-        let cases = groups.iter().flat_map(|g| &g.cases).map(|at| &table.cases[*at]);
-        let all = varying(&cases.collect::<Vec<_>>());
-        let sets: Vec<String> = deciding.iter().map(|set| set.join(" and ")).collect();
-        let by = match sets.split_first() {
-            None => String::new(),
-            Some((first, [])) => format!(" by {first}"),
-            Some((first, others)) => {
-                format!(" by {first} (or by {}: these cases do not tell)", others.join(", or by "))
-            }
-        };
-        let names = deciding.into_iter().next().unwrap_or(all);
-        writeln!(out, "  {}", out::bold(format_args!("What differs{by}:")))?;
-        let shown = if self.args.all { groups.len() } else { MANY };
-        for (i, group) in groups.iter().enumerate().take(shown) {
-            let label = out::bold(values(table, group, &names));
-            let note = if one_note { "" } else { &notes[i] };
-            let own: Vec<&Clause> = said[i].iter().filter(|clause| !in_all(clause)).collect();
-            if let ([clause], "") = (&own[..], note) {
+        let parts = &compared.parts;
+        writeln!(out, "  {}", out::bold(format_args!("What differs{}:", compared.by())))?;
+        let shown = if self.args.all { parts.len() } else { MANY };
+        for Part { label, note, own } in parts.iter().take(shown) {
+            let few = if self.args.all { label.len() } else { FEW };
+            let more = label.len().saturating_sub(few);
+            let label = label.iter().take(few).cloned().collect::<Vec<_>>().join(", ");
+            let label = if more == 0 { label } else { format!("{label} and {more} more") };
+            let label = out::bold(label);
+            if let ([clause], "") = (&own[..], note.as_str()) {
                 writeln!(out, "    {label}: {}", clause.text)?;
                 continue;
             }
             let note = if note.is_empty() { String::new() } else { format!(" {note}") };
             writeln!(out, "    {label}:{}", out::dim(note))?;
-            sentences(out, table, "      ", own.iter().copied())?;
+            sentences(out, table, "      ", own.iter())?;
             if own.is_empty() {
                 writeln!(out, "      nothing more")?;
             }
         }
-        if groups.len() > shown {
-            writeln!(out, "    and {} more groups (--all shows them)", groups.len() - shown)?;
+        if parts.len() > shown {
+            writeln!(out, "    and {} more groups (--all shows them)", parts.len() - shown)?;
         }
         Ok(())
     }
@@ -225,20 +209,6 @@ fn sentences<'c>(
     Ok(())
 }
 
-fn said(table: &Table<'_>, group: &Group<'_>, subject: &str) -> Vec<Clause> {
-    let is_point = group.cases.first().is_some_and(|at| table.cases[*at].is_point());
-    let say = |seen: usize| clauses(&table.seen[seen], is_point, subject);
-    if let Some(seen) = group.cell.seen {
-        return say(seen);
-    }
-    let basis = group.cell.basis.iter().map(|(kernel, seen)| {
-        let said: Vec<String> = say(*seen).into_iter().map(|clause| clause.text).collect();
-        let text = format!("On {}: {}", kernel.upstream, said.join(" "));
-        Clause { key: kernel.release.clone(), text }
-    });
-    basis.collect()
-}
-
 /// Which cases the answer rests on.
 fn cases(out: &mut dyn Write, table: &Table<'_>, others: &[Asked]) -> Result<()> {
     let all: Vec<&Asked> = table.cases.iter().collect();
@@ -269,48 +239,4 @@ pub(super) fn near(out: &mut dyn Write, given_up: &[(String, Vec<String>)]) -> R
         given_up.iter().map(|(name, values)| format!("{name}={}", values.join("/"))).collect();
     let head = format!("The nearest that is recorded, without {}:", axes.join(" and "));
     Ok(writeln!(out, "\n{}\n", out::bold(head))?)
-}
-
-/// How sure an answer is, unless it is recorded.
-fn note(group: &Group<'_>) -> String {
-    let cell = &group.cell;
-    let kernels: Vec<String> = cell.basis.iter().map(|(k, _)| k.upstream.to_string()).collect();
-    let kernels = kernels.join(", ");
-    match (cell.certainty, cell.why) {
-        (Certainty::Exact, _) => String::new(),
-        (_, Some(why)) if kernels.is_empty() => format!("not known: {why}"),
-        (_, Some(why)) => format!("not known: {why}; the nearest recorded: {kernels}"),
-        (certainty, None) => format!("not recorded itself; {certainty}: {kernels} agree"),
-    }
-}
-
-/// The values that the cases of a group have on some axes: `part=head/tail backing=anon`, or each
-/// combination where not all of those are meant.
-fn values(table: &Table<'_>, group: &Group<'_>, names: &[&str]) -> String {
-    let cases = || group.cases.iter().map(|at| &table.cases[*at]);
-    let (mut axes, mut product) = (Vec::new(), 1);
-    for name in names {
-        let values = distinct(cases().filter_map(|asked| asked.axis(name)));
-        product *= values.len().max(1);
-        match (values.is_empty(), names.len()) {
-            (true, 1) => axes.push("none".to_owned()),
-            (true, _) => {}
-            (false, 1) => axes.push(values.join(", ")),
-            (false, _) => axes.push(format!("{name}={}", values.join("/"))),
-        }
-    }
-    let mut each: Vec<String> = Vec::new();
-    for asked in cases() {
-        let axes = names.iter().filter_map(|name| Some(format!("{name}={}", asked.axis(name)?)));
-        let axes = axes.collect::<Vec<_>>().join(" ");
-        if !each.contains(&axes) {
-            each.push(axes);
-        }
-    }
-    if names.len() == 1 || each.len() == product {
-        return axes.join(" ");
-    }
-    let shown = each.iter().take(FEW).cloned().collect::<Vec<_>>().join(", ");
-    let more = each.len().saturating_sub(FEW);
-    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }

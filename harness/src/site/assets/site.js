@@ -22,33 +22,89 @@
   const found = document.getElementById("found");
   form.hidden = false;
 
-  // Words that people use, beside those that pages use.
+  // Words that people use, with those that pages use.
   const SAME = {
-    stuck: "asleep", hangs: "asleep", hang: "asleep", blocked: "asleep", waiting: "asleep", wake: "woken", woken: "wake",
-    kvm: "vcpu", guest: "vcpu", cpu: "vcpu", overmapped: "mmap-over", remap: "mremap", free: "wake", balloon: "discard",
-    hugepages: "hugetlb", snapshot: "restore", postcopy: "qemu", "map_fixed": "mmap-over",
+    stuck: ["asleep"], hang: ["asleep", "stuck"], hung: ["asleep", "stuck"], blocked: ["asleep", "stuck"], waiting: ["asleep", "waiter"],
+    free: ["wake"], unblock: ["wake", "free"], woken: ["wake"], wakeup: ["wake"], kvm: ["vcpu"], guest: ["vcpu"], cpu: ["vcpu"],
+    overmapped: ["mmap-over"], map_fixed: ["mmap-over"], remap: ["mremap"], unmap: ["munmap"], unmapped: ["munmap"], moved: ["mremap", "move"],
+    balloon: ["discard", "dontneed"], virtio: ["discard"], "virtio-mem": ["discard"], discard: ["dontneed", "remove"], madv_dontneed: ["dontneed"],
+    madv_remove: ["remove"], hole: ["punch-hole"], hugepage: ["hugetlb", "thp"], huge: ["hugetlb", "thp"], memfd: ["shmem"], tmpfs: ["shmem"],
+    shared: ["shmem"], snapshot: ["restore", "firecracker"], postcopy: ["qemu-postcopy", "qemu"], migration: ["qemu", "postcopy"], crash: ["panic"],
+    oops: ["panic"], killed: ["sigsegv"], segfault: ["segv_maperr", "sigsegv"], protection: ["wp", "writeprotect"], write_protect: ["wp"],
+    returned: ["return"], fails: ["errno"], event: ["events"], forked: ["fork"], unregister: ["unregister"], zero: ["zeropage"],
   };
-  const EMPTY = new Set("a an and are at do does for from how i in is it my of on or over still that the then there this to what when with after".split(" "));
-  const words = (text) => text.toLowerCase().split(/[^a-z0-9_.+-]+/).map((w) => w.replace(/^[.+-]+|[.+-]+$/g, "")).filter((w) => w && !EMPTY.has(w));
-  const entries = SEARCH.map(([kind, title, url, summary, more]) => ({
-    kind, title, url, summary, head: `${title} ${url}`.toLowerCase(), all: `${title} ${url} ${summary} ${more}`.toLowerCase(),
-  }));
-  const weight = { answer: 3, page: 2, kernel: 1, probe: 0, contract: 1, changes: 0 };
-  const score = (entry, asked) => {
-    let sum = 0, met = 0;
-    for (const word of asked) {
-      const other = SAME[word];
-      if (entry.head.includes(word)) { sum += 4; met += 1; }
-      else if (entry.all.includes(word)) { sum += 2; met += 1; }
-      else if (other && entry.all.includes(other)) { sum += 2; met += 1; }
+  const EMPTY = new Set("a an and are as at be but by can did do does for from has have how i if in is it its me my no of on or our still so than that the then there they this to was we what when where which who why will with you".split(" "));
+  const stem = (word) => (word.length > 3 && /[^s]s$/.test(word) ? word.slice(0, -1) : word);
+  // `UFFDIO_COPY` is also `copy`, `mmap-over` also `mmap` and `over`.
+  const words = (text) => text.toLowerCase().split(/[^a-z0-9_.+~#-]+/).map((w) => w.replace(/^[.+~-]+|[.+~-]+$/g, "")).filter(Boolean);
+  const tokens = (text) => words(text).flatMap((word) => {
+    const all = [stem(word)], bare = word.replace(/^uffdio_/, "");
+    if (bare !== word) all.push(stem(bare));
+    if (/-/.test(word) && !/^\d/.test(word)) all.push(...word.split("-").filter(Boolean).map(stem));
+    return all;
+  });
+
+  // Which pages have a word, and how much of a page it is.
+  const index = new Map();
+  const entries = SEARCH.map(([kind, title, url, summary, more], at) => {
+    const entry = { kind, title, url, summary, anchors: words(more).filter((word) => word.startsWith("#")) };
+    const name = url.replace(/\.html$/, "").replace(/~2b/g, "+").replace(/\//g, " ");
+    for (const [text, weight] of [[title, 3], [name, 3], [summary, 1.5], [more, 1]]) {
+      for (const token of tokens(text)) {
+        // Most pages are about every kernel: its version says little, but in a title.
+        const worth = weight === 1 && /^\d/.test(token) ? 0.3 : weight;
+        if (!index.has(token)) index.set(token, new Map());
+        const pages = index.get(token);
+        if ((pages.get(at) || 0) < worth) pages.set(at, worth);
+      }
     }
-    return met === 0 ? 0 : sum + 3 * (met === asked.length) + weight[entry.kind];
+    return entry;
+  });
+  const vocabulary = [...index.keys()].sort();
+  // The word itself, or longer ones that begin with it: 6.1 is 6.1.192 and not 6.12.
+  const like = (token, isLast) => {
+    const isNumber = /^\d/.test(token), found = [];
+    let [low, high] = [0, vocabulary.length];
+    while (low < high) { const mid = (low + high) >> 1; if (vocabulary[mid] < token) low = mid + 1; else high = mid; }
+    for (let at = low; at < vocabulary.length && vocabulary[at].startsWith(token); at += 1) {
+      const rest = vocabulary[at].slice(token.length);
+      if (rest === "") found.push([vocabulary[at], 1]);
+      else if (isNumber ? /^[.+-]/.test(rest) : token.length > 2 || isLast) found.push([vocabulary[at], isNumber ? 0.8 : 0.6]);
+    }
+    return found;
   };
+  const KIND = { answer: 1.2, page: 1.15, contract: 1.15, kernel: 1.1, changes: 1.05, probe: 1 };
+  const ANCHORS = [["vcpu", /^(vcpus?|kvm|guest|cpu)$/], ["thread", /^threads?$/], ["syscall", /^(syscalls?|mlock|futex|pread|process_vm_readv|o_direct)$/]];
   const find = (text) => {
-    const asked = words(text);
+    const plain = text.toLowerCase().replace(/\bmmap(ed|ped)? over\b/g, "mmap-over").replace(/\bsystem calls?\b/g, "syscall")
+      .replace(/\bwrite[ -]protect(ion|ed)?\b/g, "wp").replace(/\bunregister(s|ed|ing)\b/g, "unregister");
+    const list = words(plain).filter((word) => !EMPTY.has(word)), asked = [...new Set(list)];
     if (asked.length === 0) return [];
-    return entries.map((entry) => [score(entry, asked), entry]).filter(([s]) => s > 0)
-      .sort(([a, x], [b, y]) => b - a || x.title.length - y.title.length).slice(0, 12).map(([, e]) => e);
+    const scores = new Map();
+    asked.forEach((word, place) => {
+      const isLast = place === asked.length - 1, best = new Map();
+      const ways = [...new Set(tokens(word))].map((token, at) => [token, at === 0 ? 1 : 0.9]);
+      for (const other of SAME[stem(word)] || SAME[word] || []) ways.push([other, 0.7]);
+      let rarest = 0;
+      for (const [token, share] of ways) {
+        for (const [seen, quality] of like(token, isLast)) {
+          const pages = index.get(seen), rarity = Math.log(1 + entries.length / pages.size);
+          if (share * quality > 0.5) rarest = Math.max(rarest, rarity);
+          for (const [at, weight] of pages) best.set(at, Math.max(best.get(at) || 0, rarity * share * quality * weight));
+        }
+      }
+      for (const [at, score] of best) {
+        const sum = scores.get(at) || { score: 0, met: 0 };
+        scores.set(at, { score: sum.score + score, met: sum.met + 1 });
+      }
+    });
+    const total = ([at, { score, met }]) => score * KIND[entries[at].kind] * (0.25 + 0.75 * (met / asked.length) ** 2);
+    const hits = [...scores].map((hit) => [total(hit), entries[hit[0]]]);
+    hits.sort(([a, x], [b, y]) => b - a || x.title.length - y.title.length);
+    return hits.slice(0, 12).map(([, entry]) => {
+      const kind = ANCHORS.find(([anchor, word]) => entry.anchors.includes(`#${anchor}`) && list.some((w) => word.test(w)));
+      return { ...entry, anchor: kind ? `#${kind[0]}` : "", part: kind ? ` › ${kind[0]}` : "" };
+    });
   };
   const close = () => { found.hidden = true; input.setAttribute("aria-expanded", "false"); };
   const list = () => {
@@ -56,10 +112,10 @@
     found.replaceChildren(...hits.map((hit) => {
       const item = document.createElement("li"), link = document.createElement("a");
       const kind = document.createElement("b"), summary = document.createElement("small");
-      link.href = root + hit.url;
+      link.href = root + hit.url + hit.anchor;
       kind.textContent = hit.kind;
       summary.textContent = hit.summary;
-      link.append(kind, ` ${hit.title}`, summary);
+      link.append(kind, ` ${hit.title}${hit.part}`, summary);
       item.append(link);
       return item;
     }));
