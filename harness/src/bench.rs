@@ -4,6 +4,14 @@
 //! `native/<release>.json` those of a running kernel in nanoseconds, and `kvm/<machine>/<series>/<release>.json`
 //! those of a kernel that ran under KVM.
 
+pub mod check;
+pub mod convert;
+pub mod notes;
+pub mod report;
+pub mod show;
+#[cfg(test)]
+mod testing;
+
 use crate::store::{self, Store, StoreError};
 use std::path::{Path, PathBuf};
 use uffd_results::bench::{Measured, Unit};

@@ -88,12 +88,16 @@ pub struct Operation {
     /// What it costs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample: Option<Sample>,
-    /// The operation that nothing of its kind can be cheaper than, by its id.
+    /// The id of the operation that does the same without userfaultfd, or the part of it that can't be
+    /// avoided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
     /// What the limit has cost, in turns with the operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_sample: Option<Sample>,
+    /// Why the limit could not be measured, if it could not: the word of an outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_missing: Option<String>,
     /// The operation's cost in limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<Ratio>,
@@ -255,7 +259,7 @@ impl Operation {
     }
 
     fn check(&self) -> Result<(), MeasuredError> {
-        let Self { id, sample, limit, limit_sample, ratio, missing, .. } = self;
+        let Self { id, sample, limit, limit_sample, limit_missing, ratio, missing, .. } = self;
         for id in std::iter::once(id).chain(limit) {
             if !is_case_id(id) {
                 return Err(wrong("operations", format!("{id:?} is no operation's id")));
@@ -264,7 +268,7 @@ impl Operation {
         if sample.is_some() == missing.is_some() {
             return Err(wrong(id, "either a sample or why there is none"));
         }
-        if let Some(why) = missing {
+        for why in [missing, limit_missing].into_iter().flatten() {
             record::check_text(id, why)?;
         }
         for sample in [sample, limit_sample].into_iter().flatten() {
@@ -300,6 +304,7 @@ mod tests {
             sample: Some(sample),
             limit: Some("limit/populate[size=4k]".into()),
             limit_sample: Some(Sample { count: 320, min: 1500, p50: 1505, p99: 8000 }),
+            limit_missing: None,
             ratio: Some(Ratio { low: 1.99, mid: 2.0, high: 2.01 }),
             missing: None,
         };
