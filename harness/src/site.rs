@@ -8,6 +8,7 @@
 mod answers;
 mod ask;
 mod axes;
+mod bench;
 mod changes;
 mod contracts;
 mod downloads;
@@ -55,12 +56,16 @@ const ASSETS: [(&str, &str); 4] = [
     ("ask.js", include_str!("site/assets/ask.js")),
 ];
 
-/// The site of some records, which are sorted. Equal records, contracts, notes and recipes give equal bytes.
+pub use bench::Costs;
+
+/// The site of some records, which are sorted. Equal records, contracts, notes, recipes and costs give equal
+/// bytes.
 pub fn build(
     records: &[Record],
     known: &Known,
     notes: &[Note],
     recipes: &[Recipe],
+    costs: Costs<'_>,
 ) -> Result<Site> {
     let world = World::of(records, known, notes);
     let comparer = Comparer::new();
@@ -71,6 +76,7 @@ pub fn build(
         ask::page(&world, &points),
         matrix::page(&world),
         overview::page(&world),
+        bench::page(&world, costs),
         guarantees::page(&world, recipes),
         method::page(&world),
         downloads::page(&world, &downloads),

@@ -41,7 +41,8 @@ impl Sources {
     }
 
     fn build(&self) -> Files {
-        let site = site::build(&self.records, &self.known, &self.notes, &self.recipes);
+        let costs = site::Costs { measured: &[], notes: &[] };
+        let site = site::build(&self.records, &self.known, &self.notes, &self.recipes, costs);
         let site = site.expect("a site");
         site.files().map(|(path, bytes)| (path.to_owned(), bytes.to_vec())).collect()
     }

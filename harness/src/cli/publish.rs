@@ -2,7 +2,7 @@
 
 use super::{Exit, out};
 use crate::store::Store;
-use crate::{known, notes, recipes, site};
+use crate::{bench, known, notes, recipes, site};
 use anyhow::Result;
 use clap::Args;
 use std::io::Write;
@@ -21,7 +21,10 @@ pub(crate) fn publish(args: &PublishArgs, store: &Store) -> Result<Exit> {
     let known = known::of(&records, store)?;
     let notes = notes::load(store.folder())?;
     let recipes = recipes::load(store.folder(), &known.contracts)?;
-    let site = site::build(&records, &known, &notes, &recipes)?;
+    let measured = bench::load(store.folder())?;
+    let reasons = bench::notes::load(store.folder())?;
+    let costs = site::Costs { measured: &measured, notes: &reasons };
+    let site = site::build(&records, &known, &notes, &recipes, costs)?;
     let folder = args.output.clone().unwrap_or_else(|| store.folder().join("site"));
     site.write(&folder)?;
     let (files, bytes) =

@@ -15,7 +15,7 @@ const PATH: &str = "overview.html";
 /// Statements that are named at a release; the kernel's page has all of them.
 const NAMED: usize = 25;
 
-/// How many cases of a suite ran to their end on a kernel, and how many of these as stated.
+/// How many cases of a suite ran to their end on a kernel, and how many of these as expected.
 type Share = (usize, usize);
 
 /// What turned at a release in one probe.
@@ -35,15 +35,15 @@ pub(super) fn page(world: &World<'_>) -> Page {
     let (shares, turned) = (shares(world), turned(world));
     let releases = turned.len();
     let summary = format!(
-        "{} suites against {} kernels: how much is as stated, and what changed at {releases} of the releases.",
+        "{} suites against {} kernels: how much is as expected, and what changed at {releases} of the releases.",
         world.suites().len(),
         world.kernels().len()
     );
     let body = html! {
         p { (summary) }
         h2 #map { "Suites against kernels" }
-        p { "Each cell: the share of cases that ran to their end and saw what is stated; behind Δ, in how many cases a fact "
-            "is another one than on the kernel before that answered. A cell leads to the suite's statements." }
+        p { "Each cell: the share of cases that ran to their end and saw what is expected of that kernel; behind Δ, in how many cases a fact "
+            "is another one than on the kernel before that answered. A cell leads to the suite's statements. Of claims it is expected whether they are true or false." }
         (map(world, &here, &shares, &turned))
         h2 #when { "What changed when" }
         (bubbles(world, &here, &turned))
@@ -80,7 +80,7 @@ fn shares(world: &World<'_>) -> HashMap<&'static str, Vec<Share>> {
     shares
 }
 
-/// Whether a case has an answer that can be as stated or not: that a feature is missing is neither.
+/// Whether a case has an answer that can be as expected or not: that a feature is missing is neither.
 fn answered(case: Case<'_>, kernel: usize) -> bool {
     case.answer(kernel).is_some_and(|outcome| outcome.end != End::Unsupported)
 }
@@ -119,7 +119,7 @@ fn map(
     html! {
         div.wide.full tabindex="0" role="region" aria-label="Suites against kernels" {
             table.heat {
-                caption.off { "Share of cases as stated, by suite and kernel" }
+                caption.off { "Share of cases as expected, by suite and kernel" }
                 thead { (columns(world, here, &["Suite"])) }
                 tbody {
                     @for suite in world.suites() {
@@ -154,7 +154,7 @@ fn cell(
         Some(_) => "h1",
     };
     let turned = if changed == 0 { String::new() } else { format!("; {changed} changed") };
-    let text = format!("{suite} on {version}: {good} of {all} cases as stated{turned}");
+    let text = format!("{suite} on {version}: {good} of {all} cases as expected{turned}");
     html! {
         td class=(class) {
             a href=(format!("{}#suite={suite}", here.to("matrix.html"))) title=(text) {

@@ -52,6 +52,7 @@ const NAVIGATION: &[(&str, &str)] = &[
     ("kernels.html", "Kernels"),
     ("changes.html", "Changes"),
     ("contracts.html", "Programs"),
+    ("bench.html", "Speed"),
 ];
 
 impl Page {

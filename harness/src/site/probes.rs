@@ -43,6 +43,9 @@ fn page(world: &World<'_>, question: &Question, probe: ProbeCases<'_>) -> Result
         p { "Suite " a href=(format!("{}#suite={}", here.to("matrix.html"), question.probe.suite)) { (question.probe.suite) }
             ": " (matrix::about(question.probe.suite)) ". " (count(question.cases.len(), "case")) " asked of "
             (count(world.kernels().len(), "kernel")) "." }
+        @if question.probe.suite == words::CLAIMS {
+            p.card { "This is a claim that others made. It holds where it is true, and fails where kernels showed that it is false." }
+        }
         nav.toc aria-label="On this page" { ul {
             li { a href="#kernels" { "Kernels" } } li { a href="#picture" { "Picture" } }
             @if meaning.is_some() { li { a href="#meaning" { "In words" } } }
@@ -107,7 +110,7 @@ fn strip(world: &World<'_>, here: &Here, probe: ProbeCases<'_>) -> Markup {
                     tr {
                         th scope="row" { "Statement" }
                         @for at in kernels.clone() {
-                            @let sign = words::held(probe.held(at));
+                            @let sign = words::held(words::standing(probe, at));
                             td class=(sign.class) { (sign.sign) " " (sign.word) }
                         }
                     }

@@ -3,7 +3,10 @@
 use super::links::Here;
 use super::world::World;
 use maud::{Markup, html};
-use uffd_results::{Held, Kept, ProbeCases, Recorded};
+use uffd_results::{Case, Held, Kept, ProbeCases, Recorded};
+
+/// The suite whose statements are what others claimed.
+pub(super) const CLAIMS: &str = "claims";
 
 /// How something stands on a kernel: a class for its colour, a sign and a word, so that nothing is told
 /// by colour alone.
@@ -45,12 +48,30 @@ impl Sign {
     }
 }
 
-/// How many of a probe's cases that answered on a kernel showed what is expected.
+/// Whether what a probe states holds on a kernel. Of a claim that others made not whether it went as
+/// expected, but whether it is true.
+pub(super) fn standing(probe: ProbeCases<'_>, kernel: usize) -> Option<Held> {
+    if probe.suite() != CLAIMS {
+        return probe.held(kernel);
+    }
+    match share(probe, kernel) {
+        (_, 0) => None,
+        (0, _) => Some(Held::Fails),
+        (yes, all) if yes == all => Some(Held::Holds),
+        _ => Some(Held::Partly),
+    }
+}
+
+/// How many of a probe's cases that answered on a kernel showed what is stated.
 pub(super) fn share(probe: ProbeCases<'_>, kernel: usize) -> (usize, usize) {
     let answered = probe.cases().filter(|case| case.answer(kernel).is_some());
-    answered.fold((0, 0), |(good, all), case| {
-        (good + usize::from(case.is_as_expected(kernel)), all + 1)
-    })
+    let of = |case: Case<'_>| match case.fact(kernel, "claim").filter(|_| probe.suite() == CLAIMS) {
+        Some("true") => (1, 1),
+        Some("false") => (0, 1),
+        Some(_) => (0, 0),
+        None => (usize::from(case.is_as_expected(kernel)), 1),
+    };
+    answered.map(of).fold((0, 0), |(good, all), (yes, one)| (good + yes, all + one))
 }
 
 /// A kernel's upstream version, with a link to its page.

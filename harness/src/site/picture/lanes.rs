@@ -118,7 +118,7 @@ pub(super) fn draw(shown: Shown<'_>) -> Markup {
     for actor in Actor::ALL {
         canvas.put(actor.mark(x, 12));
         canvas.put(html! { text x=(x + 14) y="17" class="soft" { (actor.name()) } });
-        x += 40 + 7 * i32::try_from(actor.name().len()).unwrap_or(0);
+        x += 36 + 9 * i32::try_from(actor.name().len()).unwrap_or(0);
     }
     canvas.y = 32;
     let recipe = shown.case.recipe();
