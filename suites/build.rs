@@ -1,4 +1,5 @@
-//! Gives the crate the hash of its own sources, which records carry as the suite's revision.
+//! Gives the crate the hash of its own sources, which records carry as the suite's revision; and that of
+//! the benchmarks', which ask nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,18 +20,28 @@ fn is_test(path: &Path) -> bool {
     path.file_stem().is_some_and(|stem| stem == "tests" || stem == "testing")
 }
 
+fn is_bench(path: &Path) -> bool {
+    path.starts_with("src/bench") || path == Path::new("src/bench.rs")
+}
+
+/// FNV-1a, 64 bits: an identity, not a protection.
+fn hash(files: &[&PathBuf]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for file in files {
+        let name = file.to_string_lossy().into_owned().into_bytes();
+        for byte in name.into_iter().chain(fs::read(file).unwrap_or_default()) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash
+}
+
 fn main() {
     let mut files = Vec::new();
     sources(Path::new("src"), &mut files);
     files.sort();
-    // FNV-1a, 64 bits: an identity, not a protection.
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for file in files {
-        let name = file.to_string_lossy().into_owned().into_bytes();
-        for byte in name.into_iter().chain(fs::read(&file).unwrap_or_default()) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    println!("cargo::rustc-env=UFFD_SUITES_REVISION={hash:016x}");
+    let (benches, questions): (Vec<_>, Vec<_>) = files.iter().partition(|path| is_bench(path));
+    println!("cargo::rustc-env=UFFD_SUITES_REVISION={:016x}", hash(&questions));
+    println!("cargo::rustc-env=UFFD_BENCH_REVISION={:016x}", hash(&benches));
     println!("cargo::rerun-if-changed=src");
 }

@@ -10,6 +10,7 @@ use uffd_suites::bump::Bump;
 static ALLOCATOR: Bump = Bump;
 
 mod ask;
+pub mod bench;
 pub mod cli;
 pub mod contracts;
 pub mod coverage;

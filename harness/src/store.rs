@@ -4,6 +4,7 @@ use crate::files;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use uffd_results::bench::MeasuredError;
 use uffd_results::{Kernel, KernelVersion, LARGEST, Record, RecordError};
 
 /// Why a record could not be read or written.
@@ -37,6 +38,16 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong with it.
         error: RecordError,
+    },
+    /// A file holds no costs of operations.
+    #[error(
+        "{path}: {error}; restore the file from git, or delete it and measure that kernel again"
+    )]
+    Measured {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: MeasuredError,
     },
     /// A file that somebody gave us is not a record.
     #[error("{path}: {error}")]
@@ -83,6 +94,11 @@ impl Store {
 
     /// Where the record of a kernel stands.
     pub fn path(&self, kernel: &Kernel) -> Result<PathBuf, StoreError> {
+        self.place("records", kernel)
+    }
+
+    /// Where a file about a kernel stands below a folder of the results.
+    pub(crate) fn place(&self, below: &str, kernel: &Kernel) -> Result<PathBuf, StoreError> {
         let release = &kernel.release;
         let fit = |text: &str| {
             let plain = |c: char| c.is_ascii_alphanumeric() || "._+-~".contains(c);
@@ -91,7 +107,7 @@ impl Store {
         let series = KernelVersion::parse(&kernel.upstream).map(KernelVersion::series);
         match series {
             Ok(series) if fit(release) && fit(&kernel.machine) => {
-                let folder = self.folder.join("records").join(&kernel.machine).join(series);
+                let folder = self.folder.join(below).join(&kernel.machine).join(series);
                 Ok(folder.join(format!("{release}.json")))
             }
             _ => Err(StoreError::Name(release.clone())),
@@ -173,7 +189,7 @@ pub fn read_foreign(path: &Path) -> Result<(Record, String), StoreError> {
 }
 
 /// What a file holds, up to the first byte that is too many for a record: it may be a device.
-fn bytes(path: &Path) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, StoreError> {
     let fail = |error| StoreError::Read { path: path.to_owned(), error };
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(fail)?;
@@ -190,7 +206,8 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     files::replace(path, content).map_err(fail)
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), StoreError> {
+/// The JSON files below a folder, which need not exist.
+pub(crate) fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), StoreError> {
     let fail = |error| StoreError::Read { path: folder.to_owned(), error };
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -18,6 +18,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod bench;
+
 mod contract;
 #[cfg(feature = "data")]
 mod data;

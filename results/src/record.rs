@@ -16,6 +16,7 @@ mod limits;
 
 pub use cases::Cases;
 pub use check::is_case_id;
+pub(crate) use check::{head as check_head, text as check_text};
 pub use foreign::holds;
 pub use limits::LARGEST;
 
@@ -146,8 +147,7 @@ impl Record {
         struct Head {
             schema: u32,
         }
-        limits::check(json)
-            .map_err(|limits::Passed { place, what }| RecordError::Wrong { place, what })?;
+        check_limits(json)?;
         let Head { schema } = serde_json::from_str(json)?;
         if schema > SCHEMA {
             return Err(RecordError::Schema(schema));
@@ -178,7 +178,13 @@ impl Record {
     }
 }
 
-fn section<T: Serialize>(out: &mut String, name: &str, value: &T) {
+/// Holds a text against the limits of every file that is read here.
+pub(crate) fn check_limits(json: &str) -> Result<(), RecordError> {
+    limits::check(json).map_err(|limits::Passed { place, what }| RecordError::Wrong { place, what })
+}
+
+/// Writes a member of a file's outermost object.
+pub(crate) fn section<T: Serialize>(out: &mut String, name: &str, value: &T) {
     let text = serde_json::to_string_pretty(value)
         .unwrap_or_else(|e| unreachable!("plain data serializes: {e}"));
     let _ = writeln!(out, "\"{name}\": {text},");

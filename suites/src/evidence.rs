@@ -4,6 +4,7 @@
 //! that queue exactly. So one look after the call proves "woken" or "not woken".
 
 use crate::abi::{Range, Uffd};
+use crate::memory::PAGE;
 use crate::outcome::Stop;
 use crate::touch;
 use std::fs::File;
@@ -115,9 +116,10 @@ pub struct ThreadFile {
 }
 
 impl ThreadFile {
-    /// Of the thread `tid`.
+    /// Of the thread `tid`. A thread's directory can be had by its id alone, which spares the kernel
+    /// making those above it, and taking them down again when the case ends.
     pub fn open(tid: i32) -> Result<Self, Stop> {
-        let open = |name| ProcFile::open(format!("/proc/self/task/{tid}/{name}"));
+        let open = |name| ProcFile::open(format!("/proc/{tid}/{name}"));
         Ok(Self { status: open("status")?, syscall: open("syscall")? })
     }
 
@@ -161,10 +163,15 @@ pub(crate) fn system_time(tid: i32) -> Result<u64, Stop> {
     time.ok_or_else(|| Stop::Broken(format!("{path} holds no system time")))
 }
 
+/// The state stands near the head of the file, the switches near its end, with some fifty lines between them
+/// that a case need not go through.
 fn parse_thread(text: &str) -> Option<Thread> {
     let state = text.lines().find_map(|line| line.strip_prefix("State:"))?;
-    let switches =
-        number(text, "voluntary_ctxt_switches:")? + number(text, "nonvoluntary_ctxt_switches:")?;
+    let last = |label: &str| {
+        let rest = &text[text.rfind(label)? + label.len()..];
+        rest.split('\n').next()?.trim().parse::<u64>().ok()
+    };
+    let switches = last("\nvoluntary_ctxt_switches:")? + last("\nnonvoluntary_ctxt_switches:")?;
     Some(Thread { state: *state.trim().as_bytes().first()?, switches })
 }
 
@@ -281,31 +288,40 @@ fn letter(flags: &[u8]) -> u8 {
 /// [`registration`] for which), else the letter of its content, `!` if it can't be read. Only
 /// present pages are loaded from, so the look never faults into the kernel's queue.
 pub fn pages(range: Range, page: usize, letter: &dyn Fn(u64) -> char) -> Result<String, Stop> {
-    let fail = |e| Stop::Broken(format!("reading /proc/self/pagemap: {e}"));
-    let file = File::open("/proc/self/pagemap").map_err(fail)?;
-    let mut out = String::with_capacity(range.len / page);
-    for at in (range.start..range.end()).step_by(page) {
-        let mut entry = [0; 8];
-        file.read_exact_at(&mut entry, (at / crate::memory::PAGE * 8) as u64).map_err(fail)?;
-        let present = u64::from_ne_bytes(entry) >> 63 == 1;
-        out.push(if present { touch::load(at).map_or('!', letter) } else { '-' });
+    let entries = page_table("self", range, page)?;
+    let show = |(n, entry): (usize, u64)| {
+        let present = entry >> 63 == 1;
+        if present { touch::load(range.start + n * page).map_or('!', letter) } else { '-' }
+    };
+    Ok(entries.into_iter().enumerate().map(show).collect())
+}
+
+/// Pages whose entries are read in one call.
+const AT_ONCE: usize = 16;
+
+/// What /proc/PID/pagemap says of each page of `process` ("self" or a pid); the first entry of each if pages
+/// are huge.
+fn page_table(process: &str, range: Range, page: usize) -> Result<Vec<u64>, Stop> {
+    let fail = |e| Stop::Broken(format!("reading /proc/{process}/pagemap: {e}"));
+    let file = File::open(format!("/proc/{process}/pagemap")).map_err(fail)?;
+    let pages = range.len / page;
+    let mut entries = Vec::with_capacity(pages);
+    let mut raw = [[0; 8]; AT_ONCE];
+    while entries.len() < pages {
+        let at = range.start + entries.len() * page;
+        let wanted = if page == PAGE { AT_ONCE.min(pages - entries.len()) } else { 1 };
+        let chunk = raw[..wanted].as_flattened_mut();
+        file.read_exact_at(chunk, (at / PAGE * 8) as u64).map_err(fail)?;
+        entries.extend(raw[..wanted].iter().map(|entry| u64::from_ne_bytes(*entry)));
     }
-    Ok(out)
+    Ok(entries)
 }
 
 /// How the page table of `process` ("self" or a pid) holds each page, one letter a page: `p` present,
 /// `w` present and write-protected through userfaultfd (bit 57, shown since 5.14), `n` not present but marked
 /// as protected, `s` any other entry of what is not present (swapped out, poisoned), `-` nothing.
 pub fn entries(process: &str, range: Range, page: usize) -> Result<String, Stop> {
-    let fail = |e| Stop::Broken(format!("reading /proc/{process}/pagemap: {e}"));
-    let file = File::open(format!("/proc/{process}/pagemap")).map_err(fail)?;
-    let mut out = String::with_capacity(range.len / page);
-    for at in (range.start..range.end()).step_by(page) {
-        let mut entry = [0; 8];
-        file.read_exact_at(&mut entry, (at / crate::memory::PAGE * 8) as u64).map_err(fail)?;
-        out.push(entry_letter(u64::from_ne_bytes(entry)));
-    }
-    Ok(out)
+    Ok(page_table(process, range, page)?.into_iter().map(entry_letter).collect())
 }
 
 fn entry_letter(entry: u64) -> char {
@@ -334,7 +350,8 @@ mod tests {
 
     #[test]
     fn reads_status() {
-        let text = "Name:\tx\nState:\tS (sleeping)\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t2\n";
+        let text = "Name:\tx\nState:\tS (sleeping)\nPid:\t3\nvoluntary_ctxt_switches:\t7\n\
+                    nonvoluntary_ctxt_switches:\t2\nx86_Thread_features:\t\n";
         assert_eq!(parse_thread(text), Some(Thread { state: b'S', switches: 9 }));
         assert_eq!(parse_thread("State:\tR (running)\n"), None);
     }

@@ -94,16 +94,24 @@ fn is_default(point: Point) -> bool {
         waiter,
         Waiter::None | Waiter::UserRead | Waiter::UserWrite | Waiter::SysRead | Waiter::SysWrite
     );
+    let copies = op == Op::Copy && placing && is_short(change) && msg == Msg::Read;
+    let frees = placing && change == Change::Munmap(Part::Middle) && msg == Msg::Read;
     if waiter.vcpu().is_some() {
         // A VM and its vCPU cost as much as ten other cases.
-        let huge = backing == Backing::HugetlbShared && waiter == Waiter::VcpuRead;
-        let kind = backing == Backing::Anon || (huge && change == Change::None);
-        return placing && kind && is_short(change) && msg == Msg::Read;
+        let huge = backing == Backing::HugetlbShared && change == Change::None;
+        let first = waiter == Waiter::VcpuRead;
+        return match backing {
+            Backing::Anon => copies || (frees && first),
+            _ => copies && huge && first,
+        };
     }
     if !first {
-        // They queue as the first ones do: each is asked with one change of each kind.
-        let kind = backing == Backing::Anon || (backing == Backing::Shmem && op == Op::Copy);
-        return placing && kind && is_short(change) && msg == Msg::Read;
+        // They queue as the first ones do: each is placed for after one change of each kind, and freed
+        // without its page.
+        return match backing {
+            Backing::Anon => copies || frees,
+            _ => copies && backing == Backing::Shmem && change == Change::None,
+        };
     }
     if mode == Mode::Missing && !matches!(op, Op::Poison | Op::Move) {
         return is_first_default(point);

@@ -3,10 +3,12 @@
 //! From the ground up: [`abi`], [`memory`] and [`touch`], [`change`], [`waiter`] with its
 //! [`evidence`], [`point`] and [`scenario`]; then [`model`] and [`probe`]; then a file a suite.
 //! `unsafe` stays in the ground under the suites: abi, access, bump, direct, memory, touch, treat,
-//! thread, process and stage; and in [`files`] and [`swap`], which make what cases need.
+//! thread, process and stage; in [`files`] and [`swap`], which make what cases need; and in the clock and
+//! the ground of [`bench`].
 
 pub mod abi;
 pub mod access;
+pub mod bench;
 pub mod bump;
 pub mod change;
 pub mod evidence;

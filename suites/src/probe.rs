@@ -175,7 +175,9 @@ impl Case {
     pub fn modules(&self) -> &'static [&'static str] {
         let is_vcpu = match &self.ask {
             Ask::Point(point) | Ask::Claim(point, _) => point.waiter.vcpu().is_some(),
-            Ask::Trial(_) => self.probe.suite == crate::vcpu::SUITE,
+            Ask::Trial(trial) => {
+                self.probe.suite == crate::vcpu::SUITE || trial.axes().contains("waiter=vcpu,")
+            }
         };
         let swaps = (self.probe.suite, self.probe.name) == ("kinds", "swapped");
         // A trial's waiter is known by its axes only.

@@ -18,6 +18,9 @@ const STACK: usize = 64 * 1024;
 /// Threads that a case can have.
 const STACKS: usize = 32;
 
+/// Size of [`Stage::notes`], in bytes.
+pub const NOTES: usize = 16 * 1024;
+
 /// Shared ground of the cases of one process.
 #[derive(Debug)]
 pub struct Stage {
@@ -25,6 +28,9 @@ pub struct Stage {
     pub way: Result<Way, Stop>,
     /// Features that `UFFDIO_API` offers.
     pub features: u64,
+    /// Address of [`NOTES`] bytes, zero at first, that this process shares with the cases it forks: for
+    /// what its runner and they have to say to each other.
+    pub notes: usize,
     /// Address of a readable buffer of one huge page whose first bytes are [`tag::COPIED`].
     pub source: usize,
     /// A regular file, which userfaultfd does not handle; absent if it is on a tmpfs.
@@ -59,17 +65,24 @@ impl Stage {
                 .map_err(|e| broken("UFFDIO_API", &format_args!("{e:?}")))?,
             Err(_) => 0,
         };
+        // One mapping of each kind: every one costs each case its copying. Of the shared one, a first
+        // access brings what lies beside it, too.
+        let ground =
+            untouched(bump::SIZE + STACKS * STACK).map_err(|e| broken("mapping memory", &e))?;
+        let shared =
+            shared(NOTES + PAGE + HUGE).map_err(|e| broken("mapping shared memory", &e))?;
         let (plain_file, plain_tag) = plain_file().map_err(|e| broken("/proc/self/exe", &e))?;
         Ok(Self {
             way,
             features,
-            stacks: untouched(STACKS * STACK).map_err(|e| broken("mapping stacks", &e))?,
-            heap: untouched(bump::SIZE).map_err(|e| broken("mapping a heap", &e))?,
+            stacks: Range { start: ground.start + bump::SIZE, len: STACKS * STACK },
+            heap: Range { start: ground.start, len: bump::SIZE },
             stacks_taken: AtomicUsize::new(0),
-            source: source(HUGE).map_err(|e| broken("mapping the source buffer", &e))?,
+            source: fill(shared + NOTES + PAGE, HUGE),
+            notes: shared,
             plain_file,
             plain_tag,
-            kvm: shared_byte().map_err(|e| broken("mapping a shared byte", &e))?,
+            kvm: flag(shared + NOTES),
             disposable: nix::unistd::getpid().as_raw() == 1,
             patience,
         })
@@ -119,7 +132,8 @@ impl Stage {
 
     /// Address of a readable buffer of two huge pages, made by the case that needs it.
     pub fn long_source(&self) -> Result<usize, Stop> {
-        source(2 * HUGE).map_err(|e| Stop::Broken(format!("mapping a source buffer: {e:?}")))
+        let made = shared(2 * HUGE).map(|start| fill(start, 2 * HUGE));
+        made.map_err(|e| Stop::Broken(format!("mapping a source buffer: {e:?}")))
     }
 
     /// As [`Stage::long_source`], of which only the first half can be read.
@@ -195,18 +209,20 @@ fn untouched(len: usize) -> nix::Result<Range> {
 }
 
 /// A shared mapping, so that fork does not copy its page tables.
-fn source(len: usize) -> nix::Result<usize> {
+fn shared(len: usize) -> nix::Result<usize> {
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
     // SAFETY: a fresh mapping at an address that the kernel chooses; never unmapped.
     let at = unsafe { libc::mmap(std::ptr::null_mut(), len, RW, flags, -1, 0) };
-    if at == libc::MAP_FAILED {
-        return Err(Errno::last());
+    if at == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(at.expose_provenance()) }
+}
+
+/// Has each page of a source buffer begin with the tag of what is copied.
+fn fill(start: usize, len: usize) -> usize {
+    for at in (start..start + len).step_by(PAGE) {
+        // SAFETY: a page of memory that was made for this and is never given back.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u64>(at).write(tag::COPIED) };
     }
-    for word in (0..len / 8).step_by(PAGE / 8) {
-        // SAFETY: within the mapping made above, which is aligned to a page.
-        unsafe { at.cast::<u64>().add(word).write(tag::COPIED) };
-    }
-    Ok(at as usize)
+    start
 }
 
 /// The running program, if it is on a file system whose files userfaultfd does not handle.
@@ -256,14 +272,10 @@ impl Stage {
     }
 }
 
-/// A zero that this process shares with children that are forked later.
-fn shared_byte() -> nix::Result<&'static AtomicU8> {
-    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-    // SAFETY: a fresh mapping at an address that the kernel chooses, full of zeros; never unmapped.
-    unsafe {
-        let at = libc::mmap(std::ptr::null_mut(), PAGE, RW, flags, -1, 0);
-        if at == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(&*at.cast::<AtomicU8>()) }
-    }
+/// The flag at an address of the shared memory.
+fn flag(at: usize) -> &'static AtomicU8 {
+    // SAFETY: a byte of a shared mapping of zeros that is never unmapped; nobody else uses it.
+    unsafe { &*std::ptr::with_exposed_provenance::<AtomicU8>(at) }
 }
 
 impl Stage {

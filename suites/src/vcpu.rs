@@ -136,6 +136,12 @@ impl Vcpu {
         end.unwrap_or_else(|(_, errno)| VcpuEnd::Failed(errno))
     }
 
+    /// Has the guest make its access anew when it runs again. Not for a fetch, which changes the vCPU.
+    pub(crate) fn rewind(&self) -> Result<(), Failure> {
+        let start = if self.access == VcpuAccess::Write { WRITE } else { READ };
+        self.fd.set_regs(&Regs { rip: CODE + start as u64, rflags: 2, ..Regs::default() })
+    }
+
     /// Sets `immediate_exit`, with which `KVM_RUN` returns at once.
     pub fn set_immediate_exit(&self, on: bool) {
         self.fd.set_immediate_exit(on);

@@ -149,7 +149,7 @@ impl Waiter {
             std::thread::yield_now();
         }
         let thread = ThreadFile::open(waiter.tid())?;
-        off_cpu(&thread, deadline)?;
+        off_cpu(&thread, waiter.patience)?;
         let now = thread.read()?;
         if !now.sleeps() {
             return Err(Stop::Broken(format!("parked waiter: thread {now:?}")));
@@ -166,7 +166,6 @@ impl Waiter {
 
     /// Waits until the thread has either parked with an unread message or ended.
     pub fn settle(&mut self, uffd: &Uffd, queue: &QueueFile) -> Result<Fate, Stop> {
-        let deadline = Instant::now() + self.patience;
         let mut fds = [
             PollFd::new(uffd.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.shared.done.as_fd(), PollFlags::POLLIN),
@@ -189,7 +188,7 @@ impl Waiter {
             Some(thread) => thread,
             None => ThreadFile::open(self.shared.tid.load(Ordering::Acquire))?,
         };
-        off_cpu(&thread, deadline)?;
+        off_cpu(&thread, self.patience)?;
         let (waiters, state) = (queue.read()?, thread.read()?);
         if waiters.pending == 0 || !state.sleeps() {
             return Err(Stop::Broken(format!("parked waiter: queue {waiters}, thread {state:?}")));
@@ -210,7 +209,7 @@ impl Waiter {
             return Err(Stop::Broken("looked at a waiter that has not parked".into()));
         };
         // One that was woken and has queued itself again need not have been switched away yet.
-        off_cpu(thread, Instant::now() + self.patience)?;
+        off_cpu(thread, self.patience)?;
         let now = thread.read()?;
         let ran = now.switches != before.switches || !now.sleeps();
         if !ran {
@@ -312,7 +311,12 @@ fn unparked(kind: Kind, fate: Fate) -> Stop {
 }
 
 /// Waits until a thread that has queued itself is off the CPU, which its switches then tell.
-fn off_cpu(thread: &ThreadFile, deadline: Instant) -> Result<(), Stop> {
+fn off_cpu(thread: &ThreadFile, patience: Duration) -> Result<(), Stop> {
+    if thread.is_off_cpu()? {
+        return Ok(());
+    }
+    // Most cases never need the time, which a new process faults in two pages for.
+    let deadline = Instant::now() + patience;
     while !thread.is_off_cpu()? {
         if Instant::now() > deadline {
             return Err(Stop::Hang("the waiter queued a message and never slept".into()));

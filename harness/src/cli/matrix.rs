@@ -1,7 +1,8 @@
-//! `matrix`: everything that is made from the records: MATRIX.md, the README's table of claims and its example, and
-//! the data that is built into the library.
+//! `matrix`: everything that is made from the records: MATRIX.md, BENCH.md, the README's table of claims and
+//! its example, and the data that is built into the library.
 
 use super::{Exit, ask, out};
+use crate::bench;
 use crate::known;
 use crate::report::{claims_table, matrix as text};
 use crate::store::{self, Store};
@@ -75,6 +76,10 @@ fn made(store: &Store) -> Result<Vec<Made>> {
     let folder = store.folder();
     let text = text::markdown(&records, &known)?;
     let mut made = vec![Made { path: folder.join("MATRIX.md"), text }];
+    let costs = bench::load(folder)?;
+    if let Some(text) = bench::report::markdown(&costs, &bench::notes::load(folder)?) {
+        made.push(Made { path: folder.join("BENCH.md"), text });
+    }
     let readme = folder.join("../README.md");
     if let Ok(mut text) = std::fs::read_to_string(&readme) {
         let mut has_places = false;

@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and the codes that it ends with.
 
 mod ask;
+mod bench;
 mod check;
 mod completions;
 mod contract;
@@ -116,6 +117,8 @@ enum Command {
     Merge(merge::MergeArgs),
     /// Hold records, contracts and notes against each other: is everything odd explained?
     Lint(lint::LintArgs),
+    /// Measure what operations cost, on this kernel or on others in VMs, beside their limits.
+    Bench(bench::BenchArgs),
     /// Write a shell's completions of this command.
     Completions(completions::CompletionsArgs),
 }
@@ -188,6 +191,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Lint(args) => lint::lint(&args, &store),
         Command::Ask(args) => ask::ask(&args, &store),
         Command::Query(args) => query::query(&args, &store),
+        Command::Bench(args) => bench::bench(&args, &store),
         Command::Completions(args) => completions::completions(&args),
     }
 }

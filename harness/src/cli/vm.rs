@@ -19,6 +19,9 @@ use uffd_suites::probe::Case;
 /// The plan's setting by which a guest hands out the kernel's counters.
 pub(super) const COVERAGE: &str = "coverage";
 
+/// The plan's setting that says in how many rounds operations are measured.
+pub(super) const ROUNDS: &str = "rounds";
+
 /// Which kernels to ask.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct KernelArgs {
@@ -181,15 +184,26 @@ pub(crate) fn ask(
     coverage: bool,
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<Session> {
-    let ids: Vec<String> = cases.iter().map(Case::id).collect();
     let mut options = Options { accelerator: vm.choice(), ..Options::default() };
+    if coverage {
+        options.settings.insert(COVERAGE.into(), "yes".into());
+    }
+    ask_by(image, cases, how, options, on_event)
+}
+
+/// Asks a kernel in a VM that is like `options`.
+pub(crate) fn ask_by(
+    image: &Image,
+    cases: &[Case],
+    how: &CaseArgs,
+    mut options: Options,
+    on_event: &mut dyn FnMut(Event<'_>),
+) -> Result<Session> {
+    let ids: Vec<String> = cases.iter().map(Case::id).collect();
     options.limits.silence += Duration::from_secs(how.deadline) * how.repeat;
     options.settings.insert("deadline".into(), how.deadline.to_string());
     options.settings.insert("repeat".into(), how.repeat.to_string());
     give_modules(image, cases, &mut options)?;
-    if coverage {
-        options.settings.insert(COVERAGE.into(), "yes".into());
-    }
     let report = vm::run_vm(&image.path, &placed(&ids), &options, on_event)
         .with_context(|| format!("asking {}", image.identity.release))?;
     let hello = &report.hello;
@@ -252,6 +266,9 @@ fn cases_agent(plan: &Plan) -> Agent<'static> {
         repeat: number("repeat").unwrap_or(1),
     };
     let cases = uffd_suites::bump::keeping(|| known(&plan.cases));
+    if let Some(rounds) = number(ROUNDS) {
+        uffd_suites::bench::set_rounds(rounds);
+    }
     let runner = Runner::new(limits.deadline);
     let accelerator = plan.setting("accelerator").unwrap_or_default();
     let memory = plan.setting("memory-mib").and_then(|n| n.parse().ok());
@@ -268,7 +285,10 @@ fn cases_agent(plan: &Plan) -> Agent<'static> {
 /// Every case that a guest can be asked for; host and guest are one program, so a place means the
 /// same in both.
 fn askable() -> impl Iterator<Item = Case> {
-    uffd_suites::registry().into_iter().chain(uffd_suites::hidden_cases())
+    uffd_suites::registry()
+        .into_iter()
+        .chain(uffd_suites::hidden_cases())
+        .chain(uffd_suites::bench::cases())
 }
 
 /// The ids with the places of their cases before them: a guest that had to make all ids to find a few

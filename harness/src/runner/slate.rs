@@ -2,34 +2,32 @@
 //!
 //! The case appends lines; the runner reads them when the process has ended or was ended.
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
-use std::num::NonZeroUsize;
-use std::ptr::NonNull;
+use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use uffd_results::{End, Facts, Outcome};
 use uffd_suites::outcome::Sink;
+use uffd_suites::stage::NOTES;
 
-/// Size of the shared memory, in bytes: many times what a case says.
-const SIZE: NonZeroUsize = NonZeroUsize::new(16 * 1024).unwrap();
 /// Bytes before the text: its length.
 const HEAD: usize = 8;
 
-/// The shared page.
+/// The shared memory.
 #[derive(Debug)]
-pub(crate) struct Slate(NonNull<u8>);
+pub(crate) struct Slate(*mut AtomicU32);
 
 impl Slate {
-    /// A new empty one, to be shared with children that are forked later.
-    pub(crate) fn new() -> nix::Result<Self> {
-        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a fresh mapping at an address that the kernel chooses.
-        let at = unsafe { mmap_anonymous(None, SIZE, prot, MapFlags::MAP_SHARED)? };
-        Ok(Self(at.cast()))
+    /// An empty one in the stage's notes, of which a stage has one.
+    ///
+    /// # Safety
+    /// At `notes` lie [`NOTES`] bytes for as long as the process lives, zero at first, and aligned to a
+    /// word; nobody else in this process uses them.
+    pub(crate) unsafe fn new(notes: usize) -> Self {
+        Self(ptr::with_exposed_provenance_mut(notes))
     }
 
     fn len(&self) -> &AtomicU32 {
-        // SAFETY: the mapping begins with the length, is aligned to a page and never unmapped.
-        unsafe { self.0.cast::<AtomicU32>().as_ref() }
+        // SAFETY: the memory begins with the length, is aligned to a word and never unmapped.
+        unsafe { &*self.0 }
     }
 
     /// Forgets what was said.
@@ -42,13 +40,13 @@ impl Slate {
         let bytes = line.as_bytes();
         let used = self.len().load(Ordering::Relaxed);
         let at = HEAD + used as usize;
-        if at + line.len() > SIZE.get() {
+        if at + line.len() > NOTES {
             return;
         }
         // SAFETY: within the mapping; only the case writes, and the runner reads no byte beyond
         // the length, which is stored afterwards.
         unsafe {
-            self.0.add(at).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
+            self.0.byte_add(at).cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         };
         self.len().store(used + u32::try_from(line.len()).unwrap_or(0), Ordering::Release);
     }
@@ -60,9 +58,9 @@ impl Slate {
 
     /// What was said: the facts, the step begun last, and the end if the case came to one.
     pub(crate) fn read(&self) -> Said {
-        let len = (self.len().load(Ordering::Acquire) as usize).min(SIZE.get() - HEAD);
+        let len = (self.len().load(Ordering::Acquire) as usize).min(NOTES - HEAD);
         // SAFETY: within the mapping, and written before the length was.
-        let bytes = unsafe { std::slice::from_raw_parts(self.0.add(HEAD).as_ptr(), len) };
+        let bytes = unsafe { std::slice::from_raw_parts(self.0.byte_add(HEAD).cast::<u8>(), len) };
         let mut said = Said::default();
         let mut facts = Vec::new();
         for line in String::from_utf8_lossy(bytes).lines() {
@@ -121,9 +119,15 @@ impl Said {
 mod tests {
     use super::*;
 
+    fn slate() -> Slate {
+        let notes = vec![0_u64; NOTES / 8].leak();
+        // SAFETY: memory that is never given back, aligned enough for the length.
+        unsafe { Slate::new(notes.as_mut_ptr().expose_provenance()) }
+    }
+
     #[test]
     fn what_is_said_is_read() {
-        let slate = Slate::new().expect("slate");
+        let slate = slate();
         let mut sink = &slate;
         sink.step("copy");
         sink.fact("copy", "ENOENT");
@@ -139,7 +143,7 @@ mod tests {
 
     #[test]
     fn facts_that_are_none_break_the_case() {
-        let slate = Slate::new().expect("slate");
+        let slate = slate();
         let mut sink = &slate;
         sink.fact("copy", "0 0");
         slate.end(End::Done, "");

@@ -9,7 +9,7 @@ use super::words::{self, columns, count};
 use super::world::World;
 use maud::{Markup, html};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use uffd_results::{Case, End};
+use uffd_results::{Case, End, ProbeCases};
 
 const PATH: &str = "overview.html";
 /// Statements that are named at a release; the kernel's page has all of them.
@@ -68,7 +68,7 @@ fn shares(world: &World<'_>) -> HashMap<&'static str, Vec<Share>> {
         let row = shares
             .entry(question.probe.suite)
             .or_insert_with(|| vec![(0, 0); world.kernels().len()]);
-        for case in world.data.probe(&question.name).into_iter().flat_map(|probe| probe.cases()) {
+        for case in world.data.probe(&question.name).into_iter().flat_map(ProbeCases::cases) {
             for (at, (good, all)) in row.iter_mut().enumerate() {
                 if answered(case, at) {
                     *all += 1;

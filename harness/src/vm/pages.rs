@@ -61,13 +61,16 @@ fn parts() -> Vec<Part> {
             executable: header.p_flags & libc::PF_X != 0,
         }
     };
-    let loaded =
-        headers.iter().filter(|h| h.p_type == libc::PT_LOAD && h.p_flags & libc::PF_W == 0);
-    loaded.map(part).collect()
+    // What is written to once, by the start-up code, is read-only afterwards.
+    let never_written = headers.iter().filter(|header| match header.p_type {
+        libc::PT_LOAD => header.p_flags & libc::PF_W == 0,
+        kind => kind == libc::PT_GNU_RELRO,
+    });
+    never_written.map(part).collect()
 }
 
 impl Part {
-    /// Puts a copy on huge pages in its place. What is left of the room was never touched.
+    /// Puts a copy on huge pages in its place.
     fn enlarge(self) -> Result<(), Errno> {
         let (start, end) = (self.start / HUGE * HUGE, self.end.next_multiple_of(HUGE));
         claim(start, self.start)?;
@@ -90,6 +93,10 @@ impl Part {
             let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
             if libc::mremap(at(copy), len, len, flags, at(start)) == libc::MAP_FAILED {
                 return Err(Errno::last());
+            }
+            // Every mapping that is left costs each case its copying.
+            for (from, to) in [(room, copy), (copy + len, room + len + HUGE)] {
+                check(if from < to { libc::munmap(at(from), to - from) } else { 0 })?;
             }
         }
         Ok(())

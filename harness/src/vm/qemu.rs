@@ -120,7 +120,8 @@ impl<'a> Qemu<'a> {
     }
 
     fn command(&self, files: &Files, kernel: &Path) -> Command {
-        let Options { memory_mib, cpus, huge_pages, append, .. } = self.options;
+        let Options { memory_mib, cpus, huge_pages, counts_instructions, append, .. } =
+            self.options;
         let emulated = if self.accelerator.is_kvm() { "" } else { EMULATED };
         let mut kernel_line = format!("{COMMAND_LINE}{emulated} hugepages={huge_pages}");
         for word in append {
@@ -128,6 +129,10 @@ impl<'a> Qemu<'a> {
             kernel_line.push_str(word);
         }
         let mut command = machine(&self.binary, self.accelerator);
+        if *counts_instructions {
+            // Idle guests don't sleep: their clock goes to the next timer at once.
+            command.args(["-icount", "shift=0,sleep=off"]);
+        }
         command.args(["-smp", &cpus.to_string(), "-m", &memory_mib.to_string()]);
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(files.path("initramfs"));
         command.args(["-append", &kernel_line]);

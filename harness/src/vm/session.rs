@@ -29,6 +29,9 @@ pub struct Options {
     /// Huge pages of 2 MiB that the kernel reserves at boot, where it clears them: 16 cost 0.03 s,
     /// 64 cost 0.2 s.
     pub huge_pages: u32,
+    /// Whether the guest's clocks advance by executed instructions, one nanosecond each, and not by time.
+    /// For emulation only.
+    pub counts_instructions: bool,
     /// More words for the kernel's command line.
     pub append: Vec<String>,
     /// Settings for the guest, see [`Plan::settings`].
@@ -50,6 +53,7 @@ impl Default for Options {
             cpus: 1,
             memory_mib: 1024,
             huge_pages: 16,
+            counts_instructions: false,
             append: Vec::new(),
             settings: BTreeMap::new(),
             files: Vec::new(),

@@ -2,8 +2,9 @@
 //! a file, or be compared, whoever wrote them.
 
 use super::limits::{CASES, SETTINGS};
-use super::{Record, RecordError};
+use super::{Environment, Kernel, Record, RecordError, Suite};
 use crate::plain::is_plain;
+use crate::version::KernelVersion;
 
 /// Bytes of a name; `uname` has 64.
 const NAME: usize = 128;
@@ -47,7 +48,8 @@ pub fn is_case_id(id: &str) -> bool {
     id.len() <= ID && with_axes && probe.split_once('/').is_some_and(|(s, n)| word(s) && word(n))
 }
 
-fn text(place: &str, text: &str) -> Result<(), RecordError> {
+/// Checks a text that is to be shown.
+pub(crate) fn text(place: &str, text: &str) -> Result<(), RecordError> {
     if text.len() > TEXT {
         return Err(wrong(place, format!("a text of more than {TEXT} bytes")));
     }
@@ -78,7 +80,26 @@ pub(super) fn check(record: &Record) -> Result<(), RecordError> {
     if *schema == 0 {
         return Err(wrong("schema", "there is no schema 0"));
     }
-    record.upstream()?;
+    head(kernel, environment, suite)?;
+    if let Some(by) = by {
+        text("by", by)?;
+    }
+    if cases.len() > CASES {
+        return Err(wrong("cases", format!("{} of them, more than {CASES}", cases.len())));
+    }
+    match cases.iter().find(|(id, _)| !is_case_id(id)) {
+        Some((id, _)) => Err(wrong("cases", format!("{id:?} is no case id"))),
+        None => Ok(()),
+    }
+}
+
+/// Checks what a file says of kernel, place and program, in the order of the file.
+pub(crate) fn head(
+    kernel: &Kernel,
+    environment: &Environment,
+    suite: &Suite,
+) -> Result<(), RecordError> {
+    KernelVersion::parse(&kernel.upstream)?;
     name("kernel.upstream", &kernel.upstream)?;
     name("kernel.release", &kernel.release)?;
     text("kernel.version", &kernel.version)?;
@@ -95,7 +116,6 @@ pub(super) fn check(record: &Record) -> Result<(), RecordError> {
         ("kernel.config", SETTINGS, kernel.config.len()),
         ("environment.sysctls", SETTINGS, environment.sysctls.len()),
         ("environment.uffd_features", SETTINGS, environment.uffd_features.len()),
-        ("cases", CASES, cases.len()),
     ] {
         if n > most {
             return Err(wrong(place, format!("{n} of them, more than {most}")));
@@ -115,14 +135,7 @@ pub(super) fn check(record: &Record) -> Result<(), RecordError> {
         name(&format!("environment.uffd_features[{n}]"), feature)?;
     }
     name("suite.version", &suite.version)?;
-    name("suite.revision", &suite.revision)?;
-    if let Some(by) = by {
-        text("by", by)?;
-    }
-    match cases.iter().find(|(id, _)| !is_case_id(id)) {
-        Some((id, _)) => Err(wrong("cases", format!("{id:?} is no case id"))),
-        None => Ok(()),
-    }
+    name("suite.revision", &suite.revision)
 }
 
 #[cfg(test)]

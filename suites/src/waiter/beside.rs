@@ -25,7 +25,7 @@ impl Waiter {
             Some(thread) => thread,
             None => ThreadFile::open(self.shared.tid.load(Ordering::Acquire))?,
         };
-        off_cpu(&thread, deadline)?;
+        off_cpu(&thread, self.patience)?;
         self.parked = Some(thread.read()?);
         self.thread = Some(thread);
         Ok(Fate::Again)
@@ -40,7 +40,7 @@ impl Waiter {
         if waiters.total == 0 {
             return self.settle_by_queue(queue);
         }
-        off_cpu(thread, Instant::now() + self.patience)?;
+        off_cpu(thread, self.patience)?;
         let now = thread.read()?;
         if now.switches == before.switches && now.sleeps() {
             return Ok(Fate::Asleep);

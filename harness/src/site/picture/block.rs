@@ -214,7 +214,7 @@ fn in_words(reg: &str, pages: &str) -> String {
 /// Says what the operation returned and what became of the waiter.
 fn fate(canvas: &mut Canvas, shown: Shown<'_>, point: Point) {
     let Outcome { end, detail, facts } = shown.outcome;
-    let facts = facts.iter().map(|f| (f.name.to_string(), f.value.to_string()));
+    let facts = facts.iter().map(|f| (f.name.to_string(), f.value.clone()));
     let seen =
         crate::ask::gather::Seen { end: *end, detail: detail.clone(), facts: facts.collect() };
     let subject = say::subject([Some(point.waiter.word())].into_iter());

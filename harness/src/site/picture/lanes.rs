@@ -45,47 +45,54 @@ impl Actor {
         let begins = |words: &[&str]| words.iter().any(|word| step.starts_with(word));
         let others = [
             "a thread",
-            "a second thread",
             "another thread",
-            "a user",
+            "each thread",
+            "the thread",
+            "a second thread",
+            "threads",
+            "a waiter",
+            "the waiter",
+            "waiters",
             "a vcpu",
             "the guest",
             "kvm_run",
             "a child",
             "the child",
             "another process",
-            "a waiter",
-            "the waiter",
-            "waiters",
             "that process",
-            "threads",
-            "two threads",
-            "several threads",
             "a process",
-            "the thread",
-            "each thread",
+            "the process",
+            "the caller",
+            "it parks",
+            "it waits",
         ];
         let looks = [
             "look",
             "read registration",
             "read smaps",
+            "smaps",
             "read the bits",
             "read fdinfo",
+            "read anonhugepages",
+            "every page",
             "did it",
             "was it",
             "was the",
-            "wait for",
-            "when it has",
+            "is it",
+            "wait ",
+            "when it",
+            "while it",
             "what ",
             "who ",
             "count",
             "how ",
             "compare",
         ];
+        // `a user-read thread parks`, `3 threads load`.
+        let thread = step.split(' ').take(3).any(|word| matches!(word, "thread" | "threads"));
         if begins(&looks) {
             Self::Kernel
-        } else if begins(&others) || step.contains("-read thread") || step.contains("-write thread")
-        {
+        } else if thread || begins(&others) {
             Self::Other
         } else {
             Self::Program
@@ -189,6 +196,8 @@ mod tests {
     #[case("a thread (user-read) accesses page 2 and parks; read its message", Actor::Other)]
     #[case("KVM_RUN: the guest accesses page 2 and waits", Actor::Other)]
     #[case("look at fdinfo and /proc: was the waiter woken?", Actor::Kernel)]
+    #[case("3 threads load from page 2", Actor::Other)]
+    #[case("a user-read thread parks in a fault of page 2", Actor::Other)]
     #[case("UFFDIO_COPY to page 2; wait for the access to end", Actor::Program)]
     #[case("map and register a block of 6 pages", Actor::Program)]
     fn actors_are_known_by_words(#[case] step: &str, #[case] actor: Actor) {

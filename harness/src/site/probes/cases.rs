@@ -2,7 +2,7 @@
 
 use crate::ask::distinct;
 use std::collections::HashMap;
-use uffd_results::ProbeCases;
+use uffd_results::{Case, ProbeCases};
 
 /// The cases of a probe with their axes.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl<'d> Axes<'d> {
     /// The cases of a probe.
     pub(super) fn of(probe: ProbeCases<'d>) -> Self {
         let pairs = |axes: &'d str| axes.split(',').filter_map(|pair| pair.split_once('='));
-        let all: Vec<&str> = probe.cases().map(|case| case.axes()).collect();
+        let all: Vec<&str> = probe.cases().map(Case::axes).collect();
         let mut names = distinct(all.iter().flat_map(|axes| pairs(axes)).map(|(name, _)| name));
         let cases: HashMap<&str, Vec<(&str, &str)>> =
             all.iter().map(|axes| (*axes, pairs(axes).collect())).collect();

@@ -167,7 +167,7 @@ pub(super) fn in_words(
                 li {
                     @let of: Vec<String> = cases.iter().map(|at| table.cases[*at].case.axes()).collect();
                     b { (axes.tell(&of.iter().map(String::as_str).collect::<Vec<_>>()).text) } ". "
-                    @if let [Some(only)] = distinct_of(&seen)[..] {
+                    @if let [only] = distinct_of(&seen)[..] {
                         (sentences(&table, &cases, only))
                     } @else {
                         ul { @for (span, seen) in told.spans.iter().zip(&seen) {
@@ -213,8 +213,8 @@ fn courses(told: &Told<'_>, cases: usize) -> Vec<Course> {
 }
 
 /// What spans showed, each once, without those that did not answer.
-fn distinct_of(seen: &[Option<usize>]) -> Vec<Option<usize>> {
-    let mut known: Vec<Option<usize>> = seen.iter().copied().filter(Option::is_some).collect();
+fn distinct_of(seen: &[Option<usize>]) -> Vec<usize> {
+    let mut known: Vec<usize> = seen.iter().copied().flatten().collect();
     known.sort_unstable();
     known.dedup();
     known

@@ -1,0 +1,136 @@
+//! Whether measurements can be believed: known sizes are found, equal things cost the same, and a second
+//! run agrees with the first.
+
+use uffd_results::bench::{Measured, Operation, Unit};
+use uffd_suites::bench::{clock, delays};
+
+/// How far counts of one thread may differ between runs, in per cent.
+pub const ONE_THREAD: f64 = 2.0;
+/// The same where several threads take part.
+pub const SEVERAL: f64 = 5.0;
+
+/// How far the delay that is found may be from the one that was put in, in per cent: an emulator's count
+/// is exact, a CPU's time is not.
+const fn tolerance(unit: Unit) -> f64 {
+    match unit {
+        Unit::Instructions => 1.0,
+        Unit::Nanoseconds => 15.0,
+    }
+}
+
+/// What was found where a size was known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    /// What should be found, in the file's unit.
+    pub put_in: f64,
+    /// What was.
+    pub found: f64,
+    /// The greatest distance that is allowed, in per cent.
+    pub tolerance: f64,
+}
+
+impl Found {
+    /// How far it is from what it should be, in per cent.
+    pub fn off(&self) -> f64 {
+        (self.found / self.put_in - 1.0).abs() * 100.0
+    }
+
+    /// Whether it is as it should be.
+    pub fn holds(&self) -> bool {
+        self.off() <= self.tolerance
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "costs of one call stay below 2^52")]
+fn cost(measured: &Measured, id: &str) -> Option<f64> {
+    let sample = measured.operation(id)?.sample?;
+    Some(match measured.unit {
+        Unit::Instructions => sample.min as f64,
+        // Half of the calls: the least of two threads' turns is a rare one.
+        Unit::Nanoseconds => sample.p50 as f64,
+    })
+}
+
+/// The delay in a copy of the handler, found as the difference of two round trips. `turn` is what a turn of
+/// its loop takes, in the unit.
+pub fn delay(measured: &Measured, turn: f64) -> Option<Found> {
+    let [(without, none), (with, turns)] = delays();
+    let found = cost(measured, &with)? - cost(measured, &without)?;
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand turns")]
+    let put_in = (turns - none) as f64 * turn;
+    Some(Found { put_in, found, tolerance: tolerance(measured.unit) })
+}
+
+/// What a turn of a loop takes where instructions are counted.
+#[expect(clippy::cast_precision_loss, reason = "two")]
+pub const fn instructions_of_a_turn() -> f64 {
+    clock::SPIN as f64
+}
+
+/// An operation that two runs on one kernel disagree about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Apart {
+    /// Its id.
+    pub id: String,
+    /// The least and the greatest of the runs' best.
+    pub least: u64,
+    /// See `least`.
+    pub most: u64,
+    /// How far the greatest is above the least, in per cent.
+    pub by: f64,
+    /// How far it may be.
+    pub allowed: f64,
+}
+
+/// How far runs on one kernel are apart in each operation, the farthest first.
+pub fn apart(runs: &[Measured]) -> Vec<Apart> {
+    let Some(first) = runs.first() else { return Vec::new() };
+    let one = |operation: &Operation| {
+        let best = |run: &Measured| run.operation(&operation.id).and_then(Operation::best);
+        let all: Option<Vec<u64>> = runs.iter().map(best).collect();
+        let all = all?;
+        let (least, most) = (*all.iter().min()?, *all.iter().max()?);
+        #[expect(clippy::cast_precision_loss, reason = "costs of one call stay below 2^52")]
+        let by = (most as f64 / least.max(1) as f64 - 1.0) * 100.0;
+        let allowed = if operation.several { SEVERAL } else { ONE_THREAD };
+        Some(Apart { id: operation.id.clone(), least, most, by, allowed })
+    };
+    let mut all: Vec<Apart> = first.operations.iter().filter_map(one).collect();
+    all.sort_by(|a, b| b.by.total_cmp(&a.by));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::testing::measured;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(40_000, true)]
+    #[case(40_300, true)]
+    #[case(41_000, false)]
+    #[case(20_000, false)]
+    #[case(0, false)]
+    fn a_delay_of_another_size_is_not_taken_for_it(#[case] extra: u64, #[case] holds: bool) {
+        let [(without, _), (with, _)] = delays();
+        let run = measured("6.12.43", &[(&without, 9000), (&with, 9000 + extra)]);
+        let found = delay(&run, instructions_of_a_turn()).expect("both are there");
+        assert_eq!(found.holds(), holds, "{found:?}");
+    }
+
+    #[test]
+    fn a_delay_that_was_not_measured_is_not_found() {
+        assert_eq!(delay(&measured("6.12.43", &[]), 2.0), None);
+    }
+
+    #[test]
+    fn runs_that_disagree_are_named_with_how_far() {
+        let one = "copy/pages[backing=anon,size=4k]";
+        let run = |n| measured("6.12.43", &[(one, n)]);
+        let all = apart(&[run(1000), run(1010), run(1030)]);
+        let [apart] = &all[..] else { panic!("{all:?}") };
+        assert_eq!((apart.least, apart.most), (1000, 1030));
+        assert!(apart.by > apart.allowed, "{apart:?}");
+    }
+}
