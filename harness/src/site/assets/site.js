@@ -73,7 +73,7 @@
     }
     return found;
   };
-  const KIND = { answer: 1.2, page: 1.15, contract: 1.15, kernel: 1.1, changes: 1.05, probe: 1 };
+  const KIND = { answer: 1.2, page: 1.15, contract: 1.15, kernel: 1.1, changes: 1.25, probe: 1 };
   const ANCHORS = [["vcpu", /^(vcpus?|kvm|guest|cpu)$/], ["thread", /^threads?$/], ["syscall", /^(syscalls?|mlock|futex|pread|process_vm_readv|o_direct)$/]];
   const find = (text) => {
     const plain = text.toLowerCase().replace(/\bmmap(ed|ped)? over\b/g, "mmap-over").replace(/\bsystem calls?\b/g, "syscall")
