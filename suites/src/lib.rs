@@ -71,6 +71,7 @@ mod controls;
 mod testing;
 
 use probe::Case;
+use std::sync::OnceLock;
 
 /// A group of probes.
 #[derive(Clone, Copy, Debug)]
@@ -190,9 +191,11 @@ pub const SUITES: &[Suite] = &[
 /// Hash of this crate's sources: equal revisions ask equal questions in the same way.
 pub const REVISION: &str = env!("UFFD_SUITES_REVISION");
 
-/// Every case, in the order of the suites, with what the suites propose for a default run.
+/// Every case, in the order of the suites, with what the suites propose for a default run. What the cases
+/// consist of is made once, and kept.
 pub fn registry() -> Vec<Case> {
-    SUITES.iter().flat_map(|suite| (suite.cases)()).collect()
+    static ALL: OnceLock<Vec<Case>> = OnceLock::new();
+    ALL.get_or_init(|| SUITES.iter().flat_map(|suite| (suite.cases)()).collect()).clone()
 }
 
 /// Every case, in the order of the suites, with what a default run asks.

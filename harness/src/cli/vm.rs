@@ -294,9 +294,17 @@ fn askable() -> impl Iterator<Item = Case> {
 /// The ids with the places of their cases before them: a guest that had to make all ids to find a few
 /// thousand would take seconds for it under emulation.
 fn placed(ids: &[String]) -> Vec<String> {
-    let places: HashMap<String, usize> =
-        askable().enumerate().map(|(place, case)| (case.id(), place)).collect();
-    let place = |id: &String| places.get(id).map_or_else(|| id.clone(), |n| format!("{n} {id}"));
+    let mut places: HashMap<&str, Option<usize>> =
+        ids.iter().map(|id| (id.as_str(), None)).collect();
+    for (place, case) in askable().enumerate() {
+        if let Some(known) = places.get_mut(case.id().as_str()) {
+            *known = Some(place);
+        }
+    }
+    let place = |id: &String| match places.get(id.as_str()).copied().flatten() {
+        Some(place) => format!("{place} {id}"),
+        None => id.clone(),
+    };
     ids.iter().map(place).collect()
 }
 
