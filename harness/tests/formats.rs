@@ -15,7 +15,7 @@ use uffd_results::{SCHEMA, Verdict};
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../results");
 const OLD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/old");
 /// Schemas with their versions.
-const SCHEMAS: [&str; 5] = ["record-1", "record-2", "run-2", "check-1", "export-1"];
+const SCHEMAS: [&str; 6] = ["record-1", "record-2", "run-2", "check-1", "export-1", "bench-1"];
 
 fn read(path: &Path) -> Value {
     let text = fs::read_to_string(path).expect("readable");
@@ -100,6 +100,22 @@ fn every_stored_record_is_as_its_schema_says() {
     for path in paths {
         valid(&validator, &read(&path), &path.display().to_string());
     }
+}
+
+/// What is stored is read by the library, too, and is written by it as it stands.
+#[test]
+fn every_stored_cost_is_as_its_schema_says() {
+    let validator = validator("bench-1", true);
+    let stored = files(&Path::new(RESULTS).join("bench"));
+    let mut kernels = 0;
+    for path in stored.iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
+        valid(&validator, &read(path), &path.display().to_string());
+        let measured = uffd_harness::bench::read(path).expect("costs");
+        assert_eq!(measured.to_json(), fs::read_to_string(path).expect("text"));
+        kernels += 1;
+    }
+    let loaded = uffd_harness::bench::load(Path::new(RESULTS)).expect("costs");
+    assert_eq!(loaded.len(), kernels);
 }
 
 /// Genuine records of older programs, cut to a few cases: still read, and still as their schema says.

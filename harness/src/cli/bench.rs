@@ -10,6 +10,7 @@ use crate::vm::accel::Choice;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use uffd_results::bench::{Measured, Operation, Unit};
 use uffd_results::{Record, id_matches};
@@ -145,7 +146,10 @@ fn here(args: &BenchArgs, cases: &[Case], store: &Store) -> Result<Exit> {
         }
         runs.push((measured, record));
     }
-    finish(args, &runs, store)
+    if let Some((measured, _)) = runs.first().filter(|_| args.record) {
+        out::note(&format!("{} is kept", keep(measured, store)?.display()));
+    }
+    finish(args, &runs)
 }
 
 fn load() -> f64 {
@@ -175,6 +179,13 @@ fn in_vms(args: &BenchArgs, cases: &[Case], store: &Store) -> Result<Exit> {
                     let task = tasks.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some((number, image)) = task else { return };
                     let run = in_vm(args, image, cases, &|| bar.inc(1));
+                    // At once: whatever becomes of the others, this one is not measured again.
+                    let run = run.and_then(|run| {
+                        if args.record && number % repeat == 0 {
+                            out::note(&format!("{} is kept", keep(&run.0, store)?.display()));
+                        }
+                        Ok(run)
+                    });
                     let run = run.with_context(|| format!("measuring {}", image.identity.release));
                     done.lock().unwrap_or_else(PoisonError::into_inner).push((number, run));
                 }
@@ -196,7 +207,7 @@ fn in_vms(args: &BenchArgs, cases: &[Case], store: &Store) -> Result<Exit> {
         }
     }
     for runs in runs.chunk_by(|a, b| a.0.kernel.release == b.0.kernel.release) {
-        let this = finish(args, runs, store)?;
+        let this = finish(args, runs)?;
         if exit == Exit::Expected {
             exit = this;
         }
@@ -237,8 +248,8 @@ fn in_vm(
     Ok((measured, session.record))
 }
 
-/// Shows, stores and judges the runs on one kernel.
-fn finish(args: &BenchArgs, runs: &[(Measured, Record)], store: &Store) -> Result<Exit> {
+/// Shows and judges the runs on one kernel.
+fn finish(args: &BenchArgs, runs: &[(Measured, Record)]) -> Result<Exit> {
     let Some((measured, record)) = runs.first() else { return Ok(Exit::Nothing) };
     let mut out = out::stdout();
     if args.self_check {
@@ -268,12 +279,13 @@ fn finish(args: &BenchArgs, runs: &[(Measured, Record)], store: &Store) -> Resul
             exit = Exit::Different;
         }
     }
-    if args.record {
-        convert::is_readable(measured).context("reading again what is to be stored")?;
-        let path = bench::save(store, measured)?;
-        writeln!(out, "{}", out::dim(path.display()))?;
-    }
     Ok(exit)
+}
+
+/// Stores costs, if they can be read again; where.
+fn keep(measured: &Measured, store: &Store) -> Result<PathBuf> {
+    convert::is_readable(measured).context("reading again what is to be stored")?;
+    Ok(bench::save(store, measured)?)
 }
 
 /// How far the runs are apart; false if that is too far. Times are shown and not judged.
