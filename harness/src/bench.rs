@@ -10,7 +10,7 @@ pub mod notes;
 pub mod report;
 pub mod show;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use crate::store::{self, Store, StoreError};
 use std::path::{Path, PathBuf};
