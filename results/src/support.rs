@@ -234,7 +234,8 @@ impl Dataset {
     pub fn statements_of<'d>(&'d self, probe: ProbeCases<'d>) -> Vec<Statement<'d>> {
         let all = 0..self.kernels().len();
         let mut names: Vec<&str> = vec!["end"];
-        let mut known: BTreeSet<&str> = BTreeSet::new();
+        // A case that observed a fact of that name does not hide how it ended.
+        let mut known: BTreeSet<&str> = BTreeSet::from(["end"]);
         for outcome in probe.cases().flat_map(|c| all.clone().filter_map(move |i| c.answer(i))) {
             for fact in outcome.facts.iter().map(|fact| fact.name.as_ref()) {
                 if known.insert(fact) {

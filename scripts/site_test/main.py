@@ -3,6 +3,7 @@
 import base64
 import functools
 import http.server
+import resource
 import shutil
 import subprocess
 import sys
@@ -58,9 +59,11 @@ def main(program, pictures):
         site = Path(temporary) / ODD / "site"
 
         def build():
-            start = time.monotonic()
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run([program, "publish", "--output", str(site)], check=True, stdout=subprocess.DEVNULL)
-            seconds = time.monotonic() - start
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            # What it takes of a processor, which is what it takes where nothing else runs.
+            seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
             assert seconds <= 5, f"takes {seconds:.1f} s"
             return f"{seconds:.1f} s"
 

@@ -5,7 +5,10 @@ import sys
 import urllib.parse
 from pathlib import Path
 
+from palette import reduced
 from webdriver import Browser, Driver
+
+LARGEST = 150_000
 
 # A name, the page, and how much of it from its top.
 PICTURES = [
@@ -25,7 +28,11 @@ def main(site, folder):
             browser.size(1200, height)
             browser.open(f"file://{urllib.parse.quote(str(site))}/{page}")
             clip = {"x": 0, "y": 0, "width": 1200, "height": height, "scale": 1}
-            (folder / f"{name}.png").write_bytes(base64.b64decode(browser.screenshot(clip)))
+            png = reduced(base64.b64decode(browser.screenshot(clip)))
+            if len(png) > LARGEST:
+                sys.exit(f"{name}.png has {len(png)} bytes, more than {LARGEST}: show less of {page}")
+            (folder / f"{name}.png").write_bytes(png)
+            print(f"{folder / name}.png: {len(png)} bytes")
         browser.close()
     finally:
         driver.close()
