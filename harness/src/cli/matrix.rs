@@ -76,8 +76,15 @@ fn made(store: &Store) -> Result<Vec<Made>> {
     let folder = store.folder();
     let text = text::markdown(&records, &known)?;
     let mut made = vec![Made { path: folder.join("MATRIX.md"), text }];
-    let costs = bench::load(folder)?;
-    if let Some(text) = bench::report::markdown(&costs, &bench::notes::load(folder)?) {
+    let (costs, notes) = (bench::load(folder)?, bench::notes::load(folder)?);
+    let changes = bench::report::changes(&bench::report::counted(&costs), &notes);
+    for note in bench::report::idle(&changes, &notes) {
+        let bench::notes::Note { operation, kernel, .. } = note;
+        out::note(&format!(
+            "bench/notes.toml: the note about {operation} on {kernel} explains no change that is recorded: drop it"
+        ));
+    }
+    if let Some(text) = bench::report::markdown(&costs, &notes) {
         made.push(Made { path: folder.join("BENCH.md"), text });
     }
     let readme = folder.join("../README.md");
