@@ -248,6 +248,10 @@ fn equal_records_make_equal_bytes_whatever_the_order_of_their_files() {
 const HOSTILE: &str = "<script>evil(1)</script>\"><img src=x onerror=evil(2)>' onfocus='evil(3) </script>\
                        <evil-tag evil=1>]]>--><svg onload=evil(4)>\u{2028}evil\u{202e}&lt;evil&amp;";
 
+fn evil() -> String {
+    HOSTILE.to_owned()
+}
+
 /// The same as one word of a fact.
 const WORD: &str = "\"><img/src=x/onerror=evil(5)><script>evil(6)</script>";
 
@@ -258,24 +262,26 @@ fn hostile() -> Sources {
     for (i, record) in sources.records.iter_mut().enumerate() {
         let kernel = &mut record.kernel;
         kernel.release = format!("{}-{i}-{HOSTILE}", kernel.upstream);
-        kernel.version = HOSTILE.to_owned();
+        kernel.version = evil();
         kernel.machine = format!("x86_64{HOSTILE}");
         if let Some(package) = &mut kernel.package {
-            package.name = HOSTILE.to_owned();
-            package.version = HOSTILE.to_owned();
+            package.name = evil();
+            package.version = evil();
         }
-        kernel.config.insert(HOSTILE.to_owned(), HOSTILE.to_owned());
-        record.environment.accelerator = HOSTILE.to_owned();
-        record.environment.uffd = HOSTILE.to_owned();
-        record.environment.uffd_features.push(HOSTILE.to_owned());
-        record.environment.sysctls.insert(HOSTILE.to_owned(), HOSTILE.to_owned());
-        record.suite.revision = HOSTILE.to_owned();
-        record.suite.version = HOSTILE.to_owned();
-        record.by = Some(HOSTILE.to_owned());
+        kernel.config.insert(evil(), evil());
+        record.environment.accelerator = evil();
+        record.environment.uffd = evil();
+        record.environment.uffd_features.push(evil());
+        record.environment.sysctls.insert(evil(), evil());
+        record.suite.revision = evil();
+        record.suite.version = evil();
+        record.by = Some(evil());
         let spoil = |(at, (id, outcome)): (usize, (&str, &Outcome))| {
             let mut facts = Facts::new();
             let names = ["copy", "field", "waiter", "rescue", "rescued", "events", "change"];
-            names.into_iter().for_each(|name| facts.set(name, WORD));
+            for name in names {
+                facts.set(name, WORD);
+            }
             let ends = [End::Panic, End::Hang, End::Killed, End::Unsupported, End::Broken];
             let outcome = match (at + i) % 9 {
                 0..3 => Outcome::done(facts),
@@ -289,13 +295,13 @@ fn hostile() -> Sources {
     sources.known.data = known::dataset(&sources.records).expect("a table");
     for note in &mut sources.notes {
         note.kernels.clear();
-        note.says = HOSTILE.to_owned();
-        note.source = HOSTILE.to_owned();
+        note.says = evil();
+        note.source = evil();
     }
     for recipe in &mut sources.recipes {
-        recipe.title = HOSTILE.to_owned();
-        recipe.when = HOSTILE.to_owned();
-        recipe.steps.iter_mut().for_each(|step| step.does = HOSTILE.to_owned());
+        recipe.title = evil();
+        recipe.when = evil();
+        recipe.steps.iter_mut().for_each(|step| step.does = evil());
     }
     sources.known.contracts.iter_mut().for_each(spoil);
     sources
@@ -303,17 +309,17 @@ fn hostile() -> Sources {
 
 fn spoil(contract: &mut Contract) {
     contract.title = format!("{}{HOSTILE}", contract.title);
-    contract.about = HOSTILE.to_owned();
-    contract.snapshot = HOSTILE.to_owned();
+    contract.about = evil();
+    contract.snapshot = evil();
     for share in &mut contract.shares {
-        share.r#where = vec![HOSTILE.to_owned()];
-        share.effect = HOSTILE.to_owned();
+        share.r#where = vec![evil()];
+        share.effect = evil();
     }
     for assumption in &mut contract.assumptions {
-        assumption.says = HOSTILE.to_owned();
-        assumption.effect = HOSTILE.to_owned();
-        assumption.r#where = vec![HOSTILE.to_owned()];
-        assumption.not_asked = assumption.not_asked.as_ref().map(|_| HOSTILE.to_owned());
+        assumption.says = evil();
+        assumption.effect = evil();
+        assumption.r#where = vec![evil()];
+        assumption.not_asked = assumption.not_asked.as_ref().map(|_| evil());
     }
 }
 
@@ -364,8 +370,9 @@ fn hostile_text_comes_out_as_text_everywhere() {
 
 #[test]
 fn scripts_of_ours_make_text_only() {
-    let scripts =
-        files().iter().filter(|(path, _)| path.ends_with(".js") && !path.ends_with("-data.js"));
+    let of_kind = |path: &str, kind: &str| Path::new(path).extension().is_some_and(|e| e == kind);
+    let is_ours = |path: &str| of_kind(path, "js") && !path.contains("-data.");
+    let scripts = files().iter().filter(|(path, _)| is_ours(path));
     for (path, bytes) in scripts {
         let (script, ways) =
             (text(bytes), ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval("]);
