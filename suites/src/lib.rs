@@ -239,6 +239,8 @@ mod tests {
             assert!(!facts.is_empty() && !case.recipe().is_empty(), "{}", case.id());
             assert!(facts.iter().all(|e| !e.source.is_empty()), "{}", case.id());
             assert!(case.probe.statement.ends_with('.'), "{}", case.probe);
+            // How a case ended is told beside its facts, by that name.
+            assert!(facts.iter().all(|e| e.fact != "end"), "{}", case.id());
         }
     }
 

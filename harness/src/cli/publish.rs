@@ -31,9 +31,9 @@ pub(crate) fn publish(args: &PublishArgs, store: &Store) -> Result<Exit> {
         site.files().fold((0, 0), |(n, sum), (_, bytes)| (n + 1, sum + bytes.len()));
     writeln!(
         out::stdout(),
-        "{}: {files} files, {:.1} MB; open it in a browser, or copy the folder to any static host",
+        "{}: {files} files, {} MB; open it in a browser, or copy the folder to any static host",
         folder.join("index.html").display(),
-        bytes as f64 / 1e6,
+        bytes.div_ceil(1_000_000),
     )?;
     Ok(Exit::Expected)
 }

@@ -23,8 +23,8 @@ pub(super) fn between(
     newer: usize,
 ) -> Vec<Change> {
     let side = |kernel| Side { data: world.data, kernel };
-    let compared = comparer.kernels((side(older), side(newer)), &|_| true);
-    let mut groups = group(compared.differences);
+    let found = comparer.kernels((side(older), side(newer)), &|_| true);
+    let mut groups = group(found.differences);
     groups.sort_by_key(|group| (group.is_only_skip(), group.place));
     groups
 }

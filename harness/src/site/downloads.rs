@@ -103,10 +103,12 @@ pub(super) fn page(world: &World<'_>, files: &[File]) -> Page {
     }
 }
 
+/// A number of bytes for people.
 fn size(bytes: usize) -> String {
-    if bytes < 1_000_000 {
+    let tenths = bytes / 100_000;
+    if tenths < 10 {
         format!("{} kB", bytes.div_ceil(1000))
     } else {
-        format!("{:.1} MB", bytes as f64 / 1e6)
+        format!("{}.{} MB", tenths / 10, tenths % 10)
     }
 }

@@ -9,6 +9,7 @@ use super::world::{Assumed, World};
 use crate::recipes::{Recipe, Step};
 use maud::{Markup, html};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use uffd_results::Kept;
 
 const PATH: &str = "guarantees.html";
@@ -100,10 +101,10 @@ fn rests_on(world: &World<'_>, assumed: &Assumed) -> String {
         format!("{good} of {}", count(world.kernels().len(), "kernel"))
     };
     if lacks > 0 {
-        text += &format!("; {lacks} lack the feature");
+        let _ = write!(text, "; {lacks} lack the feature");
     }
     if silent > 0 {
-        text += &format!("; {silent} could not be asked");
+        let _ = write!(text, "; {silent} could not be asked");
     }
     text
 }

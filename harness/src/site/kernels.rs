@@ -120,8 +120,8 @@ fn surprises(world: &World<'_>, here: &Here, at: usize) -> Markup {
         .filter_map(|q| Some((q, world.data.probe(&q.name)?.held(at)?)))
         .filter(|(_, held)| matches!(held, Held::Partly | Held::Fails))
         .collect();
-    let noted = |note: &&Note| !note.kernels.is_empty() && note.names_kernel(kernel);
-    let notes: Vec<&Note> = world.notes.iter().filter(noted).collect();
+    let is_named = |note: &&Note| !note.kernels.is_empty() && note.names_kernel(kernel);
+    let notes: Vec<&Note> = world.notes.iter().filter(is_named).collect();
     html! {
         h2 #surprises { "Surprises" }
         @if odd.is_empty() && notes.is_empty() { p { "None: it does what is expected of it, and nothing is noted." } }

@@ -1,6 +1,7 @@
 //! Where each page stands, and how one page names another: always by a relative path, so that the site
 //! works from any folder and from the file system.
 
+use std::fmt::Write as _;
 use uffd_results::Recorded;
 
 /// A page's place, from which it names others.
@@ -75,7 +76,9 @@ pub(super) fn plain(text: &str) -> String {
         match byte {
             b'.' if at == 0 => out += "~2e",
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => out.push(byte.into()),
-            other => out += &format!("~{other:02x}"),
+            other => {
+                let _ = write!(out, "~{other:02x}");
+            }
         }
     }
     out

@@ -11,7 +11,7 @@ use uffd_results::{Held, ProbeCases};
 const PATH: &str = "matrix.html";
 
 /// The mark of a cell whose facts differ from those of the kernel before it.
-const DIFFERS: Sign = Sign { class: "d", sign: "Δ", word: "differs" };
+const DIFFERS: Sign = Sign { class: "d", mark: "Δ", word: "differs" };
 
 /// The page.
 pub(super) fn page(world: &World<'_>) -> Page {
@@ -90,7 +90,7 @@ fn row(world: &World<'_>, here: &Here, question: &Question) -> Markup {
             }
             @for (at, sign) in signs.into_iter().enumerate() {
                 td class=(sign.class) {
-                    (sign.sign) " "
+                    (sign.mark) " "
                     @if sign.word == "partly" {
                         @let (good, all) = share(probe, at);
                         (good) " of " (all)

@@ -54,7 +54,7 @@ pub(super) fn timeline(world: &World<'_>, question: &Question, probe: ProbeCases
     let held = Support::of((0..kernels.len()).map(|at| (at, words::standing(probe, at))));
     let bars = held.runs().iter().map(|run| {
         let sign = words::held(run.value);
-        let label = format!("{} {}", sign.sign, sign.word);
+        let label = format!("{} {}", sign.mark, sign.word);
         Bar { first: run.first, last: run.last, class: sign.class, label }
     });
     rows.push(("the statement".to_owned(), bars.collect()));

@@ -111,7 +111,7 @@ fn strip(world: &World<'_>, here: &Here, probe: ProbeCases<'_>) -> Markup {
                         th scope="row" { "Statement" }
                         @for at in kernels.clone() {
                             @let sign = words::held(words::standing(probe, at));
-                            td class=(sign.class) { (sign.sign) " " (sign.word) }
+                            td class=(sign.class) { (sign.mark) " " (sign.word) }
                         }
                     }
                     tr {

@@ -15,7 +15,7 @@ pub(super) struct Sign {
     /// The class that colours it.
     pub(super) class: &'static str,
     /// One character.
-    pub(super) sign: &'static str,
+    pub(super) mark: &'static str,
     /// The word, also of the filters.
     pub(super) word: &'static str,
 }
@@ -23,28 +23,28 @@ pub(super) struct Sign {
 /// The sign of a statement on a kernel.
 pub(super) const fn held(held: Option<Held>) -> Sign {
     match held {
-        Some(Held::Holds) => Sign { class: "y", sign: "✓", word: "holds" },
-        Some(Held::Partly) => Sign { class: "p", sign: "◐", word: "partly" },
-        Some(Held::Fails) => Sign { class: "n", sign: "✗", word: "fails" },
-        Some(Held::Unsupported) => Sign { class: "u", sign: "–", word: "lacks" },
-        None => Sign { class: "q", sign: "?", word: "not asked" },
+        Some(Held::Holds) => Sign { class: "y", mark: "✓", word: "holds" },
+        Some(Held::Partly) => Sign { class: "p", mark: "◐", word: "partly" },
+        Some(Held::Fails) => Sign { class: "n", mark: "✗", word: "fails" },
+        Some(Held::Unsupported) => Sign { class: "u", mark: "–", word: "lacks" },
+        None => Sign { class: "q", mark: "?", word: "not asked" },
     }
 }
 
 /// The sign of an assumption on a kernel.
 pub(super) const fn kept(kept: Option<Kept>) -> Sign {
     match kept {
-        Some(Kept::Kept) => Sign { class: "y", sign: "✓", word: "kept" },
-        Some(Kept::Broken) => Sign { class: "n", sign: "✗", word: "broken" },
-        Some(Kept::Unsupported) => Sign { class: "u", sign: "–", word: "lacks" },
-        None => Sign { class: "q", sign: "?", word: "unknown" },
+        Some(Kept::Kept) => Sign { class: "y", mark: "✓", word: "kept" },
+        Some(Kept::Broken) => Sign { class: "n", mark: "✗", word: "broken" },
+        Some(Kept::Unsupported) => Sign { class: "u", mark: "–", word: "lacks" },
+        None => Sign { class: "q", mark: "?", word: "unknown" },
     }
 }
 
 impl Sign {
     /// Within a text.
     pub(super) fn inline(self) -> Markup {
-        html! { b class=(self.class) { (self.sign) " " (self.word) } }
+        html! { b class=(self.class) { (self.mark) " " (self.word) } }
     }
 }
 

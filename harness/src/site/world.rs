@@ -174,8 +174,8 @@ impl Question {
     /// The values that an axis has in its cases, each once.
     pub(super) fn values(&self, axis: &str) -> BTreeSet<String> {
         let value = |case: &Case| {
-            let axes = case.axes();
-            let mut pairs = axes.split(',').filter_map(|pair| pair.split_once('='));
+            let all = case.axes();
+            let mut pairs = all.split(',').filter_map(|pair| pair.split_once('='));
             pairs.find(|(name, _)| *name == axis).map(|(_, value)| value.to_owned())
         };
         self.cases.iter().filter_map(value).collect()

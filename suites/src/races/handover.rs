@@ -146,7 +146,7 @@ impl Trial for Handover {
                     For::Minor => other.resume(page, 0).0,
                 };
                 seen.fact("resolve", rc);
-                seen.fact("end", stage.word(waiter.end()?));
+                seen.fact("outcome", stage.word(waiter.end()?));
                 return Ok(());
             }
             Act::CloseOther => {
@@ -154,7 +154,7 @@ impl Trial for Handover {
                 drop(other);
                 seen.fact("after", stage.word(waiter.look_alone()?));
                 seen.fact("wake", lab.uffd.wake(page));
-                seen.fact("end", stage.word(waiter.end()?));
+                seen.fact("outcome", stage.word(waiter.end()?));
                 return Ok(());
             }
         }
@@ -168,7 +168,7 @@ impl Trial for Handover {
         if fate == Fate::Again {
             seen.fact("message", message(&other, lab.block.page));
             seen.fact("resolve", self.resolve(&other, &lab));
-            seen.fact("end", stage.word(waiter.end()?));
+            seen.fact("outcome", stage.word(waiter.end()?));
         }
         Ok(())
     }
@@ -195,7 +195,7 @@ impl Trial for Handover {
                 Expected::new(name, "again", says::RERUN),
                 Expected::new("message", fault.clone(), says::RERUN),
                 Expected::new("resolve", "0", says::WRITEPROTECT),
-                Expected::new("end", ran.clone(), says::WRITEPROTECT),
+                Expected::new("outcome", ran.clone(), says::WRITEPROTECT),
             ]
         };
         if !matches!(self.act, Act::CloseOwn | Act::CloseOther) {
@@ -209,7 +209,7 @@ impl Trial for Handover {
             Act::ResolveOther => facts.push(Expected::new("woken", ran.clone(), says::WAKE)),
             Act::WakeOther => facts.extend(again("woken")),
             Act::WakeOwn | Act::CloseOwn => facts.extend(again("after")),
-            Act::CloseOther => facts.push(Expected::new("end", ran.clone(), says::WAKE)),
+            Act::CloseOther => facts.push(Expected::new("outcome", ran.clone(), says::WAKE)),
         }
         facts
     }

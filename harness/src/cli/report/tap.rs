@@ -107,7 +107,7 @@ fn diagnosis(dialect: Dialect, Seen { outcome, judgement, .. }: &Seen<'_>) -> St
                 let seen = d.seen.as_deref().map_or("null".to_owned(), quoted);
                 let _ =
                     writeln!(text, "    - fact: {}\n      expected: {}", e.fact, quoted(&e.value));
-                let _ = writeln!(text, "      seen: {seen}\n      source: {}", quoted(&e.source));
+                let _ = writeln!(text, "      seen: {seen}\n      source: {}", quoted(e.source));
             }
             text += "  ...\n";
         }
