@@ -3,8 +3,8 @@
 //! From the ground up: [`abi`], [`memory`] and [`touch`], [`change`], [`waiter`] with its
 //! [`evidence`], [`point`] and [`scenario`]; then [`model`] and [`probe`]; then a file a suite.
 //! `unsafe` stays in the ground under the suites: abi, access, bump, direct, memory, touch, treat,
-//! thread, process and stage; in [`files`] and [`swap`], which make what cases need; and in the clock and
-//! the ground of [`bench`].
+//! thread, process and stage; in [`files`] and [`swap`], which make what cases need; and in [`bench`], for
+//! its clock, its handlers of signals and calls that no case makes.
 
 pub mod abi;
 pub mod access;

@@ -8,7 +8,11 @@ use std::fmt::Write as _;
 use uffd_results::bench::{Measured, Operation, Unit};
 
 /// A change that is a finding, in per cent.
-pub const FINDING: f64 = 5.0;
+pub const FINDING: u64 = 5;
+
+fn is_finding((old, new): (u64, u64)) -> bool {
+    old.abs_diff(new) * 100 > old * FINDING
+}
 
 /// How an operation's cost has changed from one kernel to the next.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +52,7 @@ pub fn changes<'a>(kernels: &[&'a Measured], notes: &'a [Note]) -> Vec<Change<'a
         for operation in &new.operations {
             let before = old.operation(&operation.id).and_then(Operation::best);
             let Some(costs) = before.zip(operation.best()) else { continue };
-            if per_cent(costs).abs() > FINDING {
+            if is_finding(costs) {
                 let note = notes.iter().find(|note| note.covers(&operation.id, new));
                 found.push(Change { id: &operation.id, kernel: n + 1, costs, note });
             }
@@ -117,11 +121,11 @@ fn table(text: &mut String, kernels: &[&Measured], newest: &Measured) {
                 continue;
             };
             let _ = write!(text, " {}", cost(now, Unit::Instructions));
-            match before.map(|before| per_cent((before, now))) {
-                Some(change) if change.abs() > FINDING => {
-                    let _ = write!(text, " ({change:+.0}) |");
+            match before.map(|before| (before, now)).filter(|costs| is_finding(*costs)) {
+                Some(costs) => {
+                    let _ = write!(text, " ({:+.0}) |", per_cent(costs));
                 }
-                _ => text.push_str(" |"),
+                None => text.push_str(" |"),
             }
         }
         text.push('\n');
