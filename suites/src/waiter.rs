@@ -322,6 +322,7 @@ fn off_cpu(thread: &ThreadFile, deadline: Instant) -> Result<(), Stop> {
     Ok(())
 }
 
+mod among;
 mod beside;
 
 #[cfg(test)]
