@@ -7,7 +7,7 @@ use crate::cli::vm::{self, KernelArgs, VmArgs};
 use crate::explore::Sides;
 use crate::kernels::Image;
 use crate::runner::{Limits, Pool};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::time::Duration;
 use uffd_results::Outcome;
 use uffd_suites::bump::keeping;
@@ -83,13 +83,13 @@ impl Pair {
 fn image(name: &str, args: &ExploreArgs) -> Result<Image> {
     let (kernel, lock) = (vec![name.to_owned()], args.lock.clone());
     let kernels = KernelArgs { kernel, newest: true, kernel_image: None, lock };
-    let mut images = kernels.images(&|text| out::note(text))?;
-    match (images.pop(), images.pop()) {
-        (Some(image), None) => Ok(image),
-        _ => {
-            bail!("{name} names several kernels, and two are compared: name a series or a version")
-        }
+    // Before anything is downloaded.
+    let number = kernels.slots()?.len();
+    if number != 1 {
+        bail!("{name} names {number} kernels, and two are compared: name a series or a version");
     }
+    let image = kernels.images(&|text| out::note(text))?.pop();
+    image.with_context(|| format!("{name} can't be had"))
 }
 
 impl Sides for Pair {
