@@ -16,6 +16,7 @@ pub mod contracts;
 pub mod coverage;
 pub mod diff;
 pub mod environment;
+mod explore;
 pub mod export;
 mod files;
 pub mod filter;

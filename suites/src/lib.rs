@@ -13,6 +13,7 @@ pub mod bump;
 pub mod change;
 pub mod evidence;
 pub mod expect;
+pub mod explore;
 pub mod memory;
 pub mod model;
 pub mod mover;

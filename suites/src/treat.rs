@@ -24,6 +24,13 @@ pub fn lock(at: Range, flags: libc::c_uint) -> Rc {
     Rc::of(unsafe { libc::syscall(libc::SYS_mlock2, at.start, at.len, flags) })
 }
 
+/// `munlock(2)`.
+pub(crate) fn unlock(at: Range) -> Rc {
+    guard(at);
+    // SAFETY: unlocks memory of the arena; changes no content.
+    Rc::of(unsafe { libc::munlock(at.start as *const _, at.len) }.into())
+}
+
 /// `mseal(2)` (6.10): its number is one on all architectures.
 pub fn seal(at: Range) -> Rc {
     const MSEAL: libc::c_long = 462;

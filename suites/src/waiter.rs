@@ -326,6 +326,7 @@ fn off_cpu(thread: &ThreadFile, patience: Duration) -> Result<(), Stop> {
     Ok(())
 }
 
+mod among;
 mod beside;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod completions;
 mod contract;
 mod diff;
 mod exec;
+mod explore;
 mod export;
 mod here;
 mod kernels;
@@ -89,6 +90,8 @@ enum Command {
     Run(run::RunArgs),
     /// Run a static program of your own on other kernels, in VMs.
     Exec(exec::ExecArgs),
+    /// Look for what two kernels do differently, by random sequences of operations.
+    Explore(explore::ExploreArgs),
     /// Show which kernels can be had, which are cached, and how large they are.
     Kernels(kernels::KernelsArgs),
     /// Run the suite on many kernels in VMs and write their records.
@@ -177,6 +180,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::List(args) => list::list(&args),
         Command::Run(args) => run::run(&args),
         Command::Exec(args) => exec::exec(&args),
+        Command::Explore(args) => explore::explore(&args, &store),
         Command::Kernels(args) => kernels::kernels(&args),
         Command::Sweep(args) => sweep::sweep(&args, &store),
         Command::Matrix(args) => matrix::matrix(&args, &store),

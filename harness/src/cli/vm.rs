@@ -9,11 +9,13 @@ use crate::vm::guest::{Agent, Files};
 use crate::vm::{self, Event, Options, Plan, SessionReport};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 use uffd_results::{Cases, End, Facts, Outcome, Record, SCHEMA};
+use uffd_suites::explore::Sequence;
 use uffd_suites::probe::Case;
 
 /// The plan's setting by which a guest hands out the kernel's counters.
@@ -219,6 +221,21 @@ pub(crate) fn ask_by(
     Ok(Session { record, report })
 }
 
+/// Asks a kernel in a VM for sequences of operations: one outcome each, in their order.
+pub(crate) fn ask_sequences(
+    image: &Image,
+    sequences: &[Sequence],
+    deadline: Duration,
+    vm: &VmArgs,
+) -> Result<SessionReport> {
+    let ids: Vec<String> = sequences.iter().map(Sequence::id).collect();
+    let mut options = Options { accelerator: vm.choice(), ..Options::default() };
+    options.limits.silence += deadline;
+    options.settings.insert("deadline".into(), deadline.as_secs().to_string());
+    vm::run_vm(&image.path, &ids, &options, &mut |_| {})
+        .with_context(|| format!("asking {}", image.identity.release))
+}
+
 /// Gives the guest the modules that the cases need, of those that there are for the kernel.
 fn give_modules(image: &Image, cases: &[Case], options: &mut Options) -> Result<()> {
     let needed: BTreeSet<&str> = cases.iter().flat_map(Case::modules).copied().collect();
@@ -310,8 +327,12 @@ fn placed(ids: &[String]) -> Vec<String> {
 
 /// The cases of a plan.
 fn known(plan: &[String]) -> Vec<Option<Case>> {
-    let all: Vec<Case> = askable().collect();
+    let all = OnceCell::new();
     let find = |line: &String| {
+        if let Some(case) = Sequence::case_of(line) {
+            return Some(case);
+        }
+        let all: &Vec<Case> = all.get_or_init(|| askable().collect());
         // A plan of somebody else's names cases by their ids alone.
         let Some((place, id)) = line.split_once(' ') else {
             return all.iter().find(|case| case.id() == *line).copied();

@@ -100,7 +100,7 @@ fn call(scene: &Scene<'_>, step: Step) -> Result<Rc, Stop> {
         }
         Step::Shrink(pages) => remap(block.range(0..PAGES), pages * block.page, 0, 0),
         Step::LockOnFault(span) => treat::lock(range(span), libc::MLOCK_ONFAULT),
-        Step::Unlock(span) => unlock(range(span)),
+        Step::Unlock(span) => treat::unlock(range(span)),
         Step::Munlockall => nix(nix::sys::mman::munlockall()),
         Step::Bind(span) => bind(range(span)),
         Step::Msync(span) => sync(range(span)),
@@ -142,12 +142,6 @@ fn pkey_protect(at: Range, prot: i32) -> Rc {
     guard(at);
     // SAFETY: as above.
     Rc::of(unsafe { libc::syscall(libc::SYS_pkey_mprotect, at.start, at.len, prot, -1) })
-}
-
-fn unlock(at: Range) -> Rc {
-    guard(at);
-    // SAFETY: changes no content.
-    Rc::of(unsafe { libc::munlock(at.start as *const _, at.len) }.into())
 }
 
 fn bind(at: Range) -> Rc {
