@@ -82,7 +82,7 @@ impl Pair {
 
 fn image(name: &str, args: &ExploreArgs) -> Result<Image> {
     let (kernel, lock) = (vec![name.to_owned()], args.lock.clone());
-    let kernels = KernelArgs { kernel, newest: true, kernel_image: None, lock };
+    let kernels = KernelArgs { kernel, newest: true, kernel_image: None, lock, shard: None };
     // Before anything is downloaded.
     let number = kernels.slots()?.len();
     if number != 1 {
