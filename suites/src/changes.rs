@@ -4,7 +4,7 @@
 //! A change is a list of steps (`step`); `state` simulates what each leaves behind, and `expect`
 //! derives the facts from that. What a list of steps on one block can't express has a file of its own:
 //! `adopt` (a second context), `exchange` (two blocks), `half` (calls that fail at one of several
-//! mappings), `collapse` (huge pages), `merge` (mappings that become one).
+//! mappings), `collapse` (huge pages), `merge` and `adjacent` (mappings that become one).
 
 use crate::expect::Expected;
 use crate::outcome::{Seen, Stop};
@@ -17,6 +17,7 @@ use list::{CHANGES, Change};
 use step::Step;
 use uffd_results::KernelVersion;
 
+mod adjacent;
 mod adopt;
 mod call;
 mod collapse;
@@ -156,5 +157,6 @@ pub(crate) fn cases() -> Vec<Case> {
     half::cases(&mut cases);
     collapse::cases(&mut cases);
     merge::cases(&mut cases);
+    adjacent::cases(&mut cases);
     cases
 }

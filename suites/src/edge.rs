@@ -88,6 +88,15 @@ pub(crate) const UNREGISTER_OWN: Edge = Edge {
              userfaultfd' (6.17): EINVAL for a mapping of another context; before, it was unregistered",
 };
 
+/// mremap without EVENT_REMAP leaves the mapping registered that the moved one becomes a part of.
+pub(crate) const MREMAP_SPARES_NEIGHBOUR: Edge = Edge {
+    mainline: (7, 3),
+    stable: &[between(6, 12, 43, 118)],
+    source: "mremap_userfaultfd_prep() takes the context of the mapping that copy_vma() returns, which may be the \
+             neighbour itself, grown by the moved pages. Observed: so up to 7.2.13, not in 7.3.4 and 6.12.118; the \
+             commit is not found (of 6.12, the list of 6.12.115 names three changes of mremap)",
+};
+
 /// WRITEPROTECT goes over several mappings.
 pub(crate) const WRITEPROTECT_SEVERAL: Edge = Edge {
     mainline: (6, 4),
