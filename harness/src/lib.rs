@@ -32,4 +32,5 @@ pub mod report;
 pub mod runner;
 pub mod site;
 pub mod store;
+pub mod toml_file;
 pub mod vm;

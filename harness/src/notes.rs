@@ -1,9 +1,9 @@
 //! `notes.toml` of a results folder: what explains findings that neither an expectation nor a record
 //! can explain, each with its source.
 
+use crate::toml_file::{self, TomlError};
 use serde::Deserialize;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use uffd_results::{Recorded, id_matches};
 
 /// What explains findings of some probes on some kernels.
@@ -24,43 +24,15 @@ pub struct Note {
     pub source: String,
 }
 
-/// Why there are no notes.
-#[derive(Debug, thiserror::Error)]
-pub enum NotesError {
-    /// The file could not be read.
-    #[error("reading {path}: {error}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why it failed.
-        error: std::io::Error,
-    },
-    /// It says something else.
-    #[error("{path} has no notes as they should be: {error}")]
-    Toml {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, with the place.
-        error: Box<toml::de::Error>,
-    },
-}
-
 /// The notes of a results folder; none if it has no such file.
-pub fn load(results: &Path) -> Result<Vec<Note>, NotesError> {
-    #[derive(Deserialize)]
+pub fn load(results: &Path) -> Result<Vec<Note>, TomlError> {
+    #[derive(Default, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct File {
         #[serde(default)]
         note: Vec<Note>,
     }
-    let path = results.join("notes.toml");
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(NotesError::Read { path, error }),
-    };
-    let file: File =
-        toml::from_str(&text).map_err(|e| NotesError::Toml { path, error: Box::new(e) })?;
+    let file: File = toml_file::read(&results.join("notes.toml"), "notes")?;
     Ok(file.note)
 }
 
@@ -93,12 +65,13 @@ pub fn is_named(name: &str, kernel: &Recorded) -> bool {
 mod tests {
     use super::*;
     use rstest::rstest;
+    use std::fs;
     use uffd_results::Dataset;
 
     const TEXT: &str = "[[note]]\nprobe = \"copy/a\"\nkernels = [\"6.12\"]\nfacts = [\"copy\"]\n\
                         says = \"So.\"\nsource = \"mm/a.c: b()\"\n";
 
-    fn read(text: &str) -> Result<Vec<Note>, NotesError> {
+    fn read(text: &str) -> Result<Vec<Note>, TomlError> {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("notes.toml"), text).expect("written");
         load(folder.path())

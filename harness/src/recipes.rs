@@ -1,9 +1,9 @@
 //! `guarantees.toml` of a results folder: what a program can do on every kernel, as steps that rest on
 //! assumptions. The texts are data; whether they hold is worked out of records.
 
+use crate::toml_file::{self, TomlError};
 use serde::Deserialize;
 use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use uffd_results::Contract;
 
@@ -36,21 +36,8 @@ pub struct Step {
 #[derive(Debug, thiserror::Error)]
 pub enum RecipesError {
     /// The file could not be read.
-    #[error("reading {path}: {error}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why it failed.
-        error: std::io::Error,
-    },
-    /// It says something else.
-    #[error("{path} has no recipes as they should be: {error}")]
-    Toml {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, with the place.
-        error: Box<toml::de::Error>,
-    },
+    #[error(transparent)]
+    File(#[from] TomlError),
     /// A step rests on nothing, or on what no contract has.
     #[error(
         "{path}: recipe {recipe:?} has a step that rests on {id}; name ids of assumptions, which \
@@ -68,23 +55,14 @@ pub enum RecipesError {
 
 /// The recipes of a results folder, held against its contracts; none if it has no such file.
 pub fn load(results: &Path, contracts: &[Contract]) -> Result<Vec<Recipe>, RecipesError> {
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct File {
         #[serde(default)]
         recipe: Vec<Recipe>,
     }
     let path = results.join("guarantees.toml");
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(RecipesError::Read { path, error }),
-    };
-    let file: Result<File, _> = toml::from_str(&text);
-    let recipes = match file {
-        Ok(file) => file.recipe,
-        Err(e) => return Err(RecipesError::Toml { path, error: Box::new(e) }),
-    };
+    let recipes = toml_file::read::<File>(&path, "recipes")?.recipe;
     let known: HashSet<&str> =
         contracts.iter().flat_map(|c| &c.assumptions).map(|a| a.id.as_str()).collect();
     for recipe in &recipes {
@@ -103,6 +81,7 @@ pub fn load(results: &Path, contracts: &[Contract]) -> Result<Vec<Recipe>, Recip
 mod tests {
     use super::*;
     use rstest::rstest;
+    use std::fs;
 
     const TEXT: &str = "[[recipe]]\nid = \"a\"\ntitle = \"A\"\nwhen = \"Now.\"\n[[recipe.step]]\n\
                         does = \"It.\"\nrests-on = [\"wake.len0.einval\"]\n";

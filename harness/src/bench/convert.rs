@@ -154,9 +154,9 @@ pub fn is_readable(measured: &Measured) -> Result<(), uffd_results::bench::Measu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::testing;
     use rstest::rstest;
-    use std::collections::BTreeMap;
-    use uffd_results::{Cases, Environment, Kernel};
+    use uffd_results::Cases;
 
     const COPY: &str = "copy/pages[backing=anon,size=4k]";
 
@@ -164,32 +164,9 @@ mod tests {
         let one = |(id, facts): &(&str, &str)| {
             ((*id).to_owned(), Outcome::done(Facts::parse(facts).expect("facts")))
         };
-        Record {
-            schema: uffd_results::SCHEMA,
-            kernel: Kernel {
-                upstream: "6.12.43".into(),
-                release: "6.12.43".into(),
-                version: "#1".into(),
-                machine: "x86_64".into(),
-                package: None,
-                image_sha256: None,
-                config: BTreeMap::new(),
-            },
-            environment: Environment {
-                accelerator: "tcg".into(),
-                cpus: 1,
-                memory_mib: 1024,
-                page_size: 4096,
-                huge_pages_2m: 16,
-                uffd: "syscall".into(),
-                uffd_features: Vec::new(),
-                kvm: false,
-                sysctls: BTreeMap::new(),
-            },
-            suite: suite(),
-            by: None,
-            cases: Cases::new(costs.iter().map(one).collect()),
-        }
+        let Measured { kernel, environment, suite, .. } = testing::measured("6.12.43", &[]);
+        let cases = Cases::new(costs.iter().map(one).collect());
+        Record { schema: uffd_results::SCHEMA, kernel, environment, suite, by: None, cases }
     }
 
     #[rstest]

@@ -1,8 +1,7 @@
 //! `bench/notes.toml` of a results folder: what explains changes of a cost, each with its source.
 
-use crate::notes::NotesError;
+use crate::toml_file::{self, TomlError};
 use serde::Deserialize;
-use std::fs;
 use std::path::Path;
 use uffd_results::bench::Measured;
 use uffd_results::id_matches;
@@ -33,21 +32,14 @@ impl Note {
 }
 
 /// The notes of a results folder; none if it has no such file.
-pub fn load(results: &Path) -> Result<Vec<Note>, NotesError> {
-    #[derive(Deserialize)]
+pub fn load(results: &Path) -> Result<Vec<Note>, TomlError> {
+    #[derive(Default, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct File {
         #[serde(default)]
         note: Vec<Note>,
     }
-    let path = results.join(super::FOLDER).join("notes.toml");
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(NotesError::Read { path, error }),
-    };
-    let file: File =
-        toml::from_str(&text).map_err(|e| NotesError::Toml { path, error: Box::new(e) })?;
+    let file: File = toml_file::read(&results.join(super::FOLDER).join("notes.toml"), "notes")?;
     Ok(file.note)
 }
 
