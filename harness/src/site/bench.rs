@@ -160,7 +160,7 @@ fn strip(id: &str, costs: &[Option<u64>], is_found: &dyn Fn(usize) -> bool) -> M
                 @if is_found(*at) { rect x=(x - 4) y=(y - 4) width="8" height="8" class="found" {} }
                 @else { circle cx=(x) cy=(y) r="2" class="point" {} }
             }
-            text x=(end) y="13" { (most) }
+            text x=(end) y=(if low == high { "34" } else { "13" }) { (most) }
             @if low != high { text x=(end) y="34" { (least) } }
         }
     }
