@@ -94,6 +94,15 @@ fn operations<'a>(kernels: &[&'a Measured]) -> Vec<&'a str> {
 }
 
 fn table(world: &World<'_>, here: &Here, kernels: &[&Measured], changes: &[Change<'_>]) -> Markup {
+    let is_measured =
+        |id: &&str| kernels.iter().any(|k| k.operation(id).and_then(Operation::best).is_some());
+    let (measured, silent): (Vec<&str>, Vec<&str>) =
+        operations(kernels).into_iter().partition(is_measured);
+    let why = |id: &str| {
+        let all = kernels.iter().rev().filter_map(|k| k.operation(id)?.missing.as_deref());
+        all.take(1).collect::<String>()
+    };
+    let silent: Vec<(&str, String)> = silent.into_iter().map(|id| (id, why(id))).collect();
     html! {
         div.wide.full tabindex="0" role="region" aria-label="Instructions of a call, by kernel" {
             table.speed {
@@ -103,8 +112,14 @@ fn table(world: &World<'_>, here: &Here, kernels: &[&Measured], changes: &[Chang
                     @for kernel in kernels { th scope="col" { (version(world, here, kernel)) } }
                 } }
                 tbody {
-                    @for id in operations(kernels) { (row(id, kernels, changes)) }
+                    @for id in &measured { (row(id, kernels, changes)) }
                 }
+            }
+        }
+        @if !silent.is_empty() {
+            details {
+                summary { (count(silent.len(), "operation")) " could be measured on none of them" }
+                ul { @for (id, why) in silent { li { code { (id) } ": " (why) } } }
             }
         }
     }

@@ -25,7 +25,8 @@ pub(super) fn between(
     let side = |kernel| Side { data: world.data, kernel };
     let found = comparer.kernels((side(older), side(newer)), &|_| true);
     let mut groups = group(found.differences);
-    groups.sort_by_key(|group| (group.is_only_skip(), group.place));
+    // What one of the two lacks altogether says less than what both answer.
+    groups.sort_by_key(|group| (group.is_only_skip(), group.place, group.fact == "end"));
     groups
 }
 
@@ -61,8 +62,23 @@ fn row(here: &Here, change: &Change) -> Markup {
             td { code { (change.fact) } }
             td.text { (change.turn(str::to_owned)) }
             td.text { @for probe in &change.probes { a href=(here.probe(probe)) { (probe) } " " } }
-            td.text { (count(change.count(), "case")) ": " (change.axes()) }
+            td.text { (cases(change)) }
             td.text { (change.reason.as_deref().unwrap_or("no source is named")) }
+        }
+    }
+}
+
+/// So many characters of axes are shown at once.
+const SHORT: usize = 160;
+
+/// Which cases differ; a long list of axes only on request.
+fn cases(change: &Change) -> Markup {
+    let (n, axes) = (count(change.count(), "case"), change.axes());
+    html! {
+        @if axes.len() <= SHORT {
+            (n) @if !axes.is_empty() { ": " (axes) }
+        } @else {
+            details { summary { (n) } (axes) }
         }
     }
 }
