@@ -288,7 +288,6 @@ impl Operation {
 mod tests {
     use super::*;
     use rstest::{fixture, rstest};
-    use std::collections::BTreeMap;
 
     #[fixture]
     fn measured() -> Measured {
@@ -311,29 +310,15 @@ mod tests {
             missing: Some("unsupported: UFFDIO_MOVE".into()),
             ..operation("move/anon[size=4k]")
         };
+        let record::Record { mut kernel, environment, suite, .. } =
+            crate::dataset::tests::record(0);
+        kernel.upstream = "6.12.43".into();
+        kernel.release = "6.12.43+deb13-cloud-amd64".into();
         Measured {
             schema: SCHEMA,
-            kernel: Kernel {
-                upstream: "6.12.43".into(),
-                release: "6.12.43+deb13-cloud-amd64".into(),
-                version: "#1 SMP".into(),
-                machine: "x86_64".into(),
-                package: None,
-                image_sha256: None,
-                config: BTreeMap::new(),
-            },
-            environment: Environment {
-                accelerator: "tcg".into(),
-                cpus: 1,
-                memory_mib: 1024,
-                page_size: 4096,
-                huge_pages_2m: 16,
-                uffd: "syscall".into(),
-                uffd_features: vec!["EVENT_FORK".into()],
-                kvm: true,
-                sysctls: BTreeMap::new(),
-            },
-            suite: Suite { version: "0.1.0".into(), revision: "abc".into() },
+            kernel,
+            environment,
+            suite,
             unit: Unit::Instructions,
             cpu: String::new(),
             rounds: 5,

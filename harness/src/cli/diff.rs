@@ -118,9 +118,10 @@ impl<'a> Show<'a> {
         }
         let only = &self.args.only;
         let shown = differences.into_iter().filter(|(c, _)| only.is_empty() || only.contains(c));
+        let told = Told { labels, cases, counts, shown: shown.collect() };
         match self.args.format {
-            Format::Human => human(labels, cases, &counts, shown),
-            Format::Jsonl => jsonl(labels, cases, &counts, shown),
+            Format::Human => human(told),
+            Format::Jsonl => jsonl(told),
         }
     }
 
@@ -141,22 +142,29 @@ impl<'a> Show<'a> {
     }
 }
 
+/// What is told of two sides.
+struct Told<'a> {
+    /// Their names.
+    labels: &'a [String; 2],
+    /// How many cases at least one of them was asked.
+    cases: usize,
+    /// All differences, counted.
+    counts: BTreeMap<Category, usize>,
+    /// Those that are shown.
+    shown: Vec<(Category, Difference)>,
+}
+
 fn sums(counts: &BTreeMap<Category, usize>) -> String {
     let words: Vec<String> = counts.iter().map(|(category, n)| format!("{n} {category}")).collect();
     if words.is_empty() { "no difference".into() } else { words.join(", ") }
 }
 
 /// By probe, and in it by category, fact and reason.
-fn human(
-    [a, b]: &[String; 2],
-    cases: usize,
-    counts: &BTreeMap<Category, usize>,
-    shown: impl Iterator<Item = (Category, Difference)>,
-) -> Result<()> {
+fn human(Told { labels: [a, b], cases, counts, shown }: Told<'_>) -> Result<()> {
     let mut out = out::stdout();
-    writeln!(out, "{}: {} in {cases} cases", out::bold(format!("{a} → {b}")), sums(counts))?;
+    writeln!(out, "{}: {} in {cases} cases", out::bold(format!("{a} → {b}")), sums(&counts))?;
     let place = |(category, d): (Category, Difference)| ((d.probe.clone(), category), d);
-    let mut groups: Vec<Group<(String, Category)>> = group(shown.map(place));
+    let mut groups: Vec<Group<(String, Category)>> = group(shown.into_iter().map(place));
     groups.sort_by(|x, y| x.place.cmp(&y.place));
     for probe in groups.chunk_by(|x, y| x.place.0 == y.place.0) {
         let n: usize = probe.iter().map(Group::count).sum();
@@ -174,12 +182,7 @@ fn human(
     Ok(())
 }
 
-fn jsonl(
-    [a, b]: &[String; 2],
-    cases: usize,
-    counts: &BTreeMap<Category, usize>,
-    shown: impl Iterator<Item = (Category, Difference)>,
-) -> Result<()> {
+fn jsonl(Told { labels: [a, b], cases, counts, shown }: Told<'_>) -> Result<()> {
     let mut out = out::stdout();
     let words: BTreeMap<&str, usize> = counts.iter().map(|(c, n)| (c.word(), *n)).collect();
     writeln!(out, "{}", json!({"type": "diff", "a": a, "b": b, "cases": cases, "counts": words}))?;
