@@ -113,7 +113,7 @@ impl Site {
     pub fn write(&self, folder: &Path) -> Result<(), StoreError> {
         let fail = |path: &Path, error| StoreError::Write { path: path.to_owned(), error };
         if folder.exists() && !is_site(folder) {
-            let text = "it is there and is no site; name another folder, or remove it";
+            let text = "it is there and is no site; name another folder";
             return Err(fail(folder, std::io::Error::other(text)));
         }
         let parent =
