@@ -76,10 +76,12 @@ impl Crowd {
             pause(deadline, "a waiter neither parked nor ended")?;
         }
         let thread = ThreadFile::open(shared.tid.load(Ordering::Acquire))?;
-        while !thread.is_off_cpu()? {
-            pause(deadline, "a waiter queued a message and never slept")?;
-        }
-        let parked = thread.read()?;
+        let parked = loop {
+            match thread.asleep()? {
+                Some(parked) => break parked,
+                None => pause(deadline, "a waiter queued a message and never slept")?,
+            }
+        };
         self.members.push(Member { shared, thread, parked });
         Ok(())
     }
@@ -160,8 +162,8 @@ impl Crowd {
         let mut parked = Vec::new();
         for (member, _) in self.members.iter().zip(fates).filter(|(_, fate)| *fate == "moved") {
             // One that has ended meanwhile has no file to read any more.
-            match member.thread.is_off_cpu().and_then(|off| Ok((off, member.thread.read()?))) {
-                Ok((true, now)) if now.sleeps() => parked.push(now),
+            match member.thread.asleep() {
+                Ok(Some(now)) => parked.push(now),
                 Err(stop) if member.shared.access.get().is_none() => return Err(stop),
                 _ => return Ok(false),
             }
@@ -176,11 +178,9 @@ impl Crowd {
     /// Whether a member is still in the sleep in which it parked.
     fn sleeps(member: &Member) -> Result<bool, Stop> {
         let ended = || member.shared.access.get().is_some();
-        // A woken one that has not run yet is runnable, which this file calls running.
-        let looked = member.thread.is_off_cpu().and_then(|off| Ok((off, member.thread.read()?)));
-        match looked {
+        match member.thread.asleep() {
             _ if ended() => Ok(false),
-            Ok((off, now)) => Ok(off && now.sleeps() && now.switches == member.parked.switches),
+            Ok(now) => Ok(now == Some(member.parked)),
             Err(stop) => Err(stop),
         }
     }

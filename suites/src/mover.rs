@@ -76,7 +76,7 @@ impl Mover {
     pub fn sleeps_in(&self, thread: &ThreadFile, numbers: &[i64]) -> Result<(), Stop> {
         let deadline = Instant::now() + self.patience;
         while !thread.call()?.is_some_and(|number| numbers.contains(&number))
-            || !thread.read()?.sleeps()
+            || !thread.read()?.asleep
         {
             if Instant::now() > deadline {
                 return Err(Stop::Hang("the thread never slept in its call".into()));

@@ -149,12 +149,7 @@ impl Waiter {
             std::thread::yield_now();
         }
         let thread = ThreadFile::open(waiter.tid())?;
-        off_cpu(&thread, waiter.patience)?;
-        let now = thread.read()?;
-        if !now.sleeps() {
-            return Err(Stop::Broken(format!("parked waiter: thread {now:?}")));
-        }
-        waiter.parked = Some(now);
+        waiter.parked = Some(once_asleep(&thread, waiter.patience)?);
         waiter.thread = Some(thread);
         Ok(waiter)
     }
@@ -188,12 +183,12 @@ impl Waiter {
             Some(thread) => thread,
             None => ThreadFile::open(self.shared.tid.load(Ordering::Acquire))?,
         };
-        off_cpu(&thread, self.patience)?;
-        let (waiters, state) = (queue.read()?, thread.read()?);
-        if waiters.pending == 0 || !state.sleeps() {
-            return Err(Stop::Broken(format!("parked waiter: queue {waiters}, thread {state:?}")));
+        let now = once_asleep(&thread, self.patience)?;
+        let waiters = queue.read()?;
+        if waiters.pending == 0 {
+            return Err(Stop::Broken(format!("parked waiter: queue {waiters}, thread {now:?}")));
         }
-        self.parked = Some(state);
+        self.parked = Some(now);
         self.thread = Some(thread);
         Ok(Fate::Again)
     }
@@ -209,10 +204,8 @@ impl Waiter {
             return Err(Stop::Broken("looked at a waiter that has not parked".into()));
         };
         // One that was woken and has queued itself again need not have been switched away yet.
-        off_cpu(thread, self.patience)?;
-        let now = thread.read()?;
-        let ran = now.switches != before.switches || !now.sleeps();
-        if !ran {
+        let now = once_asleep(thread, self.patience)?;
+        if now == before {
             return Ok(Fate::Asleep);
         }
         if waiters.pending == 0 {
@@ -240,11 +233,7 @@ impl Waiter {
                 return Ok(Fate::Again);
             }
             // Reading fails if the thread has ended meanwhile.
-            if thread.is_off_cpu().unwrap_or(false)
-                && let Ok(now) = thread.read()
-                && now.switches == before.switches
-                && now.sleeps()
-            {
+            if thread.asleep() == Ok(Some(before)) {
                 return Ok(Fate::Asleep);
             }
             if Instant::now() > deadline {
@@ -261,11 +250,8 @@ impl Waiter {
         let (Some(before), Some(thread)) = (self.parked, &self.thread) else {
             return Err(Stop::Broken("looked at a waiter that has not parked".into()));
         };
-        if self.shared.access.get().is_none() {
-            let now = thread.read()?;
-            if now.switches == before.switches && now.sleeps() {
-                return Ok(Fate::Asleep);
-            }
+        if self.shared.access.get().is_none() && thread.asleep()? == Some(before) {
+            return Ok(Fate::Asleep);
         }
         self.end()
     }
@@ -310,20 +296,23 @@ fn unparked(kind: Kind, fate: Fate) -> Stop {
     }
 }
 
-/// Waits until a thread that has queued itself is off the CPU, which its switches then tell.
-fn off_cpu(thread: &ThreadFile, patience: Duration) -> Result<(), Stop> {
-    if thread.is_off_cpu()? {
-        return Ok(());
+/// Waits until a thread that has queued itself is off the CPU; one that was woken and has queued itself
+/// again need not be yet.
+fn once_asleep(thread: &ThreadFile, patience: Duration) -> Result<Thread, Stop> {
+    if let Some(asleep) = thread.asleep()? {
+        return Ok(asleep);
     }
     // Most cases never need the time, which a new process faults in two pages for.
     let deadline = Instant::now() + patience;
-    while !thread.is_off_cpu()? {
+    loop {
         if Instant::now() > deadline {
             return Err(Stop::Hang("the waiter queued a message and never slept".into()));
         }
         std::thread::yield_now();
+        if let Some(asleep) = thread.asleep()? {
+            return Ok(asleep);
+        }
     }
-    Ok(())
 }
 
 mod among;

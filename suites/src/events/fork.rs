@@ -106,8 +106,8 @@ fn starve(stage: &Stage, uffd: &Uffd, mover: &Mover, seen: &mut Seen<'_>) -> Res
         with_room(uffd, 0, || child_of(uffd).map_or_else(|word| word, |_| "fork".to_owned()))
             .map_err(|e| Stop::Broken(format!("the limit of descriptors: {e:?}")))?;
     seen.fact("starved", starved);
-    let (_, thread) = asleep(stage, mover)?;
-    seen.fact("caller", char::from(thread.state));
+    let (file, _) = asleep(stage, mover)?;
+    seen.fact("caller", file.state()?);
     Ok(())
 }
 
@@ -189,9 +189,9 @@ impl Trial for Forks {
         if self.forking == Forking::CloseUnread {
             let (file, before) = asleep(stage, &mover)?;
             drop(ground.uffd);
-            let (_, after) = asleep(stage, &mover)?;
-            seen.fact("caller", char::from(after.state));
-            let ran = file.read()?.switches != before.switches;
+            asleep(stage, &mover)?;
+            seen.fact("caller", file.state()?);
+            let ran = file.read()?.runs != before.runs;
             seen.fact("stirred", if ran { "yes" } else { "no" });
             // Only a fatal signal ends the fork now: the end of this process is one.
             return Ok(());

@@ -202,14 +202,15 @@ pub(crate) fn follow(mover: &Mover, uffds: &[&Uffd], page: usize) -> Result<Stri
 pub(crate) fn asleep(stage: &Stage, mover: &Mover) -> Result<(ThreadFile, Thread), Stop> {
     let deadline = Instant::now() + stage.patience;
     let file = ThreadFile::open(mover.tid())?;
-    while !file.is_off_cpu()? {
+    loop {
+        if let Some(thread) = file.asleep()? {
+            return Ok((file, thread));
+        }
         if Instant::now() > deadline {
             return Err(Stop::Hang("the call's thread never slept".into()));
         }
         std::thread::yield_now();
     }
-    let thread = file.read()?;
-    Ok((file, thread))
 }
 
 /// Starts a second call whose event queues behind one that is unread already: the descriptor polls
@@ -228,10 +229,9 @@ pub(crate) fn queues_behind(stage: &Stage, mover: &Mover) -> Result<bool, Stop> 
             return Ok(false);
         }
         // Killable, and still so at a second look: it waits for a reader and not for a lock.
-        if let (Ok(true), Ok(first)) = (file.is_off_cpu(), file.read())
-            && first.state == b'D'
-            && file.is_off_cpu() == Ok(true)
-            && file.read().is_ok_and(|second| second == first)
+        if let Ok(Some(first)) = file.asleep()
+            && file.state() == Ok('D')
+            && file.asleep() == Ok(Some(first))
         {
             return Ok(true);
         }

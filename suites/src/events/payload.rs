@@ -76,8 +76,8 @@ impl Trial for Payload {
         let mut events = String::with_capacity(256);
         while mover.blocks_on_event(&ground.uffd)? {
             if events.is_empty() {
-                let (_, thread) = asleep(stage, &mover)?;
-                seen.fact("caller", char::from(thread.state));
+                let (file, _) = asleep(stage, &mover)?;
+                seen.fact("caller", file.state()?);
                 let early = ["early-reg", "early-pages", "early-new-reg", "early-new-pages"];
                 ground.survey(early, seen)?;
             } else {

@@ -76,13 +76,13 @@ impl Asked for By {
             return Err(Stop::Broken(format!("the call raised no event: {}", mover.join()?)));
         }
         let (file, before) = asleep(stage, &mover)?;
-        seen.fact("caller", char::from(before.state));
+        seen.fact("caller", file.state()?);
         if matches!(self, Self::SignalRead | Self::SignalClose) {
             seen.step("signal");
             seen.fact("signal", process::signal_thread(mover.tid()).map(|()| Rc::OK)?);
-            let (_, after) = asleep(stage, &mover)?;
-            seen.fact("signalled", char::from(after.state));
-            let ran = file.read()?.switches != before.switches;
+            asleep(stage, &mover)?;
+            seen.fact("signalled", file.state()?);
+            let ran = file.read()?.runs != before.runs;
             seen.fact("stirred", if ran { "yes" } else { "no" });
             seen.fact("taken-before", process::caught());
         }

@@ -57,14 +57,15 @@ impl Trial for Window {
         let message = ground.read();
         let (rc, field) = request.issue(&ground.uffd, ground.target(), source);
         let (after, returned) = (caller.read()?, raised.mover.returned());
+        let state = caller.state()?;
         drop(first);
-        if after.switches != before.switches || returned {
+        if after.runs != before.runs || returned {
             return Err(Stop::Broken(format!(
                 "the caller has run before the ioctl: {before:?}, now {after:?}"
             )));
         }
         seen.fact("event", message);
-        seen.fact("caller", char::from(after.state));
+        seen.fact("caller", state);
         seen.fact("ioctl", rc);
         if let Some(field) = field {
             seen.fact("field", field);

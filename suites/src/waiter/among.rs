@@ -35,9 +35,7 @@ impl Waiter {
             // Both fail if the thread has ended meanwhile, which the next look tells.
             self.thread = if tid == 0 { None } else { ThreadFile::open(tid).ok() };
         }
-        let thread = self.thread.as_ref()?;
-        let is_off = thread.is_off_cpu().unwrap_or(false);
-        thread.read().ok().filter(|now| is_off && now.sleeps())
+        self.thread.as_ref()?.asleep().ok().flatten()
     }
 
     fn fate_at_rest(&mut self, thread: Option<Thread>) -> Fate {
@@ -46,7 +44,7 @@ impl Waiter {
         }
         let before = std::mem::replace(&mut self.parked, thread);
         match (before, thread) {
-            (Some(before), Some(now)) if before.switches == now.switches => Fate::Asleep,
+            (Some(before), Some(now)) if before.runs == now.runs => Fate::Asleep,
             _ => Fate::Again,
         }
     }

@@ -1,7 +1,7 @@
 //! Waiters of a context with an unread event: its descriptor polls readable whether or not the
 //! thread has parked, so the fault queue alone tells.
 
-use super::{Fate, Waiter, off_cpu};
+use super::{Fate, Waiter, once_asleep};
 use crate::evidence::{QueueFile, ThreadFile};
 use crate::outcome::Stop;
 use std::sync::atomic::Ordering;
@@ -25,8 +25,7 @@ impl Waiter {
             Some(thread) => thread,
             None => ThreadFile::open(self.shared.tid.load(Ordering::Acquire))?,
         };
-        off_cpu(&thread, self.patience)?;
-        self.parked = Some(thread.read()?);
+        self.parked = Some(once_asleep(&thread, self.patience)?);
         self.thread = Some(thread);
         Ok(Fate::Again)
     }
@@ -40,9 +39,8 @@ impl Waiter {
         if waiters.total == 0 {
             return self.settle_by_queue(queue);
         }
-        off_cpu(thread, self.patience)?;
-        let now = thread.read()?;
-        if now.switches == before.switches && now.sleeps() {
+        let now = once_asleep(thread, self.patience)?;
+        if now == before {
             return Ok(Fate::Asleep);
         }
         if waiters.pending == 0 {

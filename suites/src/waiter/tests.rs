@@ -144,7 +144,7 @@ fn a_queue_and_switches_that_disagree_are_no_fact() {
     isolated(|stage| {
         let (scene, mut waiter) = parked(stage, Kind::UserRead, Msg::Read);
         let truth = waiter.parked;
-        waiter.parked = truth.map(|seen| Thread { switches: seen.switches - 1, ..seen });
+        waiter.parked = truth.map(|seen| Thread { runs: seen.runs - 1, ..seen });
         let fate = waiter.look(&scene.uffd, &scene.queue);
         let is_named = |why: &str| why.contains("not woken (1/0)") && why.contains("that it ran");
         assert!(matches!(&fate, Err(Stop::Broken(why)) if is_named(why)), "{fate:?}");
