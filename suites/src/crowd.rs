@@ -9,6 +9,7 @@ use crate::evidence::{Queue, QueueFile, Thread, ThreadFile};
 use crate::outcome::Stop;
 use crate::point::Waiter as Kind;
 use crate::stage::Stage;
+use crate::waiter::user_mode_only;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::AsFd;
@@ -68,7 +69,7 @@ impl Crowd {
             if let Some(access) = shared.access.get() {
                 return Err(match access {
                     Access::Failed(nix::errno::Errno::EFAULT) if kind.in_kernel() => {
-                        Stop::Denied("kernel-mode faults fail on this userfaultfd".into())
+                        user_mode_only()
                     }
                     other => Stop::Broken(format!("the {kind} waiter did not park: {other}")),
                 });

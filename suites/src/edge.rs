@@ -90,11 +90,12 @@ pub(crate) const UNREGISTER_OWN: Edge = Edge {
 
 /// mremap without EVENT_REMAP leaves the mapping registered that the moved one becomes a part of.
 pub(crate) const MREMAP_SPARES_NEIGHBOUR: Edge = Edge {
-    mainline: (7, 3),
-    stable: &[between(6, 12, 43, 118)],
+    mainline: (7, 4),
+    // 7.3-rc7, which counts as 7.3.0, does not have it.
+    stable: &[taken(6, 12, 118), between(7, 3, 0, 4)],
     source: "mremap_userfaultfd_prep() takes the context of the mapping that copy_vma() returns, which may be the \
-             neighbour itself, grown by the moved pages. Observed: so up to 7.2.13, not in 7.3.4 and 6.12.118; the \
-             commit is not found (of 6.12, the list of 6.12.115 names three changes of mremap)",
+             neighbour itself, grown by the moved pages. Observed: so up to 7.2.13, 7.3-rc7 and 6.12.117, not in \
+             7.3.4 and 6.12.118; the commit is not found",
 };
 
 /// WRITEPROTECT goes over several mappings.

@@ -48,6 +48,9 @@ impl ProcFile {
     fn open(path: String) -> Result<Self, Stop> {
         match File::open(&path) {
             Ok(file) => Ok(Self { path, file }),
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                Err(Stop::Denied(format!("opening {path}: {e}: needs leave to trace its process")))
+            }
             Err(e) => Err(Stop::Broken(format!("opening {path}: {e}"))),
         }
     }

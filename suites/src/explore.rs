@@ -3,8 +3,9 @@
 //!
 //! A [`Sequence`] is a list of steps with a stable text form, which is how it travels into a VM, into
 //! a report and back onto the command line. [`Generator`] makes valid ones from a seed, [`perform`]
-//! asks them as a trial whose facts say what each step returned and changed. Belongs here: the steps
-//! and their words. Comparing and shrinking is the harness's part.
+//! asks them as a trial whose facts say what each step returned and changed, and [`first_breach`] holds an
+//! answer against what is documented. Belongs here: the steps and their words. Comparing and shrinking is the
+//! harness's part.
 
 mod axes;
 mod candidate;
@@ -12,6 +13,7 @@ mod generate;
 mod offer;
 mod pages;
 mod perform;
+mod rules;
 mod simpler;
 mod step;
 mod words;
@@ -20,6 +22,7 @@ pub use axes::{Ctx, Extra, Feature, Memory, Mode, Op, Prot, Treat};
 pub use generate::Generator;
 pub use offer::Offer;
 pub use pages::{Pages, Place};
+pub use rules::{Breach, corrected, first_breach};
 pub use step::Step;
 
 use crate::probe::{Case, Probe};

@@ -100,16 +100,19 @@ fn is_default(point: Point) -> bool {
         // A VM and its vCPU cost as much as ten other cases.
         let huge = backing == Backing::HugetlbShared && change == Change::None;
         let first = waiter == Waiter::VcpuRead;
+        let unchanged = change == Change::None;
         return match backing {
-            Backing::Anon => copies || (frees && first),
+            Backing::Anon => (copies && (first || unchanged)) || (frees && first),
             _ => copies && huge && first,
         };
     }
     if !first {
         // They queue as the first ones do: each is placed for after one change of each kind, and freed
         // without its page.
+        // Storage past the page cache costs as much as four.
+        let cheap = waiter != Waiter::DirectWrite;
         return match backing {
-            Backing::Anon => copies || frees,
+            Backing::Anon => (copies && (cheap || change == Change::None)) || (frees && cheap),
             _ => copies && backing == Backing::Shmem && change == Change::None,
         };
     }

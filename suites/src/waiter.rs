@@ -4,7 +4,7 @@
 //! from "woken and parked again" by the context's queue and the thread's switch counters. Where
 //! the two disagree the case is broken; nothing is ever concluded from time.
 
-use crate::abi::{Range, Uffd};
+use crate::abi::{Range, Uffd, Way};
 pub use crate::access::Access;
 use crate::access::Accessor;
 use crate::evidence::{QueueFile, Thread, ThreadFile};
@@ -83,6 +83,8 @@ struct Shared {
 pub struct Waiter {
     shared: &'static Shared,
     patience: Duration,
+    /// Whether faults in the kernel fail on the userfaultfds that this process may make.
+    user_mode_only: bool,
     thread: Option<ThreadFile>,
     parked: Option<Thread>,
 }
@@ -110,7 +112,8 @@ impl Waiter {
             // Can't fail: the counter is far from its end.
             let _ = shared.done.write(1);
         })?;
-        Ok(Self { shared, patience: stage.patience, thread: None, parked: None })
+        let user_mode_only = stage.way == Ok(Way::UserModeOnly);
+        Ok(Self { shared, patience: stage.patience, user_mode_only, thread: None, parked: None })
     }
 
     /// Starts a thread that must park in a fault, and proves that it has.
@@ -141,7 +144,7 @@ impl Waiter {
         let deadline = Instant::now() + waiter.patience;
         while queue.read()?.total <= before {
             if let Some(access) = waiter.shared.access.get() {
-                return Err(unparked(kind, Fate::Ended(*access)));
+                return Err(unparked(kind, waiter.ended(*access)?));
             }
             if Instant::now() > deadline {
                 return Err(Stop::Hang("the waiter neither parked nor ended".into()));
@@ -172,7 +175,7 @@ impl Waiter {
             Err(e) => return Err(Stop::Broken(format!("poll: {e:?}"))),
         }
         if let Some(access) = self.shared.access.get() {
-            return Ok(Fate::Ended(*access));
+            return self.ended(*access);
         }
         let ready = fds[0].revents().unwrap_or(PollFlags::empty());
         if !ready.contains(PollFlags::POLLIN) {
@@ -256,21 +259,41 @@ impl Waiter {
         self.end()
     }
 
+    /// The thread's access has ended. One that never parked, because it faulted in the kernel where the
+    /// userfaultfd is for user mode only, says nothing of what is asked: mlock(2) calls that ENOMEM.
+    fn ended(&self, access: Access) -> Result<Fate, Stop> {
+        match access {
+            Access::Failed(Errno::EFAULT | Errno::ENOMEM)
+                if self.user_mode_only && self.parked.is_none() =>
+            {
+                Err(user_mode_only())
+            }
+            _ => Ok(Fate::Ended(access)),
+        }
+    }
+
     /// What became of the thread once its context is gone and it can't park any more.
     pub fn end(&self) -> Result<Fate, Stop> {
         let mut fds = [PollFd::new(self.shared.done.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(self.patience).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
             Ok(0) => Err(Stop::Hang("the waiter did not end after the last close".into())),
-            Ok(_) => self
-                .shared
-                .access
-                .get()
-                .map(|access| Fate::Ended(*access))
-                .ok_or_else(|| Stop::Broken("the waiter ended without a result".into())),
+            Ok(_) => match self.shared.access.get() {
+                Some(access) => self.ended(*access),
+                None => Err(Stop::Broken("the waiter ended without a result".into())),
+            },
             Err(e) => Err(Stop::Broken(format!("poll: {e:?}"))),
         }
     }
+}
+
+/// What it takes that faults in the kernel reach a userfaultfd.
+pub(crate) fn user_mode_only() -> Stop {
+    Stop::Denied(
+        "kernel-mode faults fail with EFAULT on a user-mode-only userfaultfd: needs CAP_SYS_PTRACE, \
+         vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd"
+            .into(),
+    )
 }
 
 /// Why a waiter that should have parked has not.
@@ -280,17 +303,6 @@ fn unparked(kind: Kind, fate: Fate) -> Stop {
             if matches!(kind, Kind::PopulateRead | Kind::PopulateWrite) =>
         {
             Stop::Unsupported("madvise(MADV_POPULATE_*): EINVAL (5.14 brought it)".into())
-        }
-        // mlock(2) calls the same ENOMEM.
-        Fate::Ended(Access::Failed(errno))
-            if kind.in_kernel()
-                && (errno == Errno::EFAULT || (kind, errno) == (Kind::Mlock, Errno::ENOMEM)) =>
-        {
-            Stop::Denied(
-                "kernel-mode faults fail with EFAULT on a user-mode-only userfaultfd: needs \
-                 CAP_SYS_PTRACE, vm.unprivileged_userfaultfd=1 or access to /dev/userfaultfd"
-                    .into(),
-            )
         }
         other => Stop::Broken(format!("the {kind} waiter did not park: {other}")),
     }

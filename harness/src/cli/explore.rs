@@ -29,6 +29,9 @@ pub(crate) struct ExploreArgs {
     /// kernels, once for one that is asked twice (default: `here`, twice).
     #[arg(short, long = "kernel", value_name = "KERNEL")]
     kernel: Vec<String>,
+    /// Hold one kernel against the documented rules, in place of another kernel.
+    #[arg(long)]
+    model: bool,
     /// Also use operations that one of the two lacks.
     #[arg(long)]
     all: bool,
@@ -51,8 +54,10 @@ pub(crate) struct ExploreArgs {
 /// What was asked, and what came of it.
 struct Explored {
     names: [String; 2],
-    /// The names on the command line.
-    words: [String; 2],
+    /// What names them on the command line.
+    words: String,
+    /// Whether the first of them is the documented rules.
+    is_model: bool,
     sequences: usize,
     steps: usize,
     /// What was not used since one of the two lacks it.
@@ -67,6 +72,9 @@ struct Explored {
 pub(crate) fn explore(args: &ExploreArgs, store: &Store) -> Result<Exit> {
     if args.kernel.len() > 2 {
         bail!("{} kernels are named, and two are compared: name one or two", args.kernel.len());
+    }
+    if args.model && args.kernel.len() == 2 {
+        bail!("--model holds one kernel against the documented rules, and two are named");
     }
     let started = Instant::now();
     let mut pair = Pair::find(args)?;
@@ -98,9 +106,18 @@ pub(crate) fn explore(args: &ExploreArgs, store: &Store) -> Result<Exit> {
     })?;
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
-    let (names, words) = (pair.names(), pair.words());
-    let explored =
-        Explored { names, words, sequences, steps, left_out, unanswered, shrunk, rest, seconds };
+    let explored = Explored {
+        names: pair.names(),
+        words: pair.words(),
+        is_model: args.model,
+        sequences,
+        steps,
+        left_out,
+        unanswered,
+        shrunk,
+        rest,
+        seconds,
+    };
     let hints = hints::Hints::new(store, &pair.releases(), &explored.shrunk);
     match args.format {
         Format::Human => text::human(args, &explored, &hints)?,

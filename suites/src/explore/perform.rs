@@ -37,7 +37,7 @@ pub(super) const NAMES: [&str; LONGEST] = [
 ];
 
 /// The fact for what the last close did to whoever still waited.
-const AFTER: &str = "after";
+pub(super) const AFTER: &str = "after";
 
 /// A sequence as a question.
 #[derive(Debug)]

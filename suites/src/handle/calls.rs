@@ -121,7 +121,11 @@ impl Trial for Call {
         let setting = Setting::new(stage, stage.uffd(0)?)?;
         let mut waiters = setting.park(2..3)?;
         seen.step("call");
-        seen.fact("call", (self.ask)(&setting.uffd)?);
+        let answer = (self.ask)(&setting.uffd)?;
+        if answer == "EPERM" && self.name == "FIFREEZE" {
+            return Err(Stop::Denied("FIFREEZE: EPERM (it takes CAP_SYS_ADMIN)".into()));
+        }
+        seen.fact("call", answer);
         if let Some(waiter) = waiters.first_mut() {
             seen.fact("waiter", stage.word(waiter.look(&setting.uffd, &setting.queue)?));
         }

@@ -53,16 +53,7 @@ impl Link {
         self.ready()?;
         let mut raw = [0; WORD];
         let n = nix::unistd::read(&self.fd, &mut raw).map_err(|e| broken("reading a word", e))?;
-        let text = String::from_utf8_lossy(&raw[..n]).into_owned();
-        match text.split_at_checked(2) {
-            _ if n == 0 => Ok("end".into()),
-            Some(("!u", why)) => Err(Stop::Unsupported(why.into())),
-            Some(("!d", why)) => Err(Stop::Denied(why.into())),
-            Some(("!p", why)) => Err(Stop::Precondition(why.into())),
-            Some(("!h", why)) => Err(Stop::Hang(why.into())),
-            Some(("!b", why)) => Err(Stop::Broken(why.into())),
-            _ => Ok(text),
-        }
+        if n == 0 { Ok("end".into()) } else { word(&raw[..n]) }
     }
 
     /// Waits until a message can be read from `uffd` (true), or the other side has said something
@@ -143,8 +134,10 @@ impl Link {
             (n, is_fd.then(|| libc::CMSG_DATA(head).cast::<RawFd>().read_unaligned()))
         };
         Errno::result(n).map_err(|e| broken("receiving a descriptor", e))?;
-        let heard = String::from_utf8_lossy(&bytes[..usize::try_from(n).unwrap_or(0)]).into_owned();
-        let raw = fd.ok_or_else(|| Stop::Broken(format!("heard {heard:?}, no descriptor")))?;
+        let Some(raw) = fd else {
+            let heard = word(&bytes[..usize::try_from(n).unwrap_or(0)])?;
+            return Err(Stop::Broken(format!("heard {heard:?}, no descriptor")));
+        };
         // SAFETY: the kernel has just handed out this descriptor; nobody else owns it.
         Ok(unsafe { OwnedFd::from_raw_fd(raw) })
     }
@@ -163,5 +156,18 @@ impl Control {
         header.msg_control = self.0.as_mut_ptr().cast();
         header.msg_controllen = self.0.len();
         header
+    }
+}
+
+/// A word as it was sent, or the failure that it tells.
+fn word(raw: &[u8]) -> Result<String, Stop> {
+    let text = String::from_utf8_lossy(raw).into_owned();
+    match text.split_at_checked(2) {
+        Some(("!u", why)) => Err(Stop::Unsupported(why.into())),
+        Some(("!d", why)) => Err(Stop::Denied(why.into())),
+        Some(("!p", why)) => Err(Stop::Precondition(why.into())),
+        Some(("!h", why)) => Err(Stop::Hang(why.into())),
+        Some(("!b", why)) => Err(Stop::Broken(why.into())),
+        _ => Ok(text),
     }
 }

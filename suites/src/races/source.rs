@@ -104,6 +104,26 @@ axis! {
 }
 
 impl Upset {
+    /// Whether it is a default for a huge page, which costs as much as three small ones: one upset of each
+    /// kind, of those that are all asked of small pages.
+    const fn is_first_of_huge(self) -> bool {
+        matches!(
+            self,
+            Self::None
+                | Self::Unmap
+                | Self::OverAnon
+                | Self::OverSame
+                | Self::Move
+                | Self::Unregister
+                | Self::Filled
+                | Self::Discard
+                | Self::ProtNone
+                | Self::Close
+                | Self::RemoveUnread
+                | Self::RemoveRead
+        )
+    }
+
     /// The event that it raises.
     const fn event(self) -> Option<Raiser> {
         match self {
@@ -444,7 +464,9 @@ pub(super) fn cases() -> Vec<Case> {
             if same && *backing == Backing::Anon {
                 continue;
             }
-            cases.push(Case::trial(probe, Source { backing: *backing, upset: *upset }, true));
+            let by_default = !backing.is_huge() || upset.is_first_of_huge();
+            let source = Source { backing: *backing, upset: *upset };
+            cases.push(Case::trial(probe, source, by_default));
         }
     }
     cases

@@ -80,11 +80,6 @@ impl Stopped {
         })?;
         match thread.settle(uffd, queue)? {
             Fate::Again => {}
-            Fate::Ended(Access::Failed(nix::errno::Errno::EFAULT)) => {
-                return Err(Stop::Denied(
-                    "kernel-mode faults fail with EFAULT on a user-mode-only userfaultfd".into(),
-                ));
-            }
             other => return Err(Stop::Broken(format!("the ioctl did not stop: {other}"))),
         }
         match uffd.read() {

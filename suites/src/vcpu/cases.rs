@@ -152,9 +152,6 @@ impl<'a> Setting<'a> {
                 seen.fact("fault", self.scene.read_fault()?);
                 Ok(waiter)
             }
-            (_, Fate::Ended(Access::Failed(Errno::EFAULT))) => Err(Stop::Denied(
-                "kernel-mode faults fail with EFAULT on a user-mode-only userfaultfd".into(),
-            )),
             (_, other) => Err(Stop::Broken(format!("the vCPU did not park: {other}"))),
         }
     }

@@ -14,7 +14,7 @@ impl Waiter {
         let deadline = Instant::now() + self.patience;
         while queue.read()?.pending == 0 {
             if let Some(access) = self.shared.access.get() {
-                return Ok(Fate::Ended(*access));
+                return self.ended(*access);
             }
             if Instant::now() > deadline {
                 return Err(Stop::Hang("the waiter neither parked nor ended".into()));

@@ -53,9 +53,6 @@ impl Trial for Cross {
         let mut waiter = Waiter::begin(stage, move || accessor.go())?;
         match waiter.settle(&scene.uffd, &scene.queue)? {
             Fate::Again => {}
-            Fate::Ended(end) if self.kind.in_kernel() && end.to_string() == "EFAULT" => {
-                return Err(Stop::Denied("kernel-mode faults fail on this userfaultfd".into()));
-            }
             other => return Err(Stop::Broken(format!("the waiter did not park: {other}"))),
         }
         let names = [("fault", "copy", "then"), ("fault-2", "copy-2", "then-2")];

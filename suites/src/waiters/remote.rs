@@ -10,7 +10,7 @@ use crate::point::{Backing, Mode, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::process::Child;
 use crate::stage::Stage;
-use crate::waiter::{Access, Fate};
+use crate::waiter::{Access, Fate, user_mode_only};
 use nix::errno::Errno;
 use std::time::Instant;
 use uffd_results::KernelVersion;
@@ -61,6 +61,7 @@ impl Trial for Remote {
                 word if word == Access::Failed(Errno::EPERM).to_string() => {
                     Stop::Denied("process_vm_readv(2): EPERM".into())
                 }
+                word if word == Access::Failed(Errno::EFAULT).to_string() => user_mode_only(),
                 word => Stop::Broken(format!("the waiter did not park: {word}")),
             });
         }

@@ -222,9 +222,6 @@ impl Trial for Signalled {
         })?;
         match waiter.settle(&scene.uffd, &scene.queue)? {
             Fate::Again => {}
-            Fate::Ended(end) if kind.in_kernel() && end.to_string() == "EFAULT" => {
-                return Err(Stop::Denied("kernel-mode faults fail on this userfaultfd".into()));
-            }
             Fate::Ended(end) if end.to_string() == "EINVAL" => {
                 return Err(Stop::Unsupported("madvise(MADV_POPULATE_*): EINVAL (5.14)".into()));
             }

@@ -209,9 +209,6 @@ pub(super) fn scene(stage: &Stage, backing: Backing) -> Result<Scene<'_>, Stop> 
 pub(super) fn parked(scene: &Scene<'_>, waiter: &mut Waiter) -> Result<(), Stop> {
     match waiter.settle(&scene.uffd, &scene.queue)? {
         Fate::Again => Ok(()),
-        Fate::Ended(Access::Failed(Errno::EFAULT)) => {
-            Err(Stop::Denied("kernel-mode faults fail on this userfaultfd".into()))
-        }
         other => Err(Stop::Broken(format!("the request did not park: {other}"))),
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use std::time::Duration;
 use uffd_results::Outcome;
 use uffd_suites::bump::keeping;
-use uffd_suites::explore::Sequence;
+use uffd_suites::explore::{Sequence, corrected};
 use uffd_suites::probe::Case;
 
 /// Sequences of one boot: what they say must fit in the memory that guest and host share.
@@ -20,8 +20,10 @@ pub(super) const BATCH: usize = 2000;
 /// Bound on a sequence: not evidence, only a way out of a hang.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A kernel.
+/// A kernel, or what stands in its place.
 enum Side {
+    /// The documented rules, which make their answer of the other side's.
+    Rules,
     /// The running one, by its release.
     Here(String),
     /// One in a VM.
@@ -43,11 +45,13 @@ impl Pair {
             name => image(name, args).map(|image| Side::Vm(Box::new(image))),
         };
         let sides = match &args.kernel[..] {
+            [] if args.model => [Side::Rules, here()?],
+            [one, ..] if args.model => [Side::Rules, side(one)?],
             [] => [here()?, here()?],
             [one] => [side(one)?, side(one)?],
             [one, other, ..] => [side(one)?, side(other)?],
         };
-        if let ([Side::Here(_), Side::Here(_)], Some(option)) =
+        if let ([Side::Here(_) | Side::Rules, Side::Here(_)], Some(option)) =
             (&sides, args.lock.as_ref().map(|_| "--lock").or(args.vm.named()))
         {
             bail!("{option} is for kernels in VMs, and none is named: add `-k 6.12`");
@@ -58,22 +62,26 @@ impl Pair {
     /// What people call them.
     pub(super) fn names(&self) -> [String; 2] {
         self.sides.each_ref().map(|side| match side {
+            Side::Rules => "the documented rules".to_owned(),
             Side::Here(release) => format!("here ({release})"),
             Side::Vm(image) => image.identity.upstream.to_string(),
         })
     }
 
     /// What names them on the command line.
-    pub(super) fn words(&self) -> [String; 2] {
-        self.sides.each_ref().map(|side| match side {
-            Side::Here(_) => "here".to_owned(),
-            Side::Vm(image) => image.identity.upstream.to_string(),
-        })
+    pub(super) fn words(&self) -> String {
+        let words = self.sides.each_ref().map(|side| match side {
+            Side::Rules => "--model".to_owned(),
+            Side::Here(_) => "-k here".to_owned(),
+            Side::Vm(image) => format!("-k {}", image.identity.upstream),
+        });
+        words.join(" ")
     }
 
     /// What `uname -r` says on them.
     pub(super) fn releases(&self) -> [String; 2] {
         self.sides.each_ref().map(|side| match side {
+            Side::Rules => String::new(),
             Side::Here(release) => release.clone(),
             Side::Vm(image) => image.identity.release.clone(),
         })
@@ -98,6 +106,11 @@ impl Sides for Pair {
         for batch in sequences.chunks(BATCH) {
             let [a, b] = &self.sides;
             let (a, b) = match (a, b) {
+                (Side::Rules, other) => {
+                    let seen = self.answers(other, batch)?;
+                    let right = batch.iter().zip(&seen).map(|(s, seen)| corrected(s, seen));
+                    (right.collect(), seen)
+                }
                 // Workers are forked while this process has one thread.
                 (Side::Here(_), _) | (_, Side::Here(_)) => {
                     (self.answers(a, batch)?, self.answers(b, batch)?)
@@ -118,6 +131,7 @@ impl Sides for Pair {
 impl Pair {
     fn answers(&self, side: &Side, sequences: &[Sequence]) -> Result<Vec<Outcome>> {
         match side {
+            Side::Rules => bail!("the rules have no answer of their own"),
             Side::Here(_) => here(sequences),
             Side::Vm(image) => {
                 let report = vm::ask_sequences(image, sequences, DEADLINE, &self.vm)?;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde_json::json;
 use std::io::Write;
 use uffd_results::Outcome;
-use uffd_suites::explore::Sequence;
+use uffd_suites::explore::{Sequence, first_breach};
 
 /// The answers to a sequence that was named.
 pub(super) fn answers(
@@ -91,8 +91,11 @@ fn difference(
     for (name, outcome) in explored.names.iter().zip(outcomes) {
         writeln!(out, "   {name}: {outcome}")?;
     }
+    if let Some(rule) = rule(found, explored.is_model) {
+        writeln!(out, "   the rule: {rule}")?;
+    }
     let alike = hints.like(difference);
-    if alike.is_empty() {
+    if alike.is_empty() && !explored.is_model {
         writeln!(out, "   {}", out::dim("no recorded case differs like that"))?;
     }
     for (case, why) in alike {
@@ -105,13 +108,19 @@ fn difference(
             ))
         )?;
     }
-    let [a, b] = &explored.words;
-    writeln!(out, "   repeat: uffd-conform explore -k {a} -k {b} --sequence '{sequence}'")?;
+    let words = &explored.words;
+    writeln!(out, "   repeat: uffd-conform explore {words} --sequence '{sequence}'")?;
     writeln!(out, "   as a script of a probe:")?;
     for line in sequence.candidate() {
         writeln!(out, "     {}", out::dim(line))?;
     }
     Ok(())
+}
+
+/// The rule that the kernel breaks, if it is held against the documented ones.
+fn rule(found: &Found, is_model: bool) -> Option<&'static str> {
+    let breach = || first_breach(&found.sequence, &found.outcomes[1]);
+    is_model.then(breach).flatten().map(|breach| breach.rule)
 }
 
 /// A JSON object a line: the run, then each difference.
@@ -138,7 +147,7 @@ pub(super) fn jsonl(args: &ExploreArgs, explored: &Explored, hints: &Hints) -> R
             "verb": difference.verb, "fact": difference.fact,
             "a": difference.values[0], "b": difference.values[1],
             "outcomes": [a, b], "recipe": sequence.recipe(), "recorded": alike,
-            "candidate": sequence.candidate(),
+            "candidate": sequence.candidate(), "rule": rule(found, explored.is_model),
         })
     };
     for Shrunk { found, repeats } in shrunk {
