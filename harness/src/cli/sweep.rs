@@ -304,6 +304,9 @@ fn ours(record: &Record) -> usize {
     record.cases.iter().filter(|(_, outcome)| bad(outcome.end)).count()
 }
 
+/// Cases that are shown one by one; a machine that can't be had makes thousands.
+const TROUBLES: usize = 20;
+
 fn summary(session: &vm::Session, cases: &[Case], store: &Store) -> Result<()> {
     let vm::Session { record, report } = session;
     let version = record.upstream()?;
@@ -329,8 +332,11 @@ fn summary(session: &vm::Session, cases: &[Case], store: &Store) -> Result<()> {
         record.environment.accelerator,
         tally.words(),
     ))?;
-    for trouble in troubles {
-        println(&trouble)?;
+    for trouble in troubles.iter().take(TROUBLES) {
+        println(trouble)?;
+    }
+    if troubles.len() > TROUBLES {
+        println(&format!("  and {} more", troubles.len() - TROUBLES))?;
     }
     println(&format!("  {}", out::dim(path.display())))
 }

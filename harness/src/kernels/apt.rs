@@ -170,7 +170,10 @@ impl Fetch for Apt {
             .and_then(|m| m.root(file.archive))
             .map_err(FetchFailure::Other)?;
         let mut download = helper();
-        download.args(["-q", "download-file"]).arg(format!("{root}{}", file.path)).arg(into);
+        // A folder of ours is closed to apt's own user, so it downloads as the user that it is run by in any
+        // case; if it tried to change that, it would outlive us.
+        download.args(["-q", "-o", "APT::Sandbox::User=root", "download-file"]);
+        download.arg(format!("{root}{}", file.path)).arg(into);
         download.arg(format!("SHA256:{}", file.sha256));
         let output = children::output(download).map_err(|e| {
             FetchFailure::Other(format!("running {HELPER} failed: {e}; install apt"))

@@ -161,7 +161,11 @@ impl Worker {
     /// Takes what the worker has answered; false if it is gone.
     fn receive(&mut self, results: &mut BTreeMap<usize, Outcome>) -> Result<bool, PoolError> {
         let mut chunk = [0; 8 * 1024];
-        let n = self.stream.read(&mut chunk)?;
+        let n = match self.stream.read(&mut chunk) {
+            // It died with cases at hand that it had not read.
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => 0,
+            read => read?,
+        };
         self.buffer.extend_from_slice(&chunk[..n]);
         while let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = self.buffer.drain(..=end).collect();

@@ -252,7 +252,9 @@ pub(super) fn run(
             return Err(interrupted.into());
         }
         known.blame(&cause, during, &mut suspect, on_event);
-        barren = if known.outcomes.len() > from { 0 } else { barren + 1 };
+        // Cases that were lost with their machines are nothing new: whoever kills one may kill them all.
+        let is_new = known.outcomes[from..].iter().any(|outcome| outcome.end != End::Broken);
+        barren = if is_new { 0 } else { barren + 1 };
         let why = if known.hello.is_some() && plan.cases.len() == known.outcomes.len() {
             break console;
         } else if barren >= limits.barren_boots {

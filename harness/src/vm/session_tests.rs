@@ -378,6 +378,15 @@ fn when_booting_becomes_impossible_the_rest_is_not_run(limits: Limits) {
 }
 
 #[rstest]
+fn when_each_machine_is_killed_the_rest_is_not_run(limits: Limits) {
+    let machines: Vec<_> = (0..CASES).flat_map(|n| [Does::KilledAt(n); 2]).collect();
+    let (report, started) = session(&machines, CASES, limits);
+    let report = report.expect("a report");
+    let ends = |end| report.outcomes.iter().filter(|o| o.end == end).count();
+    assert_eq!((started, ends(End::Broken), ends(End::NotRun)), (4, 2, CASES - 2));
+}
+
+#[rstest]
 fn the_number_of_machines_is_bounded(limits: Limits) {
     let machines: Vec<_> = (0..40).flat_map(|n| [Does::PanicAt(n); 2]).collect();
     let (report, started) = session(&machines, 40, limits);

@@ -1,6 +1,6 @@
 //! A run on this kernel whose processes are killed: what was at fault is asked again, and nothing stays.
 
-use crate::scene::{children, died_of, end, injected, pid, processes_with, send, times};
+use crate::scene::{all_of, children, died_of, end, injected, pid, processes_with, send, times};
 use crate::shared::{conform, outcomes, text};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -43,12 +43,7 @@ fn disturb(
 ) -> (BTreeMap<String, Value>, u32) {
     let mut child = start(folder);
     let harness = pid(&child);
-    // Its output would fill the pipe.
-    let mut stdout = child.stdout.take().expect("a pipe");
-    let reader = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut stdout, &mut bytes).map(|_| bytes)
-    });
+    let stdout = all_of(child.stdout.take());
     let mut killed = 0;
     while child.try_wait().expect("it can be waited for").is_none() {
         std::thread::sleep(every);
@@ -58,7 +53,7 @@ fn disturb(
         }
     }
     let mut output = end(child);
-    output.stdout = reader.join().expect("it reads").expect("its output");
+    output.stdout = stdout.join().expect("it reads");
     assert!(matches!(output.status.code(), Some(0 | 3)), "{}", text(&output.stderr));
     (outcomes(&output), killed)
 }

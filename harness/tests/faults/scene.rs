@@ -2,7 +2,7 @@
 //! QEMU that is none, a place for temporary files, a results folder.
 
 use crate::machine::{LOG, PACE};
-use crate::shared::conform;
+use crate::shared::{conform, text};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -10,9 +10,11 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Kernels that are recorded and in the built-in list.
@@ -206,17 +208,35 @@ pub(crate) fn send(to: Pid, signal: Signal) {
     let _ = kill(to, signal);
 }
 
-/// The end of a process that must come soon.
+/// The end of a process that must come soon, and all of its output.
 pub(crate) fn end(mut child: Child) -> Output {
+    let readers = (all_of(child.stdout.take()), all_of(child.stderr.take()));
     let started = Instant::now();
-    while child.try_wait().expect("it can be waited for").is_none() {
-        if started.elapsed() > Duration::from_secs(60) {
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("it can be waited for") {
+            break Some(status);
+        }
+        if started.elapsed() > Duration::from_secs(120) {
             let _ = child.kill();
-            panic!("it does not end: {:?}", child.wait_with_output());
+            break None;
         }
         std::thread::sleep(Duration::from_millis(2));
-    }
-    child.wait_with_output().expect("its output")
+    };
+    let (stdout, stderr) = (readers.0.join(), readers.1.join());
+    let (stdout, stderr) = (stdout.expect("it reads"), stderr.expect("it reads"));
+    let status = status.unwrap_or_else(|| panic!("it does not end: {}", text(&stderr)));
+    Output { status, stdout, stderr }
+}
+
+/// Reads a pipe beside what else is done: a full one would hold up who writes.
+pub(crate) fn all_of(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            pipe.read_to_end(&mut bytes).expect("read");
+        }
+        bytes
+    })
 }
 
 /// The signal that ended a process.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -43,14 +43,9 @@ fn machine(scene: &Scene) -> Option<Pid> {
 
 fn undisturbed(scene: &Scene) -> (BTreeMap<String, Value>, Duration) {
     let started = Instant::now();
-    let output = whole(start(scene));
+    let output = end(start(scene));
     assert!(matches!(output.status.code(), Some(0 | 3)), "{}", text(&output.stderr));
     (outcomes(&output), started.elapsed())
-}
-
-/// All of a child's output, which is more than fits in a pipe.
-fn whole(child: Child) -> Output {
-    child.wait_with_output().expect("its output")
 }
 
 fn a_real_machine_that_is_killed_costs_nothing() {
@@ -65,7 +60,7 @@ fn a_real_machine_that_is_killed_costs_nothing() {
             send(machine, Signal::SIGKILL);
             killed += 1;
         }
-        let output = whole(child);
+        let output = end(child);
         assert_eq!(outcomes(&output), expected, "{}", text(&output.stderr));
         scene.check_no_process();
         scene.check_no_file();
@@ -82,7 +77,7 @@ fn a_real_run_that_is_ended_leaves_nothing() {
             let child = start(&scene);
             std::thread::sleep(took * (2 * n + 1) / (2 * times));
             send(pid(&child), signal);
-            let output = whole(child);
+            let output = end(child);
             assert_eq!(died_of(output.status), Some(signal), "{}", text(&output.stderr));
             scene.check_no_process();
             if signal == Signal::SIGKILL {
@@ -153,7 +148,7 @@ fn without_memory() {
             };
         }
         let child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-        let output = whole(child);
+        let output = end(child);
         let (error, seen) = (text(&output.stderr), outcomes(&output));
         println!("{mib} MiB: {:?}, {} cases answered", output.status.code(), seen.len());
         injections += u32::from(error.contains("signal 9") || seen.is_empty());
