@@ -78,7 +78,9 @@ fn a_real_run_that_is_ended_leaves_nothing() {
             std::thread::sleep(took * (2 * n + 1) / (2 * times));
             send(pid(&child), signal);
             let output = end(child);
-            assert_eq!(died_of(output.status), Some(signal), "{}", text(&output.stderr));
+            // It may have ended just before.
+            let is_its_end = died_of(output.status).is_none_or(|of| of == signal);
+            assert!(is_its_end, "{}: {}", output.status, text(&output.stderr));
             scene.check_no_process();
             if signal == Signal::SIGKILL {
                 end(start_and_forget(&scene));
@@ -107,7 +109,7 @@ impl Group {
         };
         let first = below("memory").map(|path| Path::new("/sys/fs/cgroup/memory").join(path));
         let second = below("").map(|path| Path::new("/sys/fs/cgroup").join(path));
-        let name = format!("uffd-conform-test-{}", std::process::id());
+        let name = format!("uffd-conform-test-{}-{mib}", std::process::id());
         for (parent, limit) in [(first, "memory.limit_in_bytes"), (second, "memory.max")] {
             let Some(folder) = parent.map(|parent| parent.join(&name)) else { continue };
             if fs::create_dir(&folder).is_err() {
@@ -125,7 +127,11 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
+        // What was killed in it takes a moment to be gone.
+        let started = Instant::now();
+        while fs::remove_dir(&self.0).is_err() && started.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
@@ -133,7 +139,7 @@ impl Drop for Group {
 fn without_memory() {
     let scene = Scene::new();
     let (expected, _) = undisturbed(&scene);
-    let sizes = [150, 260, 300, 340, 380];
+    let sizes = [150, 240, 270, 285, 400];
     let mut injections = 0;
     for mib in sizes {
         let Some(group) = Group::new(mib) else { return };
