@@ -1,9 +1,8 @@
 //! Hashing files and replacing them in one step.
 
+use crate::scratch;
 use sha2::{Digest, Sha256};
-use std::fs::Permissions;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// SHA-256 of all that is left to read, in lower-case hex, and its length.
@@ -37,10 +36,8 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .permissions(Permissions::from_mode(0o666)) // the umask applies; the default is 0600
-        .tempfile_in(folder)?;
+    scratch::clean(folder, scratch::NEW);
+    let (mut file, _owner) = scratch::new_file(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;

@@ -30,6 +30,7 @@ use crate::diff::Comparer;
 use crate::known::Known;
 use crate::notes::Note;
 use crate::recipes::Recipe;
+use crate::scratch::{self, Scratch};
 use crate::store::StoreError;
 use anyhow::Result;
 use nix::errno::Errno;
@@ -119,8 +120,11 @@ impl Site {
         let parent =
             folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(|e| fail(parent, e))?;
-        let new = tempfile::Builder::new().prefix(".new-site-").tempdir_in(parent);
-        let new = new.map_err(|e| fail(folder, e))?;
+        // What lies beside a site that is missing may be all that is left of it.
+        if folder.exists() {
+            scratch::clean(parent, scratch::NEW);
+        }
+        let new = Scratch::new(scratch::NEW, parent).map_err(|e| fail(folder, e))?;
         for (path, bytes) in self.files() {
             let path = new.path().join(path);
             let folder: PathBuf = path.parent().map(Path::to_owned).unwrap_or_default();
@@ -130,7 +134,8 @@ impl Site {
         // A temporary folder is for its owner alone; a site is for a web server too.
         let all = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(new.path(), all).map_err(|e| fail(folder, e))?;
-        put(&new.keep(), folder).map_err(|e| fail(folder, e))
+        let (new, _owner) = new.keep();
+        put(&new, folder).map_err(|e| fail(folder, e))
     }
 }
 

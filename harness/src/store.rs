@@ -1,6 +1,6 @@
 //! The folder of records: one JSON file a kernel, written whole or not at all.
 
-use crate::files;
+use crate::{files, scratch};
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -121,6 +121,19 @@ impl Store {
             return Err(StoreError::Write { path: self.folder.clone(), error });
         }
         check_room(&self.folder, &self.folder)
+    }
+
+    /// Removes what killed processes have left behind among the records.
+    pub(crate) fn tidy(&self) {
+        let mut folders = vec![self.folder.clone(), self.folder.join("records")];
+        while let Some(folder) = folders.pop() {
+            scratch::clean(&folder, scratch::NEW);
+            if folder != self.folder {
+                let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+                let is_folder = |e: &fs::DirEntry| e.file_type().is_ok_and(|t| t.is_dir());
+                folders.extend(entries.filter(is_folder).map(|entry| entry.path()));
+            }
+        }
     }
 
     /// Writes a record in its place; its path.

@@ -444,7 +444,7 @@ fn who_kills_publish_keeps_one_of_two_sites_whole() {
     }
     let is_writing = || {
         let mut entries = fs::read_dir(folder.path()).expect("a folder").flatten();
-        entries.any(|entry| entry.file_name().to_string_lossy().starts_with(".new-site-"))
+        entries.any(|entry| entry.file_name().to_string_lossy().starts_with(".uffd-conform-"))
     };
     for delay in [0, 3, 10, 30, 60] {
         let mut child = publish().spawn().expect("the command starts");
@@ -459,10 +459,13 @@ fn who_kills_publish_keeps_one_of_two_sites_whole() {
         let left = tree(&site);
         assert!(left == old || left == new, "after {delay} ms: {} files", left.len());
         for entry in fs::read_dir(folder.path()).expect("a folder").flatten() {
-            if entry.file_name().to_string_lossy().starts_with(".new-site-") {
+            if entry.file_name().to_string_lossy().starts_with(".uffd-conform-") {
                 fs::remove_dir_all(entry.path()).expect("removed");
             }
         }
     }
+    // What nobody has removed is removed by the next to publish.
+    fs::create_dir(folder.path().join(".uffd-conform-new-left")).expect("made");
     assert_eq!(published(&records[1]), new);
+    assert!(!is_writing(), "something is left behind");
 }

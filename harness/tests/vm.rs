@@ -2,6 +2,11 @@
 //!
 //! Without the variable every test here is shown as ignored. This program is PID 1 of its VMs.
 
+#[path = "shared/frame.rs"]
+mod frame;
+#[path = "vm/injected.rs"]
+mod injected;
+
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::statfs::statfs;
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
@@ -10,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use uffd_harness::environment::environment;
 use uffd_harness::vm::accel::{self, Choice};
-use uffd_harness::vm::guest::{self, Agent};
+use uffd_harness::vm::guest::{self, Agent, Run};
 use uffd_harness::vm::{Event, Limits, Options, Plan, SessionReport, run_vm};
 use uffd_results::{End, Facts, Outcome, Suite};
 
@@ -19,7 +24,7 @@ fn main() {
         guest::main(agent);
     }
     let kernel = std::env::var_os("UFFD_TEST_KERNEL").map(PathBuf::from);
-    let tests: [(&str, Test); 8] = [
+    let tests: [(&'static str, Test); 8] = [
         ("an_empty_plan_ends", an_empty_plan_ends),
         ("the_accelerator_is_the_proved_one", the_accelerator_is_the_proved_one),
         ("without_pci_the_serial_port_serves", without_pci_the_serial_port_serves),
@@ -32,7 +37,7 @@ fn main() {
     if kernel.is_none() {
         eprintln!("UFFD_TEST_KERNEL names no vmlinuz: no kernel is booted");
     }
-    let trial = |(name, test): (&str, Test)| {
+    let trial = |(name, test): (&'static str, Test)| {
         let kernel = kernel.clone();
         let ignored = kernel.is_none();
         let run = move || test(kernel.as_deref().ok_or("no kernel was named")?);
@@ -41,7 +46,8 @@ fn main() {
     let mut arguments = Arguments::from_args();
     // Figures mean nothing with several VMs at a time.
     arguments.test_threads.get_or_insert(1);
-    libtest_mimic::run(&arguments, tests.into_iter().map(trial).collect()).exit();
+    let tests = tests.into_iter().chain(injected::TESTS.iter().copied());
+    libtest_mimic::run(&arguments, tests.map(trial).collect()).exit();
 }
 
 /// A test of one kernel.
@@ -54,10 +60,16 @@ const FILE_SIZE: usize = 20_000;
 /// The guest's side.
 fn agent(plan: &Plan) -> Agent<'static> {
     let setting = plan.setting("greeting").unwrap_or("none").to_owned();
+    let run: Run<'static> = match injected::disturbed(plan) {
+        Some(by) => Box::new(injected::real(by)),
+        None => Box::new(move |index, id| {
+            injected::misbehave(index, id).unwrap_or_else(|| case(index, id, &setting))
+        }),
+    };
     Agent {
         suite: Suite { version: "0".into(), revision: "test".into() },
         environment: environment(None, plan.setting("accelerator").unwrap_or_default(), None),
-        run: Box::new(move |index, id| case(index, id, &setting)),
+        run,
         files: Box::new(|| Ok(vec![(FILE.to_owned(), vec![0xff; FILE_SIZE])])),
     }
 }

@@ -3,6 +3,7 @@
 use super::here::Here;
 use super::{CaseArgs, Exit, Format, out, vm};
 use crate::bench::{self, check, convert, show};
+use crate::journal::Outcomes;
 use crate::kernels::Image;
 use crate::store::Store;
 use crate::vm::Options;
@@ -235,7 +236,7 @@ fn in_vm(
             tell();
         }
     };
-    let session = vm::ask_by(image, cases, &HOW, options, &mut on_event)?;
+    let session = vm::ask_by(image, cases, &Outcomes::new(), &HOW, options, &mut on_event)?;
     for remark in vm::remarks(&session.report) {
         out::note(&remark);
     }

@@ -26,6 +26,7 @@ mod sweep;
 mod vm;
 pub(crate) mod which;
 
+use crate::interrupt;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -170,6 +171,10 @@ pub fn main() -> ExitCode {
         out::error(&error);
         Exit::Unusable
     });
+    // What was told to stop has stopped; now it ends as if nobody had listened.
+    if let Some(signal) = interrupt::caught() {
+        interrupt::die(signal);
+    }
     ExitCode::from(codes.of(exit))
 }
 

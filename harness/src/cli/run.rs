@@ -5,6 +5,7 @@ use super::report::{Format, Report};
 use super::{CaseArgs, Exit, ExitCodes, out, vm};
 use crate::coverage;
 use crate::filter;
+use crate::journal::Outcomes;
 use crate::store;
 use crate::vm::Event;
 use anyhow::{Result, bail};
@@ -112,7 +113,8 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
             }
         };
         let counts = args.coverage.is_some();
-        let session = vm::ask(&image, cases, &args.cases, &args.vm, counts, &mut on_event);
+        let session =
+            vm::ask(&image, cases, &Outcomes::new(), &args.cases, &args.vm, counts, &mut on_event);
         let session = told(&mut report, session)?;
         bar.finish_and_clear();
         for remark in vm::remarks(&session.report) {

@@ -3,15 +3,18 @@
 use super::report::Tally;
 use super::{CaseArgs, Exit, matrix, out, vm};
 use crate::filter;
+use crate::interrupt::{self, Interrupted};
+use crate::journal::{Asked, Journal, JournalError};
 use crate::judge::judge;
 use crate::kernels::Image;
 use crate::store::{self, Store};
 use crate::vm::Event;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar};
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use uffd_results::{End, Record, Verdict};
 use uffd_suites::probe::Case;
 
@@ -20,7 +23,9 @@ use uffd_suites::probe::Case;
 #[command(
     after_help = "Exit codes: 0 every chosen kernel is recorded · 1 recorded, but cases are broken, \
                         flaky or were not run · 2 a kernel could not be recorded. That a kernel differs \
-                        from the expectation is what records are for, and no failure."
+                        from the expectation is what records are for, and no failure. Told to stop \
+                        (SIGINT, SIGTERM, SIGHUP), it ends its VMs and dies of the signal; --resume \
+                        goes on."
 )]
 pub(crate) struct SweepArgs {
     #[command(flatten)]
@@ -35,13 +40,28 @@ pub(crate) struct SweepArgs {
     /// Record kernels again whose record is up to date.
     #[arg(long)]
     force: bool,
+    /// Go on with a sweep that was interrupted or killed: answers that it had are not asked again, nor are
+    /// kernels that it had recorded, if both were with --force.
+    #[arg(long)]
+    resume: bool,
 }
 
 /// What became of one kernel.
 enum Done {
     Recorded(Box<vm::Session>),
     UpToDate(String),
+    /// With so many answers kept.
+    Stopped(usize),
     Failed(anyhow::Error),
+}
+
+/// What became of all.
+#[derive(Default)]
+struct Sum {
+    recorded: usize,
+    /// Answers of kernels that are not recorded yet.
+    answers: usize,
+    exit: Option<Exit>,
 }
 
 pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
@@ -52,7 +72,10 @@ pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
         return Ok(Exit::Expected);
     }
     store.check_writable()?;
+    store.tidy();
     crate::vm::qemu_version(None)?;
+    let _guard = interrupt::guard();
+    let journals = Mutex::new(Vec::new());
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let jobs = args.jobs.map_or(cpus, usize::from);
     let bars = MultiProgress::new();
@@ -62,13 +85,19 @@ pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             let send_done = send_done.clone();
-            let (images, cases, bars) = (&images, &cases, &bars);
+            let (images, cases, bars, journals) = (&images, &cases, &bars, &journals);
             scope.spawn(move || {
+                // To the last one, also when told to stop: the fetcher waits for each to be taken.
                 while let Some(image) = next(images) {
                     let bar = bars.add(out::progress(cases.len()));
-                    let outcome = record(args, store, &image, cases, &bar);
+                    let say = |text: &str| bars.suspend(|| out::note(text));
+                    let asking = Asking { args, store, image: &image, cases, bar: &bar, say: &say };
+                    let done = asking.record(journals).unwrap_or_else(|error| {
+                        let release = &image.identity.release;
+                        Done::Failed(error.context(format!("{release} is not recorded")))
+                    });
                     bar.finish_and_clear();
-                    if send_done.send(outcome).is_err() {
+                    if send_done.send(done).is_err() {
                         break;
                     }
                 }
@@ -82,10 +111,27 @@ pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
                 send_image.send(image).context("no VM is left to take a kernel")
             })
         });
-        let exit = collect(&done, &cases, store, &bars)?;
+        let sum = collect(&done, &cases, store, &bars);
         let fetched =
             fetching.join().unwrap_or_else(|_| Err(anyhow::anyhow!("fetching kernels panicked")));
+        let sum = sum?;
+        if let Err(Interrupted(signal)) = interrupt::check() {
+            let Sum { recorded, answers, .. } = sum;
+            bail!(
+                "interrupted by {signal}: {recorded} kernels are recorded, and of those that were being \
+                 asked {answers} answers are kept; the same command with --resume goes on from there"
+            );
+        }
         fetched?;
+        let exit = sum.exit.unwrap_or(Exit::Expected);
+        if exit != Exit::Unusable {
+            // Nothing is left to go on with.
+            journals
+                .lock()
+                .iter()
+                .flat_map(|all| all.iter())
+                .for_each(|path| Journal::discard(path));
+        }
         matrix::write(store)?;
         Ok(exit)
     })
@@ -95,43 +141,123 @@ fn next(images: &Mutex<Receiver<Image>>) -> Option<Image> {
     images.lock().ok()?.recv().ok()
 }
 
-fn record(
-    args: &SweepArgs,
-    store: &Store,
-    image: &Image,
-    cases: &[Case],
-    bar: &ProgressBar,
-) -> Done {
-    let identity = &image.identity;
-    bar.set_prefix(identity.upstream.to_string());
-    if !args.force && up_to_date(store, image, cases) {
-        return Done::UpToDate(identity.release.clone());
-    }
-    let mut on_event = |event: Event<'_>| match event {
-        Event::Boot { number, .. } if number > 1 => bar.set_message(format!("(VM {number})")),
-        Event::Outcome { .. } => bar.inc(1),
-        _ => {}
-    };
-    let asked = vm::ask(image, cases, &args.cases, &args.vm, false, &mut on_event);
-    match asked.and_then(|session| {
+/// One kernel that is to be recorded.
+struct Asking<'a> {
+    args: &'a SweepArgs,
+    store: &'a Store,
+    image: &'a Image,
+    cases: &'a [Case],
+    bar: &'a ProgressBar,
+    say: &'a dyn Fn(&str),
+}
+
+impl Asking<'_> {
+    /// Asks and records it. The journals of what a forced sweep has recorded are noted: they are kept until
+    /// all is done.
+    fn record(&self, journals: &Mutex<Vec<PathBuf>>) -> Result<Done> {
+        let Self { args, store, image, .. } = *self;
+        if interrupt::caught().is_some() {
+            return Ok(Done::Stopped(0));
+        }
+        let identity = &image.identity;
+        self.bar.set_prefix(identity.upstream.to_string());
+        let blank = identity.kernel(&identity.release, "", std::env::consts::ARCH);
+        let path = store.path(&blank)?;
+        let is_current = up_to_date(&path, image, self.cases);
+        let place = path.with_extension("journal");
+        if is_current && !args.force {
+            Journal::discard(&place);
+            return Ok(Done::UpToDate(identity.release.clone()));
+        }
+        let mut journal = self.journal(&place)?;
+        if is_current && journal.as_ref().is_some_and(Journal::is_recorded) {
+            keep(journals, place);
+            return Ok(Done::UpToDate(identity.release.clone()));
+        }
+        let asked = self.ask(&mut journal);
+        if let Some(why) = journal.as_ref().and_then(Journal::trouble) {
+            (self.say)(&format!("{}: {why}: --resume will ask some cases again", place.display()));
+        }
+        let session = match asked {
+            Err(_) if interrupt::caught().is_some() => {
+                return Ok(Done::Stopped(journal.map_or(0, |journal| journal.outcomes().len())));
+            }
+            asked => asked?,
+        };
         store.save(&session.record)?;
-        Ok(session)
-    }) {
-        Ok(session) => Done::Recorded(Box::new(session)),
-        Err(e) => Done::Failed(e.context(format!("{} is not recorded", identity.release))),
+        // Of cases that were not run the journal holds nothing: --resume asks those alone.
+        if let Some(journal) = journal.filter(|_| session.report.gave_up.is_none()) {
+            journal.finish(args.force);
+            if args.force {
+                keep(journals, place);
+            }
+        }
+        Ok(Done::Recorded(Box::new(session)))
+    }
+
+    /// The kernel's journal; a sweep can do without.
+    fn journal(&self, place: &Path) -> Result<Option<Journal>> {
+        let CaseArgs { deadline, repeat, .. } = self.args.cases;
+        let image_sha256 = self.image.identity.image_sha256.clone();
+        let asked = Asked { suite: super::report::suite(), image_sha256, deadline, repeat };
+        match Journal::open(place, asked, self.args.resume) {
+            Ok(journal) => Ok(Some(journal)),
+            Err(error @ JournalError::InUse(_)) => Err(error.into()),
+            Err(error) => {
+                (self.say)(&format!("{error}: if this sweep is interrupted, its answers are lost"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Asks what the journal does not hold.
+    fn ask(&self, journal: &mut Option<Journal>) -> Result<vm::Session> {
+        let Self { args, image, cases, bar, .. } = *self;
+        loop {
+            let given = journal.as_ref().map(|j| j.outcomes().clone()).unwrap_or_default();
+            let ids = vm::to_ask(cases, &given);
+            bar.set_position((cases.len() - ids.len()) as u64);
+            let mut fit = true;
+            let mut on_event = |event: Event<'_>| match event {
+                Event::Boot { number, .. } if number > 1 => {
+                    bar.set_message(format!("(VM {number})"));
+                }
+                Event::Up { hello, .. } => {
+                    fit &= journal.as_mut().is_none_or(|j| j.begin(&hello.environment));
+                }
+                Event::Outcome { index, outcome } => {
+                    if let (Some(journal), Some(id)) = (journal.as_mut(), ids.get(index)) {
+                        journal.take(id, outcome);
+                    }
+                    bar.inc(1);
+                }
+                _ => {}
+            };
+            let session =
+                vm::ask(image, cases, &given, &args.cases, &args.vm, false, &mut on_event)?;
+            if fit {
+                return Ok(session);
+            }
+            // What was given comes from another environment, and is asked here now.
+        }
     }
 }
 
-/// Whether the record of this very image answers just these cases as this program asks them.
-fn up_to_date(store: &Store, image: &Image, cases: &[Case]) -> bool {
-    let release = &image.identity.release;
-    let blank = image.identity.kernel(release, "", std::env::consts::ARCH);
-    let path = store.path(&blank);
-    let Ok(record) = path.and_then(|path| store::read(&path)) else { return false };
+fn keep(journals: &Mutex<Vec<PathBuf>>, path: PathBuf) {
+    journals.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+}
+
+/// Whether the record of this very image answers just these cases as this program asks them, none of them
+/// lost by our fault.
+fn up_to_date(path: &Path, image: &Image, cases: &[Case]) -> bool {
+    let Ok(record) = store::read(path) else { return false };
     record.suite == super::report::suite()
         && record.kernel.image_sha256.as_ref() == Some(&image.identity.image_sha256)
         && record.cases.len() == cases.len()
-        && cases.iter().all(|case| record.cases.get(&case.id()).is_some())
+        && cases.iter().all(|case| {
+            let outcome = record.cases.get(&case.id());
+            outcome.is_some_and(|outcome| !matches!(outcome.end, End::Broken | End::NotRun))
+        })
 }
 
 fn collect(
@@ -139,8 +265,8 @@ fn collect(
     cases: &[Case],
     store: &Store,
     bars: &MultiProgress,
-) -> Result<Exit> {
-    let mut exit = Exit::Expected;
+) -> Result<Sum> {
+    let mut sum = Sum::default();
     let mut shown = Ok(());
     // To the end in any case: VMs and the fetcher wait for each result to be taken.
     for done in done {
@@ -149,14 +275,19 @@ fn collect(
                 Done::UpToDate(release) => {
                     println(&format!("{release}: the record is up to date (--force asks again)"))
                 }
+                Done::Stopped(answers) => {
+                    sum.answers += answers;
+                    Ok(())
+                }
                 Done::Failed(error) => {
                     out::error(&error);
-                    exit = Exit::Unusable;
+                    sum.exit = Some(Exit::Unusable);
                     Ok(())
                 }
                 Done::Recorded(session) => {
-                    if ours(&session.record) > 0 && exit == Exit::Expected {
-                        exit = Exit::Different;
+                    sum.recorded += 1;
+                    if ours(&session.record) > 0 {
+                        sum.exit.get_or_insert(Exit::Different);
                     }
                     summary(&session, cases, store)
                 }
@@ -164,7 +295,7 @@ fn collect(
         });
         shown = shown.and(this);
     }
-    shown.map(|()| exit)
+    shown.map(|()| sum)
 }
 
 /// Cases that say nothing of the kernel, through our fault or luck.
@@ -172,6 +303,9 @@ fn ours(record: &Record) -> usize {
     let bad = |end| matches!(end, End::Broken | End::Flaky | End::NotRun);
     record.cases.iter().filter(|(_, outcome)| bad(outcome.end)).count()
 }
+
+/// Cases that are shown one by one; a machine that can't be had makes thousands.
+const TROUBLES: usize = 20;
 
 fn summary(session: &vm::Session, cases: &[Case], store: &Store) -> Result<()> {
     let vm::Session { record, report } = session;
@@ -198,8 +332,11 @@ fn summary(session: &vm::Session, cases: &[Case], store: &Store) -> Result<()> {
         record.environment.accelerator,
         tally.words(),
     ))?;
-    for trouble in troubles {
-        println(&trouble)?;
+    for trouble in troubles.iter().take(TROUBLES) {
+        println(trouble)?;
+    }
+    if troubles.len() > TROUBLES {
+        println(&format!("  and {} more", troubles.len() - TROUBLES))?;
     }
     println(&format!("  {}", out::dim(path.display())))
 }

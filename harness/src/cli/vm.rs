@@ -3,6 +3,8 @@
 use super::{CaseArgs, report};
 use crate::coverage;
 use crate::environment::environment;
+use crate::interrupt;
+use crate::journal::Outcomes;
 use crate::kernels::{self, Cache, Image, Lock, Slot};
 use crate::runner::{Limits, Runner};
 use crate::vm::guest::{Agent, Files};
@@ -141,10 +143,13 @@ impl KernelArgs {
         let slots = self.slots()?;
         // Before anything is downloaded for it.
         vm::qemu_version(None)?;
+        let _guard = interrupt::guard();
         let cache = Cache::open()?;
         let mut taken: Vec<Image> = Vec::new();
         for slot in slots {
-            if let Some(image) = cache.fill(&slot, &taken, say)? {
+            let filled = cache.fill(&slot, &taken, say);
+            interrupt::check()?;
+            if let Some(image) = filled? {
                 hand_out(image.clone())?;
                 taken.push(image);
             }
@@ -177,10 +182,12 @@ pub(crate) struct Session {
     pub(crate) report: SessionReport,
 }
 
-/// Asks a kernel in a VM; with `coverage`, its counters come as files among the events.
+/// Asks a kernel in a VM, but for the outcomes that are given; with `coverage`, its counters come as files
+/// among the events.
 pub(crate) fn ask(
     image: &Image,
     cases: &[Case],
+    given: &Outcomes,
     how: &CaseArgs,
     vm: &VmArgs,
     coverage: bool,
@@ -190,33 +197,44 @@ pub(crate) fn ask(
     if coverage {
         options.settings.insert(COVERAGE.into(), "yes".into());
     }
-    ask_by(image, cases, how, options, on_event)
+    ask_by(image, cases, given, how, options, on_event)
+}
+
+/// The ids of the cases that are not among the given outcomes; events count within these.
+pub(crate) fn to_ask(cases: &[Case], given: &Outcomes) -> Vec<String> {
+    cases.iter().map(Case::id).filter(|id| !given.contains_key(id)).collect()
 }
 
 /// Asks a kernel in a VM that is like `options`.
 pub(crate) fn ask_by(
     image: &Image,
     cases: &[Case],
+    given: &Outcomes,
     how: &CaseArgs,
     mut options: Options,
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<Session> {
-    let ids: Vec<String> = cases.iter().map(Case::id).collect();
+    let ids = to_ask(cases, given);
     options.limits.silence += Duration::from_secs(how.deadline) * how.repeat;
     options.settings.insert("deadline".into(), how.deadline.to_string());
     options.settings.insert("repeat".into(), how.repeat.to_string());
+    // Of all cases: what a guest has loaded is part of where the others were asked.
     give_modules(image, cases, &mut options)?;
     let report = vm::run_vm(&image.path, &placed(&ids), &options, on_event)
         .with_context(|| format!("asking {}", image.identity.release))?;
     let hello = &report.hello;
     let kernel = image.identity.kernel(&hello.release, &hello.version, &hello.machine);
+    let mut outcomes: Vec<(String, Outcome)> =
+        ids.into_iter().zip(report.outcomes.iter().cloned()).collect();
+    let known = |case: &Case| given.get_key_value(&case.id());
+    outcomes.extend(cases.iter().filter_map(known).map(|(id, o)| (id.clone(), o.clone())));
     let record = Record {
         schema: SCHEMA,
         kernel,
         environment: hello.environment.clone(),
         suite: hello.suite.clone(),
         by: None,
-        cases: Cases::new(ids.into_iter().zip(report.outcomes.iter().cloned()).collect()),
+        cases: Cases::new(outcomes),
     };
     Ok(Session { record, report })
 }
@@ -258,6 +276,9 @@ pub(crate) fn remarks(report: &SessionReport) -> Vec<String> {
     remarks.extend(
         report.complaints.iter().map(|c| format!("{release}: the kernel says: {}", c.line)),
     );
+    if report.more_complaints > 0 {
+        remarks.push(format!("{release}: the kernel says {} lines more", report.more_complaints));
+    }
     remarks.extend(report.gave_up.iter().map(|why| format!("{release}: not all was asked: {why}")));
     remarks
 }

@@ -1,6 +1,7 @@
 //! Runs apt's tools, so that the machine's mirrors, proxies and logins apply.
 
 use super::lock::{Archive, PackageFile};
+use crate::children;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -168,15 +169,15 @@ impl Fetch for Apt {
             .map_err(Clone::clone)
             .and_then(|m| m.root(file.archive))
             .map_err(FetchFailure::Other)?;
-        let output = helper()
-            .args(["-q", "download-file"])
-            .arg(format!("{root}{}", file.path))
-            .arg(into)
-            .arg(format!("SHA256:{}", file.sha256))
-            .output()
-            .map_err(|e| {
-                FetchFailure::Other(format!("running {HELPER} failed: {e}; install apt"))
-            })?;
+        let mut download = helper();
+        // A folder of ours is closed to apt's own user, so it downloads as the user that it is run by in any
+        // case; if it tried to change that, it would outlive us.
+        download.args(["-q", "-o", "APT::Sandbox::User=root", "download-file"]);
+        download.arg(format!("{root}{}", file.path)).arg(into);
+        download.arg(format!("SHA256:{}", file.sha256));
+        let output = children::output(download).map_err(|e| {
+            FetchFailure::Other(format!("running {HELPER} failed: {e}; install apt"))
+        })?;
         if output.status.success() { Ok(()) } else { Err(failure(&output.stderr, &output.stdout)) }
     }
 }

@@ -8,6 +8,8 @@ use super::apt::{self, Mirrors};
 use super::cache;
 use super::index::Index;
 use super::lock::{Archive, Lock};
+use crate::children;
+use crate::scratch::Scratch;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -59,19 +61,14 @@ pub fn refresh(lock: &mut Lock, progress: &dyn Fn(&str)) -> Result<Changes> {
     let folder = cache::folder()?;
     fs::create_dir_all(&folder)
         .with_context(|| format!("making the cache folder {}", folder.display()))?;
-    let private = tempfile::Builder::new()
-        .prefix(cache::SCRATCH)
-        .tempdir_in(&folder)
+    let private = Scratch::new(cache::SCRATCH, &folder)
         .with_context(|| format!("making a folder for apt in {}", folder.display()))?;
     let config = prepare(private.path())?;
 
     progress("reading the package indexes of Debian's suites (about 50 MB)");
-    let output = apt::get()
-        .arg("-c")
-        .arg(&config)
-        .args(["-q", "update"])
-        .output()
-        .context("running apt-get failed; install apt")?;
+    let mut update = apt::get();
+    update.arg("-c").arg(&config).args(["-q", "update"]);
+    let output = children::output(update).context("running apt-get failed; install apt")?;
     for complaint in apt::complaints(&output.stderr) {
         progress(&format!("apt: {complaint}"));
     }

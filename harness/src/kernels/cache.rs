@@ -12,11 +12,11 @@ use super::lock::{Locked, PackageFile};
 use super::select::Slot;
 use super::unpack::{UnpackError, Unpacked, unpack};
 use crate::files;
+use crate::scratch::{self, Scratch};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 use uffd_results::{KernelVersion, Package};
 
 /// Names another cache folder.
@@ -24,9 +24,6 @@ const VARIABLE: &str = "UFFD_CONFORM_CACHE";
 
 /// Beginning of the names of folders that are removed after use.
 pub(super) const SCRATCH: &str = ".fetch-";
-
-/// A scratch folder this old was left behind by a process that was killed.
-const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Boot image, configuration and modules need less than this beside the package.
 const UNPACKED: u64 = 32 << 20;
@@ -125,7 +122,8 @@ impl Cache {
     pub fn at(folder: &Path, fetcher: Box<dyn Fetch + Send + Sync>) -> Result<Self, FetchError> {
         let cache = Self { folder: folder.into(), fetcher };
         fs::create_dir_all(folder).map_err(|e| cache.storage(&e))?;
-        cache.sweep();
+        scratch::clean(folder, SCRATCH);
+        scratch::clean(folder, scratch::NEW);
         Ok(cache)
     }
 
@@ -250,10 +248,7 @@ impl Cache {
             }
         }
         // Beside the entries, so that they can be moved into place by a rename.
-        let scratch = tempfile::Builder::new()
-            .prefix(SCRATCH)
-            .tempdir_in(&self.folder)
-            .map_err(|e| self.storage(&e))?;
+        let scratch = Scratch::new(SCRATCH, &self.folder).map_err(|e| self.storage(&e))?;
 
         progress(&format!("{kernel}: downloading {} MB", kernel.image.size.div_ceil(1_000_000)));
         let (vmlinuz, unused) = (scratch.path().join("vmlinuz"), scratch.path().join("unused"));
@@ -357,20 +352,6 @@ impl Cache {
 
     fn storage(&self, error: &io::Error) -> FetchError {
         FetchError::Storage { folder: self.folder.clone(), detail: error.to_string() }
-    }
-
-    /// Removes what killed processes have left behind. Failing is no harm.
-    fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return };
-        for entry in entries.flatten() {
-            let stale = entry
-                .metadata()
-                .and_then(|m| m.modified())
-                .is_ok_and(|t| SystemTime::now().duration_since(t).is_ok_and(|age| age > STALE));
-            if stale && entry.file_name().to_string_lossy().starts_with(SCRATCH) {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
     }
 }
 

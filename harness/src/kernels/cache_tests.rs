@@ -271,15 +271,14 @@ fn many_at_once_do_no_harm(scene: Scene) {
 }
 
 #[rstest]
-fn only_old_scratch_is_swept(scene: Scene) {
-    let (old, new) = (scene.cache.folder.join(".fetch-old"), scene.cache.folder.join(".fetch-new"));
-    for folder in [&old, &new] {
-        fs::create_dir(folder).expect("made");
-    }
-    let before = SystemTime::now() - STALE * 2;
-    fs::File::open(&old).expect("opened").set_modified(before).expect("aged");
-    scene.cache.sweep();
-    assert!(!old.exists() && new.exists());
+fn what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(scene: Scene) {
+    let folder = &scene.cache.folder;
+    let used = Scratch::new(SCRATCH, folder).expect("made");
+    let left = folder.join(format!("{SCRATCH}left"));
+    fs::create_dir(&left).expect("made");
+    fs::write(left.join("package.deb"), "half").expect("written");
+    Cache::at(folder, Box::new(Apt::default())).expect("opened");
+    assert!(!left.exists() && used.path().exists());
 }
 
 #[test]

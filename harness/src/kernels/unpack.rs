@@ -1,6 +1,7 @@
 //! Takes boot image, configuration and modules out of a package, without installing it.
 
 use super::modules::Members;
+use crate::{children, interrupt};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -32,16 +33,14 @@ pub(super) struct Unpacked {
 
 /// Reads `deb` and writes its boot image to `image`.
 pub(super) fn unpack(deb: &Path, image: &Path) -> Result<Unpacked, UnpackError> {
-    let mut child = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(deb)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+    let mut command = Command::new("dpkg-deb");
+    command.arg("--fsys-tarfile").arg(deb);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = children::bind(&mut command)
         .spawn()
         .map_err(|e| UnpackError::Package(format!("running dpkg-deb failed: {e}; install dpkg")))?;
     let read = match child.stdout.take() {
-        Some(stdout) => members(stdout, image),
+        Some(stdout) => members(interrupt::Checked(stdout), image),
         None => unreachable!("the output is a pipe"),
     };
     // The pipe is closed by now: dpkg-deb ends, at the latest by a broken pipe.

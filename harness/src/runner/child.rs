@@ -77,13 +77,23 @@ impl Runner {
         outcome
     }
 
+    /// SIGKILL comes from others, such as a system that runs out of memory: only a case that dies of it twice
+    /// has to do with it.
     fn run_child(&self, case: &Case) -> Outcome {
+        match self.run_once(case) {
+            (_, Some(Signal::SIGKILL)) => self.run_once(case).0,
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// The outcome, and the signal that ended the case, if one did.
+    fn run_once(&self, case: &Case) -> (Outcome, Option<Signal>) {
         self.slate.clear();
         // SAFETY: this process has one thread, so the child may use everything.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => self.be_child(case),
             Ok(ForkResult::Parent { child }) => self.attend(child),
-            Err(e) => Outcome::ended(End::Broken, format!("fork: {e:?}"), Facts::new()),
+            Err(e) => (Outcome::ended(End::Broken, format!("fork: {e:?}"), Facts::new()), None),
         }
     }
 
@@ -103,25 +113,28 @@ impl Runner {
         unsafe { libc::_exit(0) }
     }
 
-    fn attend(&self, child: Pid) -> Outcome {
+    fn attend(&self, child: Pid) -> (Outcome, Option<Signal>) {
         match ended(child, self.deadline) {
             Ok(true) => {}
-            Ok(false) => return self.kill(child),
+            Ok(false) => return (self.kill(child), None),
             Err(e) => {
-                let outcome = self.kill(child);
-                return Outcome::ended(End::Broken, format!("waiting: {e:?}"), outcome.facts);
+                let facts = self.kill(child).facts;
+                return (Outcome::ended(End::Broken, format!("waiting: {e:?}"), facts), None);
             }
         }
         let said = self.slate.read();
-        match waitpid(child, None) {
+        let mut died_of = None;
+        let outcome = match waitpid(child, None) {
             Ok(WaitStatus::Exited(_, code)) => said.outcome(|step| {
                 (End::Broken, format!("exit code {code} without an end, in {step}"))
             }),
             Ok(WaitStatus::Signaled(_, signal, _)) => {
+                died_of = Some(signal);
                 said.outcome(|step| (End::Killed, format!("{signal} in step {step:?}")))
             }
             other => said.outcome(|_| (End::Broken, format!("waitpid: {other:?}"))),
-        }
+        };
+        (outcome, died_of)
     }
 
     /// Ends a child that did not end by itself.

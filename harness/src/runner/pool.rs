@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -68,7 +68,7 @@ impl Pool {
         for _ in 0..self.workers.min(cases.len().max(1)) {
             workers.push(Worker::start(cases, self.limits)?);
         }
-        let mut results = BTreeMap::new();
+        let (mut results, mut suspects) = (BTreeMap::new(), BTreeSet::new());
         let mut next = 0;
         while next < cases.len() {
             for (n, worker) in workers.iter_mut().enumerate() {
@@ -76,8 +76,13 @@ impl Pool {
             }
             for n in ready(&workers)? {
                 if !workers[n].receive(&mut results)? {
-                    if let Some((case, outcome)) = workers[n].bury(&mut queues, cases)? {
-                        results.insert(case, outcome);
+                    if let Some((case, why)) = workers[n].bury(&mut queues, cases)? {
+                        // It may have been killed by somebody: only the second one speaks against the case.
+                        if suspects.insert(case) {
+                            queues.of(case, cases).push_front(case);
+                        } else {
+                            results.insert(case, Outcome::ended(End::Broken, why, Facts::new()));
+                        }
                     }
                     workers[n] = Worker::start(cases, self.limits)?;
                 }
@@ -100,6 +105,13 @@ impl Pool {
 struct Queues {
     exclusive: VecDeque<usize>,
     shared: VecDeque<usize>,
+}
+
+impl Queues {
+    /// The queue that a case belongs to.
+    fn of(&mut self, case: usize, cases: &[Case]) -> &mut VecDeque<usize> {
+        if cases[case].is_exclusive() { &mut self.exclusive } else { &mut self.shared }
+    }
 }
 
 fn ready(workers: &[Worker]) -> Result<Vec<usize>, PoolError> {
@@ -149,7 +161,11 @@ impl Worker {
     /// Takes what the worker has answered; false if it is gone.
     fn receive(&mut self, results: &mut BTreeMap<usize, Outcome>) -> Result<bool, PoolError> {
         let mut chunk = [0; 8 * 1024];
-        let n = self.stream.read(&mut chunk)?;
+        let n = match self.stream.read(&mut chunk) {
+            // It died with cases at hand that it had not read.
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => 0,
+            read => read?,
+        };
         self.buffer.extend_from_slice(&chunk[..n]);
         while let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = self.buffer.drain(..=end).collect();
@@ -166,21 +182,20 @@ impl Worker {
         Ok(n > 0)
     }
 
-    /// Reaps a worker that has died. The case that it was in is broken; the others are asked again.
+    /// Reaps a worker that has died: the case that it was in, and how it died. What else it had at hand is
+    /// asked again.
     fn bury(
         &mut self,
         queues: &mut Queues,
         cases: &[Case],
-    ) -> Result<Option<(usize, Outcome)>, PoolError> {
+    ) -> Result<Option<(usize, String)>, PoolError> {
         let _ = kill(self.pid, Signal::SIGKILL);
         let status = waitpid(self.pid, None)?;
         let lost = self.at_hand.pop_front();
         for case in self.at_hand.drain(..).rev() {
-            let own = cases[case].is_exclusive();
-            (if own { &mut queues.exclusive } else { &mut queues.shared }).push_front(case);
+            queues.of(case, cases).push_front(case);
         }
-        let why = format!("the worker process died: {status:?}");
-        Ok(lost.map(|case| (case, Outcome::ended(End::Broken, why, Facts::new()))))
+        Ok(lost.map(|case| (case, format!("the worker process died twice: {status:?}"))))
     }
 }
 

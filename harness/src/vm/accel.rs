@@ -8,6 +8,7 @@ use super::error::VmError;
 use super::plan::Plan;
 use super::qemu::{self, Qemu};
 use super::session::{self, Limits, Options};
+use crate::scratch::Scratch;
 use std::fs::File;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -114,7 +115,7 @@ fn firmware() -> Vec<u8> {
 /// Has a guest of a few instructions run, which takes no more than a second to refuse.
 fn few_instructions(accelerator: &Accelerator, options: &Options) -> Result<(), String> {
     let error = |error: std::io::Error| format!("KVM can't be tried: {error}");
-    let directory = tempfile::tempdir().map_err(error)?;
+    let directory = Scratch::new(qemu::PREFIX, &std::env::temp_dir()).map_err(error)?;
     let path = |name: &str| directory.path().join(name);
     std::fs::write(path("firmware"), firmware()).map_err(error)?;
     let errors = File::create(path("errors")).map_err(error)?;

@@ -1,5 +1,6 @@
 //! What can go wrong around a VM that is no statement about its kernel.
 
+use crate::interrupt::Interrupted;
 use std::io;
 use std::path::PathBuf;
 
@@ -58,6 +59,9 @@ pub enum VmError {
         /// What its console said last.
         console: String,
     },
+    /// This process was told to stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
     /// KVM was asked for and is not to be had.
     #[error(
         "KVM was asked for, but {0}: use `--accelerator tcg`, or `auto`, which takes KVM only where it works"

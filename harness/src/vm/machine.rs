@@ -15,5 +15,15 @@ pub(super) trait Launcher {
 pub(super) trait Machine {
     /// Appends what came on the console and on the wire since the last call, without waiting.
     /// Returns what is known of the end, once the machine is gone: nothing will come then.
-    fn poll(&mut self, console: &mut Vec<u8>, frames: &mut Vec<u8>) -> io::Result<Option<String>>;
+    fn poll(&mut self, console: &mut Vec<u8>, frames: &mut Vec<u8>) -> io::Result<Option<Ending>>;
+}
+
+/// The end of a machine, as its host sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ending {
+    /// In words.
+    pub(super) how: String,
+    /// Whether the guest has turned the machine off, or reset it. Otherwise what runs the machine has
+    /// failed or was killed, and nothing is said of the guest.
+    pub(super) by_guest: bool,
 }

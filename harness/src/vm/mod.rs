@@ -24,6 +24,7 @@ mod session_tests;
 mod watch;
 mod wire;
 
+pub use crate::interrupt::Interrupted;
 pub use error::VmError;
 pub use frame::Hello;
 pub use plan::Plan;

@@ -7,23 +7,27 @@ use super::accel::Accelerator;
 use super::error::VmError;
 use super::image;
 use super::initramfs::Program;
-use super::machine::{Launcher, Machine};
+use super::machine::{Ending, Launcher, Machine};
 use super::plan::Plan;
 use super::session::Options;
 use super::wire;
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
+use crate::children;
+use crate::scratch::{self, Scratch};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
-use tempfile::TempDir;
+use std::sync::{Mutex, Once, PoisonError};
 
 /// The program's usual name.
 const QEMU: &str = "qemu-system-x86_64";
+
+/// Beginning of the names of folders with a VM's files.
+pub(super) const PREFIX: &str = "uffd-conform-machine-";
 
 /// The kernel's command line. Quiet, no self-tests of ciphers (0.3 to 0.8 s) and no check of a timer
 /// that is late under emulation; an oops ends the machine; the first file system is ramfs, so that a
@@ -69,15 +73,17 @@ pub fn version(given: Option<&Path>) -> Result<String, VmError> {
 
 /// The files of one VM.
 struct Files {
-    directory: TempDir,
+    directory: Scratch,
 }
 
 impl Files {
     fn new() -> Result<Self, VmError> {
-        let directory = tempfile::Builder::new().prefix("uffd-conform-vm-").tempdir().map_err(
-            VmError::file(format!("making a directory in {}", std::env::temp_dir().display())),
-        )?;
-        Ok(Self { directory })
+        static CLEANED: Once = Once::new();
+        let parent = std::env::temp_dir();
+        CLEANED.call_once(|| scratch::clean(&parent, PREFIX));
+        let made = Scratch::new(PREFIX, &parent);
+        let making = || format!("making a directory in {}", parent.display());
+        Ok(Self { directory: made.map_err(VmError::file(making()))? })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -95,6 +101,21 @@ impl Files {
         let path = self.path(name);
         let made = File::options().read(true).write(true).create(true).truncate(true).open(&path);
         made.map_err(VmError::file(format!("making {}", path.display())))
+    }
+
+    /// The memory that guest and host share. Its room is taken at once: what a guest writes where there is
+    /// none kills QEMU.
+    fn shared(&self) -> Result<File, VmError> {
+        let file = self.create("wire")?;
+        let taken =
+            match fallocate(&file, FallocateFlags::empty(), 0, wire::SHARED_SIZE.cast_signed()) {
+                // Not every file system can.
+                Err(Errno::EOPNOTSUPP) => file.set_len(wire::SHARED_SIZE),
+                taken => taken.map_err(io::Error::from),
+            };
+        let place = self.path("wire");
+        taken.map_err(VmError::file(format!("making room in {}", place.display())))?;
+        Ok(file)
     }
 }
 
@@ -176,23 +197,9 @@ pub(super) fn machine(qemu: &Path, accelerator: &Accelerator) -> Command {
 
 /// Starts `command` so that it can't outlive this thread.
 pub(super) fn start(mut command: Command, errors: File) -> Result<Child, VmError> {
-    let parent = nix::unistd::getpid();
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).process_group(0);
-    // SAFETY: the closure runs between fork and exec and makes two system calls; it takes no lock
-    // and allocates nothing.
-    unsafe {
-        command.pre_exec(move || {
-            set_pdeathsig(Signal::SIGKILL)?;
-            // The parent may have died before the request.
-            if nix::unistd::getppid() == parent {
-                Ok(())
-            } else {
-                Err(io::ErrorKind::NotFound.into())
-            }
-        });
-    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
     let program = PathBuf::from(command.get_program());
-    command.spawn().map_err(|error| VmError::QemuStart(program, error))
+    children::bind(&mut command).spawn().map_err(|error| VmError::QemuStart(program, error))
 }
 
 /// A comma ends a value in QEMU's options, two stand for one.
@@ -214,11 +221,8 @@ impl Launcher for Qemu<'_> {
         files.write("initramfs", &self.program.initramfs(plan, &self.options.files))?;
         let kernel = self.kernel(&files, barren)?;
         let (console, serial) = (files.create("console")?, files.create("serial")?);
-        let (shared, errors) = (files.create("wire")?, files.create("errors")?);
+        let (shared, errors) = (files.shared()?, files.create("errors")?);
         let own_errors = errors.try_clone().map_err(VmError::file("keeping QEMU's errors"))?;
-        shared
-            .set_len(wire::SHARED_SIZE)
-            .map_err(VmError::file(format!("sizing {}", files.path("wire").display())))?;
         let child = start(self.command(&files, &kernel), own_errors)?;
         Ok(Box::new(Running {
             child,
@@ -272,7 +276,7 @@ struct Running {
 }
 
 impl Machine for Running {
-    fn poll(&mut self, console: &mut Vec<u8>, frames: &mut Vec<u8>) -> io::Result<Option<String>> {
+    fn poll(&mut self, console: &mut Vec<u8>, frames: &mut Vec<u8>) -> io::Result<Option<Ending>> {
         // The exit is asked for before the files are read: what was written before it is then seen.
         let exit = self.child.try_wait()?;
         self.console.read(console, false)?;
@@ -290,7 +294,8 @@ impl Machine for Running {
             Some(signal) => format!("QEMU died of signal {signal}"),
             None => format!("QEMU ended with status {}", status.code().unwrap_or_default()),
         };
-        Ok(Some(if errors.is_empty() { how } else { format!("{how}: {errors}") }))
+        let how = if errors.is_empty() { how } else { format!("{how}: {errors}") };
+        Ok(Some(Ending { how, by_guest: status.success() }))
     }
 }
 

@@ -12,6 +12,7 @@ use super::machine::Launcher;
 use super::plan::Plan;
 use super::qemu::Qemu;
 use super::watch::{Cause, Down, Watch};
+use crate::interrupt;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -183,8 +184,10 @@ pub struct SessionReport {
     pub boots: u32,
     /// Machines that were lost and say nothing of the kernel.
     pub lost: Vec<Lost>,
-    /// What the kernel complained of.
+    /// What the kernel complained of first.
     pub complaints: Vec<Complaint>,
+    /// How many complaints came after these.
+    pub more_complaints: usize,
     /// Why cases were not run, if some were not.
     pub gave_up: Option<String>,
     /// From the start of the first good machine to its first frame.
@@ -197,8 +200,8 @@ pub struct SessionReport {
 
 /// Boots `image` and has every case of `plan` run in it.
 ///
-/// Fails only if nothing at all can be said: QEMU or the image is missing, or no boot came up. The
-/// machine is gone when this returns, and when the calling thread ends.
+/// Fails only if nothing at all can be said: QEMU or the image is missing, no boot came up, or this
+/// process was told to stop. The machine is gone when this returns, and when the calling thread ends.
 pub fn run_vm(
     image: &Path,
     plan: &[String],
@@ -206,6 +209,7 @@ pub fn run_vm(
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<SessionReport, VmError> {
     let started = Instant::now();
+    let _guard = interrupt::guard();
     let accelerator = accel::choose(image, options)?;
     let mut settings = options.settings.clone();
     settings.insert("accelerator".to_owned(), accelerator.word().to_owned());
@@ -232,6 +236,7 @@ pub(super) fn run(
     let (mut boots, mut barren) = (0, 0);
     let mut suspect = None;
     let console = loop {
+        interrupt::check()?;
         boots += 1;
         let from = known.outcomes.len();
         on_event(Event::Boot { number: boots, from });
@@ -243,8 +248,13 @@ pub(super) fn run(
             known.acquit(&mut suspect, on_event);
             break console;
         }
+        if let Cause::Interrupted(interrupted) = cause {
+            return Err(interrupted.into());
+        }
         known.blame(&cause, during, &mut suspect, on_event);
-        barren = if known.outcomes.len() > from { 0 } else { barren + 1 };
+        // Cases that were lost with their machines are nothing new: whoever kills one may kill them all.
+        let is_new = known.outcomes[from..].iter().any(|outcome| outcome.end != End::Broken);
+        barren = if is_new { 0 } else { barren + 1 };
         let why = if known.hello.is_some() && plan.cases.len() == known.outcomes.len() {
             break console;
         } else if barren >= limits.barren_boots {
@@ -264,7 +274,7 @@ pub(super) fn run(
         break console;
     };
     known.acquit(&mut suspect, on_event);
-    let Known { hello, outcomes, lost, complaints, gave_up } = known;
+    let Known { hello, outcomes, lost, complaints, more_complaints, gave_up } = known;
     let Some((hello, booted_in)) = hello else {
         unreachable!("a session goes on until a guest has said hello, or returns why none did");
     };
@@ -275,12 +285,16 @@ pub(super) fn run(
         boots,
         lost,
         complaints,
+        more_complaints,
         gave_up,
         booted_in,
         took,
         console,
     })
 }
+
+/// Complaints that are kept and told.
+const COMPLAINTS: usize = 100;
 
 /// What is known so far.
 #[derive(Default)]
@@ -289,7 +303,8 @@ pub(super) struct Known {
     /// Of the plan's first cases, without a gap.
     pub(super) outcomes: Vec<Outcome>,
     pub(super) lost: Vec<Lost>,
-    pub(super) complaints: Vec<Complaint>,
+    complaints: Vec<Complaint>,
+    more_complaints: usize,
     pub(super) gave_up: Option<String>,
 }
 
@@ -298,6 +313,16 @@ impl Known {
     pub(super) fn outcome(&mut self, outcome: Outcome, on_event: &mut dyn FnMut(Event<'_>)) {
         on_event(Event::Outcome { index: self.outcomes.len(), outcome: &outcome });
         self.outcomes.push(outcome);
+    }
+
+    /// Takes a complaint. A kernel may have one for ever: most are only counted.
+    pub(super) fn complain(&mut self, complaint: Complaint, on_event: &mut dyn FnMut(Event<'_>)) {
+        if self.complaints.len() == COMPLAINTS {
+            self.more_complaints += 1;
+            return;
+        }
+        on_event(Event::Complaint(&complaint));
+        self.complaints.push(complaint);
     }
 
     /// Takes a machine that went down: a suspect case that did it again is guilty, any other is suspect.

@@ -2,7 +2,7 @@
 
 use super::error::VmError;
 use super::frame::{self, Hello, Message};
-use super::machine::{Launcher, Machine};
+use super::machine::{Ending, Launcher, Machine};
 use super::plan::Plan;
 use super::session::{Event, Limits, Lost, SessionReport, run};
 use rstest::{fixture, rstest};
@@ -23,6 +23,12 @@ enum Does {
     PanicAndStayAt(usize),
     /// Ends without a word while a case runs.
     VanishAt(usize),
+    /// Is killed, as QEMU by the host, while a case runs.
+    KilledAt(usize),
+    /// Floods its console while a case runs.
+    FloodAt(usize),
+    /// Complains without end while a case runs.
+    ComplainForEverAt(usize),
     /// Says nothing any more while a case runs.
     HangAt(usize),
     /// Is killed by its own program's death while a case runs.
@@ -63,7 +69,7 @@ struct Script {
 struct Scripted {
     console: Vec<u8>,
     frames: Vec<u8>,
-    ends: Option<String>,
+    ends: Option<Ending>,
 }
 
 const PANIC: &[u8] =
@@ -125,7 +131,8 @@ impl Launcher for Script {
         self.started += 1;
         let first = self.all - plan.cases.len();
         let mut out = Writer { does, frames: Vec::new(), sequence: 0 };
-        let gone = || Some("QEMU ended with status 0".to_owned());
+        let ending = |how: &str, by_guest| Some(Ending { how: how.to_owned(), by_guest });
+        let gone = || ending("QEMU ended with status 0", true);
         let end = |console: &[u8], out: Writer, ends| {
             Ok::<Box<dyn Machine>, VmError>(Box::new(Scripted {
                 console: console.to_vec(),
@@ -154,6 +161,15 @@ impl Launcher for Script {
                 Does::PanicAt(at) if at == case => return end(PANIC, out, gone()),
                 Does::PanicAndStayAt(at) if at == case => return end(PANIC, out, None),
                 Does::VanishAt(at) if at == case => return end(b"", out, gone()),
+                Does::KilledAt(at) if at == case => {
+                    return end(b"", out, ending("QEMU died of signal 9", false));
+                }
+                Does::FloodAt(at) if at == case => {
+                    return end(&vec![b'x'; 17 << 20], out, None);
+                }
+                Does::ComplainForEverAt(at) if at == case => {
+                    return end(&b"WARNING: again\n".repeat(1 << 16), out, None);
+                }
                 Does::HangAt(at) if at == case => return end(b"", out, None),
                 Does::OwnDeathAt(at) if at == case => {
                     let line =
@@ -189,7 +205,7 @@ impl Launcher for Script {
 }
 
 impl Machine for Scripted {
-    fn poll(&mut self, console: &mut Vec<u8>, frames: &mut Vec<u8>) -> io::Result<Option<String>> {
+    fn poll(&mut self, console: &mut Vec<u8>, frames: &mut Vec<u8>) -> io::Result<Option<Ending>> {
         // In small pieces, as from a wire; what the console says comes after the last frame.
         let piece = self.frames.len().min(37);
         frames.extend(self.frames.drain(..piece));
@@ -249,6 +265,10 @@ const CASES: usize = 6;
 #[case::a_lost_boot_between_two_panics(
     &[Does::PanicAt(3), Does::NoBoot, Does::PanicAt(3), Does::Well], &[(3, End::Panic)], 4, 1)]
 #[case::vanish_twice(&[Does::VanishAt(2), Does::VanishAt(2), Does::Well], &[(2, End::Panic)], 3, 0)]
+#[case::killed_once(&[Does::KilledAt(2), Does::Well], &[], 2, 1)]
+#[case::killed_twice(&[Does::KilledAt(2), Does::KilledAt(2), Does::Well], &[(2, End::Broken)], 3, 0)]
+#[case::flood_once(&[Does::FloodAt(2), Does::Well], &[], 2, 1)]
+#[case::flood_twice(&[Does::FloodAt(2), Does::FloodAt(2), Does::Well], &[(2, End::Broken)], 3, 0)]
 #[case::hang_twice(&[Does::HangAt(2), Does::HangAt(2), Does::Well], &[(2, End::Hang)], 3, 0)]
 #[case::hang_once(&[Does::HangAt(2), Does::Well], &[], 2, 1)]
 #[case::own_death_twice(&[Does::OwnDeathAt(2), Does::OwnDeathAt(2), Does::Well], &[(2, End::Broken)], 3, 0)]
@@ -306,6 +326,15 @@ fn complaints_name_the_case_near_them(limits: Limits) {
 }
 
 #[rstest]
+fn complaints_without_end_are_counted(limits: Limits) {
+    let (report, _) = session(&[Does::ComplainForEverAt(1), Does::Well], 3, limits);
+    let report = report.expect("a report");
+    assert_eq!(report.complaints.len() + report.more_complaints, 1 << 16);
+    assert_eq!(report.complaints.len(), 100);
+    assert_eq!(report.outcomes, [outcome(0), outcome(1), outcome(2)]);
+}
+
+#[rstest]
 fn files_come_whole_and_from_every_machine(limits: Limits) {
     let machines = vec![Does::VanishBehind(0), Does::HandOut];
     let mut script = Script { machines, started: 0, all: 2 };
@@ -346,6 +375,15 @@ fn when_booting_becomes_impossible_the_rest_is_not_run(limits: Limits) {
     let why = "4 VMs in a row were lost without a new outcome";
     assert!(report.outcomes[5].detail.starts_with(why), "{report:?}");
     assert!(report.gave_up.is_some_and(|w| w.starts_with(why)));
+}
+
+#[rstest]
+fn when_each_machine_is_killed_the_rest_is_not_run(limits: Limits) {
+    let machines: Vec<_> = (0..CASES).flat_map(|n| [Does::KilledAt(n); 2]).collect();
+    let (report, started) = session(&machines, CASES, limits);
+    let report = report.expect("a report");
+    let ends = |end| report.outcomes.iter().filter(|o| o.end == end).count();
+    assert_eq!((started, ends(End::Broken), ends(End::NotRun)), (4, 2, CASES - 2));
 }
 
 #[rstest]

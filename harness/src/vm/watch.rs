@@ -2,11 +2,20 @@
 
 use super::console::{self, Console};
 use super::frame::{Decoder, Item, Message};
-use super::machine::Machine;
+use super::machine::{Ending, Machine};
 use super::session::{Complaint, Event, Known, Limits};
+use super::wire;
+use crate::interrupt::{self, Interrupted};
 use std::fmt;
 use std::time::{Duration, Instant};
 use uffd_results::{End, Facts, Outcome};
+
+/// Bytes that a console may bring: a boot and some oopses take a few hundred thousand. More would fill
+/// the host's disk.
+const CONSOLE: u64 = 16 << 20;
+
+/// Bytes that may come on the wire: its shared memory, and as much from the serial port.
+const WIRE: u64 = 2 * wire::SHARED_SIZE;
 
 /// How a machine ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,11 +27,15 @@ pub(super) enum Cause {
     /// PID 1 died, which is this program.
     OwnDeath(String),
     /// The machine ended without a word of the kernel.
-    Gone(String),
+    Gone(Ending),
     /// Nothing came for too long.
     Silent(Duration),
     /// No frame came at all.
     NoBoot(Duration),
+    /// It says more than anything should.
+    Flood(&'static str, u64),
+    /// This process was told to stop.
+    Interrupted(Interrupted),
     /// The frames don't fit together.
     Frames(String),
     /// The guest's program gave up.
@@ -35,7 +48,11 @@ impl fmt::Display for Cause {
             Self::Complete => f.write_str("all is done"),
             Self::Panic(line) => f.write_str(line),
             Self::OwnDeath(line) => write!(f, "the harness's own process 1 died: {line}"),
-            Self::Gone(how) => write!(f, "the VM ended without a word: {how}"),
+            Self::Gone(Ending { how, .. }) => write!(f, "the VM ended without a word: {how}"),
+            Self::Flood(place, limit) => {
+                write!(f, "the VM was stopped: its {place} brought more than {} MiB", limit >> 20)
+            }
+            Self::Interrupted(interrupted) => interrupted.fmt(f),
             Self::Silent(time) => write!(f, "the VM gave no sign for {} s", time.as_secs_f32()),
             Self::NoBoot(time) => write!(f, "no guest was up after {} s", time.as_secs_f32()),
             Self::Frames(what) => write!(f, "the guest's frames are damaged: {what}"),
@@ -48,7 +65,7 @@ impl Cause {
     /// The outcome of a case during which two machines ended, the last one in this way.
     pub(super) fn outcome(&self) -> Outcome {
         let end = match self {
-            Self::Panic(_) | Self::Gone(_) => End::Panic,
+            Self::Panic(_) | Self::Gone(Ending { by_guest: true, .. }) => End::Panic,
             Self::Silent(_) => End::Hang,
             _ => End::Broken,
         };
@@ -90,6 +107,9 @@ pub(super) struct Watch<'a, 'e> {
     /// Whether this machine has said hello.
     up: bool,
     running: bool,
+    /// Bytes that came on the console and on the wire.
+    console_bytes: u64,
+    wire_bytes: u64,
     /// The first complaint since the last frame: closer to the cause than the panic that follows it.
     first_complaint: Option<String>,
     started: Instant,
@@ -115,6 +135,8 @@ impl<'a, 'e> Watch<'a, 'e> {
             file: Vec::new(),
             up: false,
             running: false,
+            console_bytes: 0,
+            wire_bytes: 0,
             first_complaint: None,
             started: Instant::now(),
         }
@@ -130,6 +152,9 @@ impl<'a, 'e> Watch<'a, 'e> {
     fn watch(&mut self) -> Cause {
         let (mut silent, mut last_look) = (Duration::ZERO, self.started);
         loop {
+            if let Err(interrupted) = interrupt::check() {
+                return Cause::Interrupted(interrupted);
+            }
             // Time in which this process did not run (a stopped or suspended machine) is not held
             // against the guest, which did not run either.
             silent += last_look.elapsed().min(self.limits.poll + Duration::from_millis(250));
@@ -165,8 +190,13 @@ impl<'a, 'e> Watch<'a, 'e> {
         let (mut console, mut frames, mut items) = (Vec::new(), Vec::new(), Vec::new());
         let gone = match self.machine.poll(&mut console, &mut frames) {
             Ok(gone) => gone,
-            Err(error) => return Look::End(Cause::Gone(format!("reading it failed: {error}"))),
+            Err(error) => {
+                let how = format!("reading it failed: {error}");
+                return Look::End(Cause::Gone(Ending { how, by_guest: false }));
+            }
         };
+        self.console_bytes += console.len() as u64;
+        self.wire_bytes += frames.len() as u64;
         self.decoder.feed(&frames, &mut items);
         if gone.is_some() {
             self.decoder.finish(&mut items);
@@ -184,16 +214,20 @@ impl<'a, 'e> Watch<'a, 'e> {
         }
         // After the frames: a panic belongs to the last case that began, not to an earlier one.
         self.hear(&console);
-        match (look, gone) {
-            (Look::End(cause), _) => Look::End(cause),
-            (_, Some(how)) => Look::End(Cause::Gone(how)),
-            (look, None) => look,
+        let flood = [("console", self.console_bytes, CONSOLE), ("wire", self.wire_bytes, WIRE)]
+            .into_iter()
+            .find(|(_, bytes, limit)| bytes > limit);
+        match (look, gone, flood) {
+            (Look::End(cause), _, _) => Look::End(cause),
+            (_, _, Some((place, _, limit))) => Look::End(Cause::Flood(place, limit)),
+            (_, Some(ending), None) => Look::End(Cause::Gone(ending)),
+            (look, None, None) => look,
         }
     }
 
     /// What a panic on the console says, or else `cause`.
     fn or_panic(&self, cause: Cause) -> Cause {
-        if matches!(cause, Cause::Complete | Cause::Fault(_)) {
+        if matches!(cause, Cause::Complete | Cause::Fault(_) | Cause::Interrupted(_)) {
             return cause;
         }
         match (self.console.panic(), &self.first_complaint) {
@@ -209,9 +243,7 @@ impl<'a, 'e> Watch<'a, 'e> {
         for line in self.console.feed(console) {
             let near = self.running.then_some(self.known.outcomes.len());
             self.first_complaint.get_or_insert_with(|| line.clone());
-            let complaint = Complaint { near, line };
-            (self.on_event)(Event::Complaint(&complaint));
-            self.known.complaints.push(complaint);
+            self.known.complain(Complaint { near, line }, self.on_event);
         }
     }
 

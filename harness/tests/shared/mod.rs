@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of it")]
 
+pub(crate) mod frame;
 pub(crate) mod seccomp;
 
 use serde_json::Value;

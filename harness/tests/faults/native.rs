@@ -1,0 +1,135 @@
+//! A run on this kernel whose processes are killed: what was at fault is asked again, and nothing stays.
+
+use crate::scene::{all_of, children, died_of, end, injected, pid, processes_with, send, times};
+use crate::shared::{conform, outcomes, text};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
+use uffd_results::{End, Record};
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    ("a_worker_that_is_killed_costs_nothing", a_worker_that_is_killed_costs_nothing),
+    ("a_case_that_is_killed_is_asked_again", a_case_that_is_killed_is_asked_again),
+    ("a_run_that_is_ended_leaves_no_process", a_run_that_is_ended_leaves_no_process),
+];
+
+/// Cases with threads, children and programs of their own, some hundreds.
+const CASES: [&str; 3] = ["copy/m*backing=anon,*", "events/", "lifetime/"];
+
+/// A run whose processes can be told by the record's path.
+fn start(folder: &Path) -> Child {
+    let mut command = conform();
+    command.arg("run").args(CASES).args(["--format", "jsonl", "--jobs", "2", "--record"]);
+    command.arg(folder.join("record.json")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("it starts")
+}
+
+/// What all cases end with, without a disturbance, and how long that takes.
+fn undisturbed(folder: &Path) -> (BTreeMap<String, Value>, Duration) {
+    let started = Instant::now();
+    let output = end(start(folder));
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", text(&output.stderr));
+    (seen(&output), started.elapsed())
+}
+
+/// What each case has shown. Of what this machine lacks the words may differ: whether its KVM is of use is
+/// tried by every worker.
+fn seen(output: &Output) -> BTreeMap<String, Value> {
+    let mut cases = outcomes(output);
+    for case in cases.values_mut().filter(|case| case["end"] == "precondition") {
+        case["detail"].take();
+    }
+    cases
+}
+
+/// Kills what `whom` finds, again and again, until the run ends.
+fn disturb(
+    folder: &Path,
+    every: Duration,
+    whom: impl Fn(Pid) -> Vec<Pid>,
+) -> (BTreeMap<String, Value>, u32) {
+    let mut child = start(folder);
+    let harness = pid(&child);
+    let stdout = all_of(child.stdout.take());
+    let mut killed = 0;
+    while child.try_wait().expect("it can be waited for").is_none() {
+        std::thread::sleep(every);
+        for pid in whom(harness) {
+            send(pid, Signal::SIGKILL);
+            killed += 1;
+        }
+    }
+    let mut output = end(child);
+    output.stdout = stdout.join().expect("it reads");
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", text(&output.stderr));
+    (seen(&output), killed)
+}
+
+fn a_worker_that_is_killed_costs_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (expected, took) = undisturbed(folder.path());
+    let mut all = 0;
+    for n in 0..times(2) {
+        let every = took / 8 + Duration::from_millis(u64::from(7 * n));
+        let (seen, killed) = disturb(folder.path(), every, |harness| {
+            children(harness).into_iter().take(1).collect()
+        });
+        assert_eq!(seen, expected);
+        all += killed;
+    }
+    injected("worker process killed during a run on this kernel", all);
+}
+
+fn a_case_that_is_killed_is_asked_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (expected, took) = undisturbed(folder.path());
+    let mut all = 0;
+    for n in 0..times(2) {
+        let every = took / 20 + Duration::from_millis(u64::from(3 * n));
+        let (seen, killed) = disturb(folder.path(), every, |harness| {
+            let workers = children(harness);
+            workers.into_iter().flat_map(children).take(1).collect()
+        });
+        assert_eq!(seen, expected);
+        all += killed;
+    }
+    injected("process of a case killed during a run on this kernel", all);
+}
+
+/// The cases of a record that were answered.
+fn facts(record: &[u8]) -> Vec<(String, String)> {
+    let record = Record::read(record).expect("a record");
+    let answered = record.cases.iter().filter(|(_, outcome)| outcome.end == End::Done);
+    answered.map(|(id, outcome)| (id.to_owned(), outcome.facts.to_string())).collect()
+}
+
+fn a_run_that_is_ended_leaves_no_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().display().to_string();
+    let (_, took) = undisturbed(folder.path());
+    let record = std::fs::read(folder.path().join("record.json")).expect("a record");
+    for signal in [Signal::SIGKILL, Signal::SIGINT, Signal::SIGTERM] {
+        let times = times(4);
+        for n in 0..times {
+            let child = start(folder.path());
+            std::thread::sleep(took * (2 * n + 1) / (2 * times));
+            send(pid(&child), signal);
+            let output = end(child);
+            assert!(died_of(output.status).is_none_or(|of| of == signal));
+            let ended = Instant::now();
+            while !processes_with(&place).is_empty() {
+                let left = processes_with(&place);
+                assert!(ended.elapsed() < Duration::from_secs(5), "after {signal}: {left:?}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            // The old record, or the same one anew; read as one, it is whole.
+            let now = std::fs::read(folder.path().join("record.json")).expect("a record");
+            assert_eq!(facts(&now), facts(&record), "the record has changed");
+        }
+        injected(&format!("run on this kernel ended by {signal}"), times);
+    }
+}

@@ -1,0 +1,229 @@
+//! A sweep that is killed or told to stop at any moment, or whose machines are: what it had is kept, what
+//! it started is gone, and the next one ends with the same records.
+
+use crate::scene::{KERNELS, Scene, all_of, died_of, end, injected, pid, send, times};
+use crate::shared::text;
+use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+pub(crate) const TESTS: &[(&str, fn())] = &[
+    ("a_sweep_that_is_killed_loses_no_answer", a_sweep_that_is_killed_loses_no_answer),
+    ("a_sweep_that_is_told_to_stop_stops_whole", a_sweep_that_is_told_to_stop_stops_whole),
+    ("a_forced_sweep_goes_on_where_it_was", a_forced_sweep_goes_on_where_it_was),
+    ("a_machine_that_is_killed_costs_nothing", a_machine_that_is_killed_costs_nothing),
+    ("two_sweeps_of_one_kernel_do_not_mix", two_sweeps_of_one_kernel_do_not_mix),
+    ("what_was_not_run_is_asked_by_the_next", what_was_not_run_is_asked_by_the_next),
+];
+
+/// Microseconds a case: a sweep takes a second then.
+const PACE: u64 = 200;
+
+fn succeeded(output: &Output) {
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{out}{err}");
+}
+
+/// The records of an undisturbed sweep, and how long it took.
+fn undisturbed(scene: &Scene) -> (BTreeMap<String, Vec<u8>>, Duration) {
+    let started = Instant::now();
+    succeeded(&end(scene.slow_sweep(&[], PACE)));
+    let took = started.elapsed();
+    let records = scene.records();
+    assert_eq!(records.len(), KERNELS.len());
+    assert!(scene.journals().is_empty());
+    scene.check_no_file();
+    scene.forget();
+    (records, took)
+}
+
+/// Whole lines of a journal that hold an outcome.
+fn answers(journal: &[u8]) -> usize {
+    let lines = journal.split_inclusive(|&b| b == b'\n').filter(|line| line.ends_with(b"\n"));
+    lines.filter(|line| line.starts_with(b"{\"case\"")).count()
+}
+
+/// Disturbs a sweep by a signal, a certain time after its start.
+fn disturb(scene: &Scene, more: &[&str], signal: Signal, after: Duration) -> Output {
+    let child = scene.slow_sweep(more, PACE);
+    std::thread::sleep(after);
+    send(pid(&child), signal);
+    let output = end(child);
+    scene.check_no_process();
+    output
+}
+
+/// What was kept is true, and the next sweep asks the rest and no more.
+fn goes_on(scene: &Scene, expected: &BTreeMap<String, Vec<u8>>, options: &[&str]) {
+    for (name, record) in scene.records() {
+        assert!(expected[&name] == record, "{name} is not as it should be");
+    }
+    let cases: usize = expected.values().map(|record| answers_of(record)).sum();
+    let done = scene.records().keys().map(|name| answers_of(&expected[name])).sum::<usize>();
+    let open = scene.journals().into_iter().filter(|(name, _)| !scene.records().contains_key(name));
+    let kept: usize = open.map(|(_, journal)| answers(&journal)).sum();
+    scene.asked();
+    succeeded(&end(scene.slow_sweep(options, 0)));
+    let asked = scene.asked();
+    assert_eq!(asked + kept + done, cases, "kept {kept}, of recorded kernels {done}");
+    assert!(scene.records() == *expected, "the records differ");
+    assert!(scene.journals().is_empty());
+    scene.check_no_process();
+    scene.check_no_file();
+}
+
+fn answers_of(record: &[u8]) -> usize {
+    uffd_results::Record::read(record).expect("a record").cases.len()
+}
+
+fn moments(all: Duration, times: u32) -> impl Iterator<Item = Duration> {
+    (0..times).map(move |n| all * (2 * n + 1) / (2 * times))
+}
+
+fn a_sweep_that_is_killed_loses_no_answer() {
+    let scene = Scene::new();
+    let (expected, took) = undisturbed(&scene);
+    let times = times(8);
+    for after in moments(took, times) {
+        scene.forget();
+        let output = disturb(&scene, &[], Signal::SIGKILL, after);
+        assert!(matches!(died_of(output.status), Some(Signal::SIGKILL) | None));
+        goes_on(&scene, &expected, &["--resume"]);
+    }
+    injected("harness killed during a sweep", times);
+}
+
+fn a_sweep_that_is_told_to_stop_stops_whole() {
+    let scene = Scene::new();
+    let (expected, took) = undisturbed(&scene);
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let times = times(4);
+        for after in moments(took, times) {
+            scene.forget();
+            let output = disturb(&scene, &[], signal, after);
+            let error = text(&output.stderr);
+            match died_of(output.status) {
+                // It had ended, or had not begun to listen yet.
+                None => succeeded(&output),
+                Some(of) => {
+                    assert_eq!(of, signal, "{error}");
+                    let words = ["interrupted by", "kernels are recorded", "--resume goes on"];
+                    // Before the first kernel was asked, or behind the last, there is nothing to be said.
+                    let is_between = scene.path("results").exists() && scene.records() != expected;
+                    assert!(
+                        !is_between || words.iter().all(|word| error.contains(word)),
+                        "{error}"
+                    );
+                }
+            }
+            // At once, and not only by the next one.
+            scene.check_no_file();
+            goes_on(&scene, &expected, &["--resume"]);
+        }
+        injected(&format!("harness told to stop by {signal} during a sweep"), times);
+    }
+}
+
+fn a_forced_sweep_goes_on_where_it_was() {
+    let scene = Scene::new();
+    let (expected, took) = undisturbed(&scene);
+    let times = times(4);
+    for (n, after) in moments(took, times).enumerate() {
+        scene.forget();
+        succeeded(&end(scene.slow_sweep(&[], 0)));
+        scene.asked();
+        // One kernel after the other, so that one is recorded when the other is interrupted.
+        let forced = ["--force", "--jobs", "1"];
+        let signal = if n % 2 == 0 { Signal::SIGKILL } else { Signal::SIGTERM };
+        disturb(&scene, &forced, signal, after * 2);
+        let recorded = scene.journals().into_iter().filter(|(_, j)| j.ends_with(b"\"recorded\"\n"));
+        let done: usize = recorded.map(|(name, _)| answers_of(&expected[&name])).sum();
+        let kept: usize = scene.journals().values().map(|journal| answers(journal)).sum();
+        scene.asked();
+        let had_ended = scene.journals().is_empty() && after * 2 > took;
+        succeeded(&end(scene.slow_sweep(&["--force", "--jobs", "1", "--resume"], 0)));
+        let cases: usize = expected.values().map(|record| answers_of(record)).sum();
+        let asked = scene.asked();
+        assert!(had_ended || asked + kept == cases, "{asked} asked, {kept} kept, {done} recorded");
+        assert!(scene.records() == expected && scene.journals().is_empty());
+        scene.check_no_file();
+    }
+    injected("forced sweep killed or told to stop", times);
+}
+
+fn a_machine_that_is_killed_costs_nothing() {
+    let scene = Scene::new();
+    let (expected, took) = undisturbed(&scene);
+    let times = times(6);
+    for after in moments(took, times) {
+        scene.forget();
+        let child = scene.slow_sweep(&[], PACE);
+        std::thread::sleep(after);
+        let machine = scene.machine();
+        if let Some(pid) = machine {
+            send(pid, Signal::SIGKILL);
+        }
+        let output = end(child);
+        succeeded(&output);
+        let error = text(&output.stderr);
+        // It may have been at its very end.
+        assert!(machine.is_none() || error.is_empty() || error.contains("signal 9"), "{error}");
+        assert!(scene.records() == expected, "the records differ");
+        scene.check_no_process();
+        scene.check_no_file();
+    }
+    injected("QEMU killed during a sweep", times);
+}
+
+fn two_sweeps_of_one_kernel_do_not_mix() {
+    let scene = Scene::new();
+    let (expected, _) = undisturbed(&scene);
+    let first = scene.slow_sweep(&[], 2 * PACE);
+    while scene.journals().len() < KERNELS.len() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let second = end(scene.slow_sweep(&[], 0));
+    let error = text(&second.stderr);
+    assert_eq!(second.status.code(), Some(2), "{error}");
+    assert!(error.contains("another sweep asks this kernel now"), "{error}");
+    succeeded(&end(first));
+    assert!(scene.records() == expected);
+}
+
+/// Whoever kills each machine keeps cases from being run; the record says so, and no later sweep takes it
+/// for a whole one.
+fn what_was_not_run_is_asked_by_the_next() {
+    let scene = Scene::new();
+    let (expected, _) = undisturbed(&scene);
+    let mut child = scene.slow_sweep(&["--jobs", "1"], 25 * PACE);
+    let (out, err) = (all_of(child.stdout.take()), all_of(child.stderr.take()));
+    let mut killed = 0;
+    while child.try_wait().expect("it can be waited for").is_none() {
+        // Not before it has spoken for the first time.
+        if scene.journals().values().any(|journal| !journal.is_empty())
+            && let Some(machine) = scene.machine()
+        {
+            send(machine, Signal::SIGKILL);
+            killed += 1;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let (out, err) = (out.join().expect("it reads"), err.join().expect("it reads"));
+    let said = text(&out) + &text(&err);
+    assert!(matches!(end(child).status.code(), Some(1 | 2)), "{said}");
+    assert!(said.contains("died of signal 9"), "{said}");
+    for (name, bytes) in scene.records() {
+        let record = uffd_results::Record::read(&bytes).expect("a record");
+        let whole = uffd_results::Record::read(&expected[&name]).expect("a record");
+        for (id, outcome) in record.cases.iter() {
+            let is_true = whole.cases.get(id) == Some(outcome);
+            let is_ours = matches!(outcome.end.word(), "not-run" | "broken");
+            assert!(is_true || is_ours, "{id}: {outcome}");
+        }
+    }
+    succeeded(&end(scene.slow_sweep(&["--resume"], 0)));
+    assert!(scene.records() == expected, "the records differ");
+    scene.check_no_file();
+    injected("every QEMU killed as soon as it runs", killed);
+}
