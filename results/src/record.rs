@@ -83,8 +83,28 @@ pub struct Environment {
     /// Whether there was a /dev/kvm.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kvm: bool,
+    /// Words that somebody has added to the kernel's command line; empty for what this project's records are
+    /// made with.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub append: String,
     /// Settings of the kernel that facts can depend on.
     pub sysctls: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// Under what the kernel was asked: the accelerator, and what was added to its command line.
+    ///
+    /// ```
+    /// # fn shown(environment: &uffd_results::Environment) {
+    /// println!("asked under {}", environment.how()); // asked under tcg with lru_gen=n
+    /// # }
+    /// ```
+    pub fn how(&self) -> String {
+        match self.append.as_str() {
+            "" => self.accelerator.clone(),
+            words => format!("{} with {words}", self.accelerator),
+        }
+    }
 }
 
 /// Which questions were asked.
@@ -220,6 +240,7 @@ mod tests {
                 uffd: "syscall".into(),
                 uffd_features: vec!["EVENT_FORK".into()],
                 kvm: false,
+                append: String::new(),
                 sysctls: BTreeMap::new(),
             },
             suite: Suite { version: "0.1.0".into(), revision: "abc".into() },

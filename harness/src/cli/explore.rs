@@ -29,6 +29,8 @@ pub(crate) struct ExploreArgs {
     /// kernels, once for one that is asked twice (default: `here`, twice).
     #[arg(short, long = "kernel", value_name = "KERNEL")]
     kernel: Vec<String>,
+    #[command(flatten)]
+    own: vm::OwnArgs,
     /// Also use operations that one of the two lacks.
     #[arg(long)]
     all: bool,
@@ -65,8 +67,9 @@ struct Explored {
 }
 
 pub(crate) fn explore(args: &ExploreArgs, store: &Store) -> Result<Exit> {
-    if args.kernel.len() > 2 {
-        bail!("{} kernels are named, and two are compared: name one or two", args.kernel.len());
+    let count = args.kernel.len() + usize::from(args.own.kernel_image.is_some());
+    if count > 2 {
+        bail!("{count} kernels are named, and two are compared: name one or two");
     }
     let started = Instant::now();
     let mut pair = Pair::find(args)?;

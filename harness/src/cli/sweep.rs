@@ -47,11 +47,12 @@ enum Done {
 pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
     let cases = filter::choose(&[], args.cases.full)?;
     // What would stop everything is said first, what the user typed before what the machine lacks.
-    if args.kernel.kernel_image.is_none() && args.kernel.slots()?.is_empty() {
+    if args.kernel.own.kernel_image.is_none() && args.kernel.slots()?.is_empty() {
         out::note("this part has no kernel: there are fewer kernels than parts");
         return Ok(Exit::Expected);
     }
     store.check_writable()?;
+    store.check_line(&args.vm.line())?;
     crate::vm::qemu_version(None)?;
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let jobs = args.jobs.map_or(cpus, usize::from);
@@ -125,7 +126,7 @@ fn record(
 /// Whether the record of this very image answers just these cases as this program asks them.
 fn up_to_date(store: &Store, image: &Image, cases: &[Case]) -> bool {
     let release = &image.identity.release;
-    let blank = image.identity.kernel(release, "", std::env::consts::ARCH);
+    let blank = image.identity.kernel(release, "", image.arch.word());
     let path = store.path(&blank);
     let Ok(record) = path.and_then(|path| store::read(&path)) else { return false };
     record.suite == super::report::suite()
@@ -195,7 +196,7 @@ fn summary(session: &vm::Session, cases: &[Case], store: &Store) -> Result<()> {
         out::dim(version),
         report.took.as_secs_f64(),
         report.booted_in.as_secs_f64(),
-        record.environment.accelerator,
+        record.environment.how(),
         tally.words(),
     ))?;
     for trouble in troubles {

@@ -12,6 +12,7 @@ use super::machine::Launcher;
 use super::plan::Plan;
 use super::qemu::Qemu;
 use super::watch::{Cause, Down, Watch};
+use crate::arch::Arch;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use uffd_results::{End, Facts, Outcome};
 /// What a VM is like. The default is what records are made with.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What the kernel is built for.
+    pub arch: Arch,
     /// How the guest's code is run.
     pub accelerator: Choice,
     /// CPUs of the guest.
@@ -49,6 +52,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            arch: Arch::X86,
             accelerator: Choice::Auto,
             cpus: 1,
             memory_mib: 1024,
