@@ -282,6 +282,15 @@ mod tests {
     }
 
     #[rstest]
+    fn another_command_line_is_kept_and_told(mut record: Record) {
+        assert!(!record.to_json().contains("\"append\""));
+        assert_eq!(record.environment.how(), "tcg");
+        record.environment.append = "lru_gen=n".into();
+        assert_eq!(record.environment.how(), "tcg with lru_gen=n");
+        assert_eq!(holds(record.to_json().as_bytes()), Ok(Ok(record)));
+    }
+
+    #[rstest]
     fn limits_are_named_with_their_place(record: Record) {
         let text = record.to_json();
         let long = text.replace("#1 SMP", &"x".repeat(5000));
@@ -323,6 +332,7 @@ mod tests {
     #[case("\"x86_64\"", "\"x86/64\"", "kernel.machine: ")]
     #[case("#1 SMP", "\\u001b[2J", "kernel.version: ")]
     #[case("\"abc\"", "\"\\u202eabc\"", "suite.revision: ")]
+    #[case("\"sysctls\"", "\"append\": \"\\u001b[2J\", \"sysctls\"", "environment.append: ")]
     #[case("wake/b", "wake/<b>", "cases: \"wake/<b>\"")]
     #[case("\"detail\":\"during copy\"", "\"end\":\"hang\",\"detail\":\"\"", "twice")]
     #[case("\"end\":\"hang\"", "\"end\":\"done\"", "a detail")]

@@ -157,7 +157,7 @@ impl Taker<'_> {
 }
 
 /// Copies with the errors of both sides kept apart: a full disk is not a broken package.
-fn copy(entry: &mut impl Read, image: &Path) -> Result<(), UnpackError> {
+pub(super) fn copy(entry: &mut impl Read, image: &Path) -> Result<(), UnpackError> {
     let mut target = File::create(image).map_err(UnpackError::Write)?;
     let mut buffer = vec![0; 1 << 16];
     let mut total = 0;

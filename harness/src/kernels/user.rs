@@ -7,8 +7,9 @@ use super::cache;
 use super::header::{self, Header};
 use super::identity::{self, Identity, Image, Scratch};
 use super::modules::{self, Members};
+use super::packed::{self, Packer};
 use super::rpm;
-use super::unpack::{Kind, UnpackError, Unpacked, unpack};
+use super::unpack::{Kind, UnpackError, Unpacked, copy, unpack};
 use crate::files;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -108,6 +109,7 @@ pub fn user_image(files: &UserKernel, say: &dyn Fn(&str)) -> Result<Image, UserE
             (image, found, package(kind, path).map_err(error)?)
         }
     };
+    let image = plain(image, &mut scratch, error)?;
     let header = File::open(&image)
         .map_err(|e| format!("opening it failed: {e}"))
         .and_then(|mut file| header::read(&mut file))
@@ -127,7 +129,6 @@ pub fn user_image(files: &UserKernel, say: &dyn Fn(&str)) -> Result<Image, UserE
     if let Some(path) = config {
         found.config = Some(read_config(path)?);
     }
-    // Of what the package itself brings nothing is a reason to refuse the kernel.
     let place = modules.last().unwrap_or(path);
     let tar = packed_modules(&members, place, &header)?;
     if tar.is_none() && !modules.is_empty() {
@@ -166,6 +167,30 @@ fn folder(scratch: &mut Option<TempDir>) -> Result<PathBuf, UserError> {
         .and_then(|()| tempfile::Builder::new().prefix(cache::SCRATCH).tempdir_in(&folder))
         .map_err(|error| UserError::Scratch { folder, error })?;
     Ok(scratch.insert(made).path().to_owned())
+}
+
+/// An image as it is; one that is packed as a whole, as distributions have it for arm64, unpacked.
+fn plain(
+    image: PathBuf,
+    scratch: &mut Option<TempDir>,
+    error: impl Fn(String) -> UserError,
+) -> Result<PathBuf, UserError> {
+    let broken = |e: io::Error| error(format!("reading it failed: {e}"));
+    let mut head = Vec::new();
+    let opened = File::open(&image).map_err(broken)?;
+    opened.take(packed::HEAD as u64).read_to_end(&mut head).map_err(broken)?;
+    if Packer::of(&head).is_none() {
+        return Ok(image);
+    }
+    let folder = folder(scratch)?;
+    let target = folder.join("image");
+    let mut contents =
+        File::open(&image).and_then(packed::unpacked).map_err(|e| error(e.to_string()))?;
+    copy(&mut contents, &target).map_err(|e| match e {
+        UnpackError::Package(why) => error(why),
+        UnpackError::Write(error) => UserError::Scratch { folder, error },
+    })?;
+    Ok(target)
 }
 
 fn unpacked(

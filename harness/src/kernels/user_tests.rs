@@ -94,6 +94,13 @@ fn a_bare_boot_image() {
     assert!(image.scratch.is_none() && image.modules.is_none() && said.is_empty());
 }
 
+#[test]
+fn an_image_that_is_packed_as_a_whole() {
+    let (image, _) = found(&xz(&kernel()), &[]).expect("a boot image");
+    assert_eq!(fs::read(&image.path).expect("unpacked"), kernel());
+    assert!(image.scratch.is_some());
+}
+
 #[rstest]
 #[case("tar", None)]
 #[case("tar.xz", None)]
@@ -166,7 +173,8 @@ fn what_has_no_modules_is_told() {
 #[case(tar(&[("boot/readme".to_owned(), b"x".to_vec())]), "holds no boot image")]
 #[case(rpm(&files())[..300].to_vec(), "can't be booted: ")]
 #[case(b"!<arch>\ndebian-binary   ".to_vec(), "dpkg-deb: ")]
-#[case(xz(b"a file"), "it is a compressed file")]
+#[case(xz(b"a file"), "no kernel's header")]
+#[case(xz(&[0; 5000])[..80].to_vec(), "xz: ")]
 fn what_is_no_kernel_is_refused(#[case] bytes: Vec<u8>, #[case] why: &str) {
     let error = found(&bytes, &[]).expect_err("refused").to_string();
     assert!(error.contains(why), "{error}");
