@@ -90,6 +90,7 @@ pub fn environment(
         uffd: way.map_or("none", |way| way.word()).to_owned(),
         uffd_features: feature_names(stage.map_or(0, |stage| stage.features)),
         kvm: std::path::Path::new("/dev/kvm").exists(),
+        append: String::new(),
         sysctls: SETTINGS.iter().filter_map(setting).collect(),
     }
 }

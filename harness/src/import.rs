@@ -182,6 +182,7 @@ fn same_subject(ours: &Record, theirs: &Record) -> Result<(), String> {
         ("kernel.machine", &a.machine, &b.machine),
         ("kernel.upstream", &a.upstream, &b.upstream),
         ("suite.revision", &ours.suite.revision, &theirs.suite.revision),
+        ("environment.append", &ours.environment.append, &theirs.environment.append),
     ];
     if let Some((place, ours, theirs)) = facts.into_iter().find(|(_, a, b)| a != b) {
         return Err(format!("{place} is {ours:?} here and {theirs:?} in the file"));

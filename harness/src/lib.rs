@@ -9,6 +9,7 @@ use uffd_suites::bump::Bump;
 #[global_allocator]
 static ALLOCATOR: Bump = Bump;
 
+pub mod arch;
 mod ask;
 pub mod bench;
 mod children;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use uffd_results::bench::MeasuredError;
-use uffd_results::{Kernel, KernelVersion, LARGEST, Record, RecordError};
+use uffd_results::{Environment, Kernel, KernelVersion, LARGEST, Record, RecordError, printable};
 
 /// Why a record could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,21 @@ pub enum StoreError {
         /// What is wrong with it.
         error: RecordError,
     },
+    /// Records of kernels with other command lines are here, or are to be joined.
+    #[error(
+        "{folder}: kernels whose command line was {} can't be recorded beside kernels whose was {}: a reader \
+         would take one for the other; name another results folder with --results",
+        line_words(.line),
+        line_words(.other)
+    )]
+    Line {
+        /// The results folder.
+        folder: PathBuf,
+        /// What is to be recorded.
+        line: String,
+        /// What is there.
+        other: String,
+    },
     /// There is no record at all.
     #[error(
         "no records below {0}: run `uffd-conform sweep` first, or name the folder with --results"
@@ -72,6 +87,14 @@ fn advice(error: &RecordError) -> &'static str {
     match error {
         RecordError::Schema(_) => "",
         _ => "; restore the file from git, or delete it and record that kernel again",
+    }
+}
+
+/// What was added to a command line, in words.
+fn line_words(words: &str) -> String {
+    match words {
+        "" => "the usual one".to_owned(),
+        words => format!("added to ({})", printable(words)),
     }
 }
 
@@ -136,6 +159,24 @@ impl Store {
         }
     }
 
+    /// Whether records with `line` added to the kernel's command line fit to those that are here. What can't
+    /// be read is no record, and whoever needs it says so.
+    pub fn check_line(&self, line: &str) -> Result<(), StoreError> {
+        let mut files = Vec::new();
+        collect(&self.folder.join("records"), &mut files)?;
+        let lines = files.iter().filter_map(|path| read_line(path));
+        match lines.into_iter().find(|other| other != line) {
+            Some(other) => Err(self.other_line(line, &other)),
+            None => Ok(()),
+        }
+    }
+
+    /// That two additions to the kernel's command line can't stand in one folder.
+    pub(crate) fn other_line(&self, line: &str, other: &str) -> StoreError {
+        let (line, other) = (line.to_owned(), other.to_owned());
+        StoreError::Line { folder: self.folder.clone(), line, other }
+    }
+
     /// Writes a record in its place; its path.
     pub fn save(&self, record: &Record) -> Result<PathBuf, StoreError> {
         let path = self.path(&record.kernel)?;
@@ -191,6 +232,16 @@ fn check_room(folder: &Path, path: &Path) -> Result<(), StoreError> {
 pub fn read(path: &Path) -> Result<Record, StoreError> {
     let fail = |error| StoreError::Record { path: path.to_owned(), error };
     Record::read(&bytes(path)?).map_err(fail)
+}
+
+/// What was added to the command line of a record's kernel; only the head is made sense of.
+fn read_line(path: &Path) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        environment: Environment,
+    }
+    let head: Head = serde_json::from_slice(&bytes(path).ok()?).ok()?;
+    Some(head.environment.append)
 }
 
 /// Reads a record that somebody gave us; also its text.

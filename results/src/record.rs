@@ -83,8 +83,28 @@ pub struct Environment {
     /// Whether there was a /dev/kvm.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kvm: bool,
+    /// Words that somebody has added to the kernel's command line; empty for what this project's records are
+    /// made with.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub append: String,
     /// Settings of the kernel that facts can depend on.
     pub sysctls: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// Under what the kernel was asked: the accelerator, and what was added to its command line.
+    ///
+    /// ```
+    /// # fn shown(environment: &uffd_results::Environment) {
+    /// println!("asked under {}", environment.how()); // asked under tcg with lru_gen=n
+    /// # }
+    /// ```
+    pub fn how(&self) -> String {
+        match self.append.as_str() {
+            "" => self.accelerator.clone(),
+            words => format!("{} with {words}", self.accelerator),
+        }
+    }
 }
 
 /// Which questions were asked.
@@ -220,6 +240,7 @@ mod tests {
                 uffd: "syscall".into(),
                 uffd_features: vec!["EVENT_FORK".into()],
                 kvm: false,
+                append: String::new(),
                 sysctls: BTreeMap::new(),
             },
             suite: Suite { version: "0.1.0".into(), revision: "abc".into() },
@@ -257,6 +278,15 @@ mod tests {
     fn who_gave_it_is_kept(mut record: Record) {
         assert!(!record.to_json().contains("\"by\""));
         record.by = Some("A. N. Other \"<b>\"".into());
+        assert_eq!(holds(record.to_json().as_bytes()), Ok(Ok(record)));
+    }
+
+    #[rstest]
+    fn another_command_line_is_kept_and_told(mut record: Record) {
+        assert!(!record.to_json().contains("\"append\""));
+        assert_eq!(record.environment.how(), "tcg");
+        record.environment.append = "lru_gen=n".into();
+        assert_eq!(record.environment.how(), "tcg with lru_gen=n");
         assert_eq!(holds(record.to_json().as_bytes()), Ok(Ok(record)));
     }
 
@@ -302,6 +332,7 @@ mod tests {
     #[case("\"x86_64\"", "\"x86/64\"", "kernel.machine: ")]
     #[case("#1 SMP", "\\u001b[2J", "kernel.version: ")]
     #[case("\"abc\"", "\"\\u202eabc\"", "suite.revision: ")]
+    #[case("\"sysctls\"", "\"append\": \"\\u001b[2J\", \"sysctls\"", "environment.append: ")]
     #[case("wake/b", "wake/<b>", "cases: \"wake/<b>\"")]
     #[case("\"detail\":\"during copy\"", "\"end\":\"hang\",\"detail\":\"\"", "twice")]
     #[case("\"end\":\"hang\"", "\"end\":\"done\"", "a detail")]

@@ -13,8 +13,17 @@ use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-/// Size of a base page, in bytes. The suite runs on x86-64, where it has one value.
-pub const PAGE: usize = 4096;
+/// Size of a base page, in bytes. It has one value on x86-64; for arm64 the program is built for one of three,
+/// which `UFFD_CONFORM_PAGE_KIB` names.
+pub const PAGE: usize = match option_env!("UFFD_CONFORM_PAGE_KIB") {
+    None => 4096,
+    Some(kib) => match kib.as_bytes() {
+        b"4" => 4096,
+        b"16" => 16 << 10,
+        b"64" => 64 << 10,
+        _ => panic!("UFFD_CONFORM_PAGE_KIB is 4, 16 or 64"),
+    },
+};
 /// Size of a huge page, in bytes.
 pub const HUGE: usize = 2 << 20;
 

@@ -9,6 +9,7 @@ use std::arch::global_asm;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(target_arch = "x86_64")]
 global_asm!(
     ".globl uffd_touch_load",
     "uffd_touch_load:",
@@ -24,6 +25,25 @@ global_asm!(
     ".globl uffd_touch_exit",
     "uffd_touch_exit:",
     "mov rax, rdx",
+    "ret",
+);
+
+#[cfg(target_arch = "aarch64")]
+global_asm!(
+    ".globl uffd_touch_load",
+    "uffd_touch_load:",
+    "ldr x2, [x0]",
+    "str x2, [x1]",
+    "mov x0, #0",
+    "ret",
+    ".globl uffd_touch_store",
+    "uffd_touch_store:",
+    "str x1, [x0]",
+    "mov x0, #0",
+    "ret",
+    ".globl uffd_touch_exit",
+    "uffd_touch_exit:",
+    "mov x0, x2",
     "ret",
 );
 
@@ -84,7 +104,12 @@ pub fn store(address: usize, value: u64) -> Result<(), Signal> {
 /// Loads from address 0 at an instruction that the handler does not know: kills the process.
 pub(crate) fn die() {
     // SAFETY: not sound on purpose; the process is to die of SIGSEGV here.
-    unsafe { std::arch::asm!("mov {0}, [{0}]", inout(reg) 0_usize => _) };
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        std::arch::asm!("mov {0}, [{0}]", inout(reg) 0_usize => _);
+        #[cfg(target_arch = "aarch64")]
+        std::arch::asm!("ldr {0}, [{0}]", inout(reg) 0_usize => _);
+    };
 }
 
 /// Installs the handler; children inherit it.
@@ -116,19 +141,45 @@ pub(crate) fn amid_machine_check<T>(call: impl FnOnce() -> T) -> T {
 }
 
 extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    let rip = libc::REG_RIP as usize;
     // SAFETY: the kernel passes a siginfo and a ucontext that are valid during the handler.
     let (info, context) = unsafe { (&*info, &mut *context.cast::<libc::ucontext_t>()) };
-    let registers = &mut context.uc_mcontext.gregs;
-    let at = registers[rip];
-    if at == uffd_touch_load as *const () as i64 || at == uffd_touch_store as *const () as i64 {
-        registers[libc::REG_RDX as usize] =
-            (i64::from(signal) << 32) | i64::from(info.si_code.cast_unsigned());
-        registers[rip] = uffd_touch_exit as *const () as i64;
+    let (at, result) = registers(&mut context.uc_mcontext);
+    if *at == place(uffd_touch_load as *const ()) || *at == place(uffd_touch_store as *const ()) {
+        *result = (word(signal) << 32) | Word::from(info.si_code.cast_unsigned());
+        *at = place(uffd_touch_exit as *const ());
     } else if !(signal == libc::SIGBUS && MACHINE_CHECK.load(Ordering::Relaxed)) {
         // SAFETY: restoring the default action is async-signal-safe; the access then repeats.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+}
+
+/// A register as libc has it.
+#[cfg(target_arch = "x86_64")]
+type Word = i64;
+#[cfg(target_arch = "aarch64")]
+type Word = u64;
+
+/// A signal's number in a register.
+fn word(signal: i32) -> Word {
+    Word::from(signal.cast_unsigned())
+}
+
+/// The address of an instruction, as a register holds it.
+fn place(instruction: *const ()) -> Word {
+    instruction as Word
+}
+
+/// The instruction pointer, and the register that [`uffd_touch_exit`] returns.
+#[cfg(target_arch = "x86_64")]
+fn registers(context: &mut libc::mcontext_t) -> (&mut Word, &mut Word) {
+    // Two places of an array: RDX is before RIP.
+    let (before, from) = context.gregs.split_at_mut(libc::REG_RIP as usize);
+    (&mut from[0], &mut before[libc::REG_RDX as usize])
+}
+
+#[cfg(target_arch = "aarch64")]
+fn registers(context: &mut libc::mcontext_t) -> (&mut Word, &mut Word) {
+    (&mut context.pc, &mut context.regs[2])
 }
 
 #[cfg(test)]

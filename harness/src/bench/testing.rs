@@ -37,6 +37,7 @@ pub(crate) fn measured(version: &str, costs: &[(&str, u64)]) -> Measured {
             uffd: "syscall".into(),
             uffd_features: Vec::new(),
             kvm: false,
+            append: String::new(),
             sysctls: BTreeMap::new(),
         },
         suite: super::convert::suite(),

@@ -34,6 +34,8 @@ pub(crate) struct BenchArgs {
     filter: Vec<String>,
     #[command(flatten)]
     kernel: vm::KernelArgs,
+    #[command(flatten)]
+    line: vm::LineArgs,
     /// In how many turns an operation and its limit are measured (default: 60, in an emulator 7).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rounds: Option<u32>,
@@ -44,7 +46,7 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     times: bool,
     /// Keep the costs in the results folder, below `bench`.
-    #[arg(long, conflicts_with = "filter")]
+    #[arg(long, conflicts_with_all = ["filter", "append"])]
     record: bool,
     /// Measure each kernel N times, in fresh VMs, and see whether the counts agree.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -126,10 +128,11 @@ fn list(cases: &[Case]) -> Result<Exit> {
 const HOW: CaseArgs = CaseArgs { full: false, repeat: 1, deadline: 120 };
 
 fn here(args: &BenchArgs, cases: &[Case], store: &Store) -> Result<Exit> {
-    if args.times || args.jobs.is_some() || args.kernel.lock.is_some() {
+    let for_vms = args.times || args.jobs.is_some() || args.kernel.lock.is_some();
+    if for_vms || args.line.named().is_some() {
         bail!(
-            "--times, --jobs and --lock are for kernels in VMs, and none is named: add `-k 6.12`, `--newest` \
-             or `--kernel-image PATH`, or leave them out to measure this kernel"
+            "--times, --jobs, --lock and --append are for kernels in VMs, and none is named: add `-k 6.12`, \
+             `--newest` or `--kernel-image PATH`, or leave them out to measure this kernel"
         );
     }
     let rounds = args.rounds.unwrap_or(ROUNDS.0);
@@ -230,6 +233,7 @@ fn in_vm(
         append: vec!["nokaslr".into(), "norandmaps".into()],
         ..Options::default()
     };
+    args.line.add_to(&mut options);
     options.settings.insert(vm::ROUNDS.into(), rounds.to_string());
     let mut on_event = |event: crate::vm::Event<'_>| {
         if matches!(event, crate::vm::Event::Outcome { .. }) {

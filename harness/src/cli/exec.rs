@@ -1,6 +1,7 @@
 //! `exec`: run a program of the user's own on kernels in VMs.
 
 use super::{Exit, out, report, vm};
+use crate::arch::Arch;
 use crate::coverage;
 use crate::environment::environment;
 use crate::runner;
@@ -63,10 +64,13 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<Exit> {
         Ok(bytes) => bytes,
         Err(e) => bail!("reading the program {program} failed ({e}): give the path of a file"),
     };
-    if let Some(why) = unfit(&bytes) {
+    let own = args.kernel.own.image(&|text| out::note(text))?;
+    let arch = own.as_ref().map_or(Arch::X86, |image| image.arch);
+    if let Some(why) = unfit(&bytes, arch) {
         bail!(
-            "{program} can't run in a VM: {why}, and there is nothing beside it; give a program for x86-64 \
-             that is linked statically (cc -static; Rust: -C target-feature=+crt-static)"
+            "{program} can't run in a VM: {why}, and there is nothing beside it; give a program for {} \
+             that is linked statically (cc -static; Rust: -C target-feature=+crt-static)",
+            arch.word()
         );
     }
     let (reserved, memory) = (2 * u64::from(args.huge_pages), args.memory);
@@ -83,11 +87,11 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<Exit> {
         std::iter::once(&*inside).chain(arguments.iter().map(String::as_str)).collect();
 
     let mut options = Options {
-        accelerator: args.vm.choice(),
+        arch,
         memory_mib: args.memory,
         huge_pages: args.huge_pages,
         files: vec![(inside.clone(), bytes)],
-        ..Options::default()
+        ..args.vm.options()
     };
     options.limits.silence += Duration::from_secs(args.deadline);
     options.settings.insert(COMMAND.into(), serde_json::to_string(&command)?);
@@ -96,7 +100,11 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<Exit> {
         options.settings.insert(vm::COVERAGE.into(), "yes".into());
     }
     let mut exit = Exit::Expected;
-    for image in args.kernel.images(&|text| out::note(text))? {
+    let images = match own {
+        Some(image) => vec![image],
+        None => args.kernel.images(&|text| out::note(text))?,
+    };
+    for image in images {
         let release = &image.identity.release;
         let mut counters = args.coverage.as_deref().map(coverage::Folder::create).transpose()?;
         let mut output = Vec::new();
@@ -125,7 +133,7 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<Exit> {
 }
 
 /// Why a program can't run where there are no other files, if it can't.
-fn unfit(program: &[u8]) -> Option<String> {
+fn unfit(program: &[u8], arch: Arch) -> Option<String> {
     let word = |at: usize, len: usize| -> Option<u64> {
         let bytes = program.get(at..at.checked_add(len)?)?;
         Some(bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
@@ -134,9 +142,9 @@ fn unfit(program: &[u8]) -> Option<String> {
     if program.starts_with(b"#!") {
         return Some("it is a script, which needs an interpreter".into());
     }
-    // A 64-bit little-endian ELF file for x86-64.
-    if !program.starts_with(b"\x7fELF\x02\x01") || word(18, 2) != Some(62) {
-        return Some("it is no program for x86-64 (ELF)".into());
+    // A 64-bit little-endian ELF file for the kernel's architecture.
+    if !program.starts_with(b"\x7fELF\x02\x01") || word(18, 2) != Some(arch.elf().into()) {
+        return Some(format!("it is no program for {} (ELF)", arch.word()));
     }
     let (first, size, count) = (place(32, 8)?, place(54, 2)?, place(56, 2)?);
     let mut headers = (0..count).filter_map(|n| first.checked_add(n.checked_mul(size)?));
@@ -214,14 +222,14 @@ mod tests {
     #[test]
     fn a_program_that_needs_other_files_is_refused() {
         let this = std::fs::read("/proc/self/exe").expect("this program");
-        assert_eq!(unfit(&this), None, "tests are linked statically");
-        assert!(unfit(b"#!/bin/sh").is_some_and(|why| why.contains("script")));
-        assert!(unfit(b"").is_some_and(|why| why.contains("no program")));
+        assert_eq!(unfit(&this, Arch::X86), None, "tests are linked statically");
+        assert!(unfit(b"#!/bin/sh", Arch::X86).is_some_and(|why| why.contains("script")));
+        assert!(unfit(b"", Arch::X86).is_some_and(|why| why.contains("no program")));
         let mut dynamic = b"\x7fELF\x02\x01".to_vec();
         dynamic.resize(64 + 56, 0);
         (dynamic[18], dynamic[32], dynamic[54], dynamic[56]) = (62, 64, 56, 1);
         (dynamic[64], dynamic[64 + 8], dynamic[64 + 32]) = (3, 120, 4);
         dynamic.extend(b"/ld\0");
-        assert_eq!(unfit(&dynamic).as_deref(), Some("it is linked dynamically (/ld)"));
+        assert_eq!(unfit(&dynamic, Arch::X86).as_deref(), Some("it is linked dynamically (/ld)"));
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct ExploreArgs {
     /// Hold one kernel against the documented rules, in place of another kernel.
     #[arg(long)]
     model: bool,
+    #[command(flatten)]
+    own: vm::OwnArgs,
     /// Also use operations that one of the two lacks.
     #[arg(long)]
     all: bool,
@@ -70,10 +72,11 @@ struct Explored {
 }
 
 pub(crate) fn explore(args: &ExploreArgs, store: &Store) -> Result<Exit> {
-    if args.kernel.len() > 2 {
-        bail!("{} kernels are named, and two are compared: name one or two", args.kernel.len());
+    let count = args.kernel.len() + usize::from(args.own.kernel_image.is_some());
+    if count > 2 {
+        bail!("{count} kernels are named, and two are compared: name one or two");
     }
-    if args.model && args.kernel.len() == 2 {
+    if args.model && count == 2 {
         bail!("--model holds one kernel against the documented rules, and two are named");
     }
     let started = Instant::now();

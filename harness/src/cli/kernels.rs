@@ -1,6 +1,6 @@
 //! `kernels`: which kernels can be had, what is cached, how large it is.
 
-use super::vm::KernelArgs;
+use super::vm::{KernelArgs, OwnArgs};
 use super::{Exit, Format, out};
 use crate::kernels::{self, Cache, Lock};
 use anyhow::Result;
@@ -84,7 +84,7 @@ pub(crate) fn kernels(args: &KernelsArgs) -> Result<Exit> {
 
 fn fetch(args: &KernelsArgs, patterns: &[String]) -> Result<Exit> {
     let (kernel, lock) = (patterns.to_vec(), args.lock.clone());
-    let chosen = KernelArgs { kernel, newest: true, kernel_image: None, lock, shard: None };
+    let chosen = KernelArgs { kernel, newest: true, own: OwnArgs::default(), lock, shard: None };
     for image in chosen.images(&|text| out::note(text))? {
         writeln!(out::stdout(), "{}", image.path.display())?;
     }

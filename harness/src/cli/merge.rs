@@ -55,6 +55,12 @@ pub(crate) fn merge(args: &MergeArgs, store: &Store) -> Result<Exit> {
             found.entry(store.path(&record.kernel)?).or_default().records.push(record);
         }
     }
+    let mut lines = found.values().flat_map(|found| &found.records).map(|r| &r.environment.append);
+    if let Some(line) = lines.next()
+        && let Some(other) = lines.find(|other| *other != line)
+    {
+        return Err(store.other_line(line, other).into());
+    }
     let mut exit = Exit::Expected;
     let mut written = 0;
     let mut joined = Vec::new();

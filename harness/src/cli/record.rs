@@ -81,7 +81,7 @@ fn read(file: &Path, cases: &HashMap<String, Case>) -> Result<Record> {
         "{name}: {} ({}), {}, {} cases, {answers} answered{by}",
         out::bold(&kernel.release),
         kernel.upstream,
-        record.environment.accelerator,
+        record.environment.how(),
         record.cases.len(),
     )?;
     for remark in remarks(&record, &text, cases) {
@@ -106,6 +106,7 @@ fn import(args: &ImportArgs, store: &Store) -> Result<Exit> {
         if let Some(by) = &args.by {
             record.by = Some(by.clone());
         }
+        store.check_line(&record.environment.append)?;
         let path = store.path(&record.kernel)?;
         if planned.iter().any(|p| store.path(&p.record.kernel).is_ok_and(|other| other == path)) {
             let release = &record.kernel.release;

@@ -67,12 +67,13 @@ struct Sum {
 pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
     let cases = filter::choose(&[], args.cases.full)?;
     // What would stop everything is said first, what the user typed before what the machine lacks.
-    if args.kernel.kernel_image.is_none() && args.kernel.slots()?.is_empty() {
+    if args.kernel.own.kernel_image.is_none() && args.kernel.slots()?.is_empty() {
         out::note("this part has no kernel: there are fewer kernels than parts");
         return Ok(Exit::Expected);
     }
     store.check_writable()?;
     store.tidy();
+    store.check_line(&args.vm.line())?;
     crate::vm::qemu_version(None)?;
     let _guard = interrupt::guard();
     let journals = Mutex::new(Vec::new());
@@ -161,7 +162,7 @@ impl Asking<'_> {
         }
         let identity = &image.identity;
         self.bar.set_prefix(identity.upstream.to_string());
-        let blank = identity.kernel(&identity.release, "", std::env::consts::ARCH);
+        let blank = identity.kernel(&identity.release, "", image.arch.word());
         let path = store.path(&blank)?;
         let is_current = up_to_date(&path, image, self.cases);
         let place = path.with_extension("journal");
@@ -329,7 +330,7 @@ fn summary(session: &vm::Session, cases: &[Case], store: &Store) -> Result<()> {
         out::dim(version),
         report.took.as_secs_f64(),
         report.booted_in.as_secs_f64(),
-        record.environment.accelerator,
+        record.environment.how(),
         tally.words(),
     ))?;
     for trouble in troubles.iter().take(TROUBLES) {

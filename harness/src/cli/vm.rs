@@ -5,7 +5,7 @@ use crate::coverage;
 use crate::environment::environment;
 use crate::interrupt;
 use crate::journal::Outcomes;
-use crate::kernels::{self, Cache, Image, Lock, Slot};
+use crate::kernels::{self, Cache, Image, Lock, Slot, UserKernel};
 use crate::runner::{Limits, Runner};
 use crate::vm::guest::{Agent, Files};
 use crate::vm::{self, Event, Options, Plan, SessionReport};
@@ -26,24 +26,51 @@ pub(super) const COVERAGE: &str = "coverage";
 /// The plan's setting that says in how many rounds operations are measured.
 pub(super) const ROUNDS: &str = "rounds";
 
+/// The plan's setting with the words that the user has added to the kernel's command line.
+const APPEND: &str = "append";
+
 /// Which kernels to ask.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct KernelArgs {
     /// A series (6.12: its oldest and newest release), a version (6.12.43) or a pattern (7.*).
-    #[arg(short, long = "kernel", value_name = "KERNEL")]
+    #[arg(short, long = "kernel", value_name = "KERNEL", conflicts_with = "kernel_image")]
     pub(crate) kernel: Vec<String>,
     /// Only the newest release of each series.
     #[arg(long)]
     pub(crate) newest: bool,
-    /// A kernel of your own: a bzImage. It needs serial console, devtmpfs and userfaultfd built in.
-    #[arg(long, value_name = "PATH", conflicts_with = "kernel")]
-    pub(crate) kernel_image: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) own: OwnArgs,
     /// The lock file that says which kernels there are (default: the one built in).
     #[arg(long, value_name = "FILE")]
     pub(crate) lock: Option<PathBuf>,
     /// Only the I-th of N parts of them, for several machines; `merge` puts their results together.
     #[arg(long, value_name = "I/N", conflicts_with = "kernel_image")]
     pub(crate) shard: Option<Shard>,
+}
+
+/// A kernel of the user's own.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct OwnArgs {
+    /// A kernel of your own: bzImage or vmlinux, or a package (deb, rpm, tar) with it. It needs serial console,
+    /// devtmpfs and userfaultfd built in.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) kernel_image: Option<PathBuf>,
+    /// Its modules: the folder lib/modules/RELEASE, or a package with it; may be given again.
+    #[arg(long, value_name = "PATH", requires = "kernel_image")]
+    modules: Vec<PathBuf>,
+    /// Its configuration, for the record, where no package brings it.
+    #[arg(long, value_name = "FILE", requires = "kernel_image")]
+    config: Option<PathBuf>,
+}
+
+impl OwnArgs {
+    /// The kernel, if one is named.
+    pub(super) fn image(&self, say: &dyn Fn(&str)) -> Result<Option<Image>> {
+        let Some(image) = self.kernel_image.clone() else { return Ok(None) };
+        let files =
+            UserKernel { image, modules: self.modules.clone(), config: self.config.clone() };
+        Ok(Some(kernels::user_image(&files, say)?))
+    }
 }
 
 /// One of so many parts of the chosen kernels, each of which a machine of its own can ask.
@@ -82,6 +109,60 @@ pub(crate) struct VmArgs {
     /// What runs the guests' code (default: tcg): KVM is used only after it has proved itself.
     #[arg(long, value_enum, value_name = "ACCEL")]
     accelerator: Option<Accel>,
+    #[command(flatten)]
+    line: LineArgs,
+    /// This program for a kernel of another architecture, as scripts/arm64-program builds it.
+    #[arg(long, value_name = "FILE", requires = "kernel_image")]
+    program: Option<PathBuf>,
+}
+
+/// What the kernels are told at boot.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct LineArgs {
+    /// More words for the kernel's command line, such as `lru_gen=n`; records say which.
+    #[arg(long, value_name = "WORDS", value_parser = words, allow_hyphen_values = true)]
+    append: Vec<String>,
+}
+
+/// Longest addition to a command line, in bytes: the kernel takes 2048 in all.
+const LONGEST_LINE: usize = 512;
+
+/// Words that a command line can hold and a record can show.
+fn words(text: &str) -> Result<String, String> {
+    let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
+    if words.is_empty() || words.concat().bytes().any(|b| !b.is_ascii_graphic()) {
+        return Err("want words of printable ASCII characters".into());
+    }
+    // Behind it all words are the first program's, which is ours.
+    if words.contains(&"--") {
+        return Err("-- ends what the kernel reads: leave it out".into());
+    }
+    let words = words.join(" ");
+    if words.len() > LONGEST_LINE {
+        return Err(format!("want at most {LONGEST_LINE} bytes"));
+    }
+    Ok(words)
+}
+
+impl LineArgs {
+    /// Puts the words behind those of the program's own, and has the record say so.
+    pub(super) fn add_to(&self, options: &mut Options) {
+        if self.append.is_empty() {
+            return;
+        }
+        options.append.extend(self.append.iter().cloned());
+        options.settings.insert(APPEND.into(), self.text());
+    }
+
+    /// The words as a record has them: empty if there are none.
+    pub(super) fn text(&self) -> String {
+        self.append.join(" ")
+    }
+
+    /// The option that the user has given, if any.
+    pub(super) fn named(&self) -> Option<&'static str> {
+        (!self.append.is_empty()).then_some("--append")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -95,7 +176,7 @@ enum Accel {
 }
 
 impl VmArgs {
-    pub(super) const fn choice(&self) -> vm::accel::Choice {
+    const fn choice(&self) -> vm::accel::Choice {
         match self.accelerator {
             None | Some(Accel::Tcg) => vm::accel::Choice::Tcg,
             Some(Accel::Kvm) => vm::accel::Choice::Kvm,
@@ -105,14 +186,27 @@ impl VmArgs {
 
     /// The option that the user has given, if any.
     pub(super) fn named(&self) -> Option<&'static str> {
-        self.accelerator.map(|_| "--accelerator")
+        self.accelerator.map(|_| "--accelerator").or(self.line.named())
+    }
+
+    /// What VMs are like by these options.
+    pub(super) fn options(&self) -> Options {
+        let (accelerator, program) = (self.choice(), self.program.clone());
+        let mut options = Options { accelerator, program, ..Options::default() };
+        self.line.add_to(&mut options);
+        options
+    }
+
+    /// The words that are added to the kernels' command line.
+    pub(super) fn line(&self) -> String {
+        self.line.text()
     }
 }
 
 impl KernelArgs {
     /// Whether a kernel other than the running one is named.
     pub(crate) fn names_any(&self) -> bool {
-        self.kernel_image.is_some()
+        self.own.kernel_image.is_some()
             || !self.kernel.is_empty()
             || self.newest
             || self.shard.is_some()
@@ -120,7 +214,7 @@ impl KernelArgs {
 
     /// The chosen places of the lock file; none for a kernel of the user's own.
     pub(crate) fn slots(&self) -> Result<Vec<Slot>> {
-        if self.kernel_image.is_some() {
+        if self.own.kernel_image.is_some() {
             return Ok(Vec::new());
         }
         let lock = Lock::open(self.lock.as_deref())?;
@@ -137,8 +231,8 @@ impl KernelArgs {
         say: &dyn Fn(&str),
         hand_out: &mut dyn FnMut(Image) -> Result<()>,
     ) -> Result<()> {
-        if let Some(path) = &self.kernel_image {
-            return hand_out(kernels::user_image(path)?);
+        if let Some(image) = self.own.image(say)? {
+            return hand_out(image);
         }
         let slots = self.slots()?;
         // Before anything is downloaded for it.
@@ -193,7 +287,7 @@ pub(crate) fn ask(
     coverage: bool,
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<Session> {
-    let mut options = Options { accelerator: vm.choice(), ..Options::default() };
+    let mut options = vm.options();
     if coverage {
         options.settings.insert(COVERAGE.into(), "yes".into());
     }
@@ -215,6 +309,7 @@ pub(crate) fn ask_by(
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<Session> {
     let ids = to_ask(cases, given);
+    options.arch = image.arch;
     options.limits.silence += Duration::from_secs(how.deadline) * how.repeat;
     options.settings.insert("deadline".into(), how.deadline.to_string());
     options.settings.insert("repeat".into(), how.repeat.to_string());
@@ -247,7 +342,7 @@ pub(crate) fn ask_sequences(
     vm: &VmArgs,
 ) -> Result<SessionReport> {
     let ids: Vec<String> = sequences.iter().map(Sequence::id).collect();
-    let mut options = Options { accelerator: vm.choice(), ..Options::default() };
+    let mut options = Options { arch: image.arch, ..vm.options() };
     options.limits.silence += deadline;
     options.settings.insert("deadline".into(), deadline.as_secs().to_string());
     vm::run_vm(&image.path, &ids, &options, &mut |_| {})
@@ -311,7 +406,8 @@ fn cases_agent(plan: &Plan) -> Agent<'static> {
     let accelerator = plan.setting("accelerator").unwrap_or_default();
     let memory = plan.setting("memory-mib").and_then(|n| n.parse().ok());
     let stage = runner.as_ref().ok().map(Runner::stage);
-    let environment = environment(stage, accelerator, memory);
+    let mut environment = environment(stage, accelerator, memory);
+    plan.setting(APPEND).unwrap_or_default().clone_into(&mut environment.append);
     let run = move |index: usize, _: &str| match (&runner, cases.get(index)) {
         (Ok(runner), Some(Some(case))) => runner.run_repeated(case, limits.repeat),
         (Err(e), _) => Outcome::ended(End::Broken, format!("preparing: {e}"), Facts::new()),
@@ -358,7 +454,9 @@ fn known(plan: &[String]) -> Vec<Option<Case>> {
         let Some((place, id)) = line.split_once(' ') else {
             return all.iter().find(|case| case.id() == *line).copied();
         };
-        all.get(place.parse::<usize>().ok()?).copied().filter(|case| case.id() == id)
+        // A program that is built for another architecture may have it in another place.
+        let here = all.get(place.parse::<usize>().ok()?).copied().filter(|case| case.id() == id);
+        here.or_else(|| all.iter().find(|case| case.id() == id).copied())
     };
     plan.iter().map(find).collect()
 }

@@ -10,7 +10,8 @@ use super::identity::{self, Identity, Image};
 use super::index;
 use super::lock::{Locked, PackageFile};
 use super::select::Slot;
-use super::unpack::{UnpackError, Unpacked, unpack};
+use super::unpack::{Kind, UnpackError, Unpacked, unpack};
+use crate::arch::Arch;
 use crate::files;
 use crate::scratch::{self, Scratch};
 use serde::{Deserialize, Serialize};
@@ -234,7 +235,7 @@ impl Cache {
             config: identity::options(&config),
         };
         let complete = format == FORMAT || !may_have_modules(kernel);
-        Ok(Some((Image { path, modules, identity }, complete)))
+        Ok(Some((Image { path, arch: Arch::X86, modules, identity, scratch: None }, complete)))
     }
 
     fn make(&self, kernel: &Locked, progress: &dyn Fn(&str)) -> Result<Image, FetchError> {
@@ -341,7 +342,7 @@ impl Cache {
         if hash != package.sha256 {
             return Err(content(format!("its SHA-256 is {hash}, not {}", package.sha256)));
         }
-        let found = unpack(&deb, image).map_err(|error| match error {
+        let found = unpack(Kind::Deb, &deb, image).map_err(|error| match error {
             UnpackError::Write(e) => self.storage(&e),
             UnpackError::Package(detail) => content(detail),
         })?;

@@ -1,8 +1,10 @@
-//! The header of an x86 boot image: is it one, is it whole, and which kernel does it hold?
+//! The head of a boot image: is it one, for which architecture, is it whole, and which kernel does it hold?
 //!
-//! Offsets are those of the kernel's Documentation/arch/x86/boot.rst.
+//! Offsets are those of the kernel's Documentation/arch/x86/boot.rst and arch/arm64/booting.rst. Only a bzImage
+//! names its kernel in its head; elsewhere the kernel's own banner is looked for.
 
-use std::io::{Read, Seek, SeekFrom};
+use crate::arch::Arch;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use uffd_results::KernelVersion;
 
 const SETUP_SECTORS: usize = 0x1f1;
@@ -15,9 +17,16 @@ const EXTENDED_LOAD_FLAGS: usize = 0x236;
 
 const SECTOR: usize = 512;
 
+const ARM64_FLAGS: usize = 24;
+const ARM64_MAGIC: usize = 56;
+
+/// Where an ELF file says for which architecture it is.
+const ELF_MACHINE: usize = 18;
+
 /// What a boot image says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
+    pub(super) arch: Arch,
     /// What `uname -r` will say.
     pub(super) release: String,
     /// The release, who built it, and what `uname -v` will say.
@@ -35,7 +44,7 @@ impl Header {
     }
 }
 
-/// Reads the header of a boot image; the error says what is wrong with the file.
+/// Reads the head of a boot image; the error says what is wrong with the file.
 pub(super) fn read(file: &mut (impl Read + Seek)) -> Result<Header, String> {
     let io = |e: std::io::Error| format!("reading it failed: {e}");
     let mut head = Vec::new();
@@ -44,13 +53,28 @@ pub(super) fn read(file: &mut (impl Read + Seek)) -> Result<Header, String> {
     file.by_ref().take(256 * SECTOR as u64).read_to_end(&mut head).map_err(io)?;
     let length = file.seek(SeekFrom::End(0)).map_err(io)?;
 
-    if bytes::<4>(&head, MAGIC) != Some(*b"HdrS") {
-        return Err(format!("{}, but an x86 boot image (bzImage) is needed", kind(&head)));
+    let (arch, banner) = if bytes::<4>(&head, MAGIC) == Some(*b"HdrS") {
+        (Arch::X86, of_bzimage(&head, length)?)
+    } else {
+        let arch = arch(&head)?;
+        (
+            arch,
+            of_kernel(file)?
+                .ok_or("it names no kernel version: the banner \"Linux version\" is not in it")?,
+        )
+    };
+    match banner.split_whitespace().next() {
+        Some(release) => Ok(Header { arch, release: release.to_owned(), banner }),
+        None => Err("its header names an empty kernel version".to_owned()),
     }
+}
+
+/// The banner in the setup code of a bzImage of `length` bytes.
+fn of_bzimage(head: &[u8], length: u64) -> Result<String, String> {
     let short = || "it is cut short".to_owned();
-    let byte = |at| bytes::<1>(&head, at).map(|[b]| b).ok_or_else(short);
-    let word = |at| bytes::<2>(&head, at).map(u16::from_le_bytes).ok_or_else(short);
-    let long = |at| bytes::<4>(&head, at).map(u32::from_le_bytes).ok_or_else(short);
+    let byte = |at| bytes::<1>(head, at).map(|[b]| b).ok_or_else(short);
+    let word = |at| bytes::<2>(head, at).map(u16::from_le_bytes).ok_or_else(short);
+    let long = |at| bytes::<4>(head, at).map(u32::from_le_bytes).ok_or_else(short);
     if byte(LOAD_FLAGS)? & 1 == 0 {
         return Err("it is a zImage, built for low memory".to_owned());
     }
@@ -70,10 +94,47 @@ pub(super) fn read(file: &mut (impl Read + Seek)) -> Result<Header, String> {
         .and_then(|rest| rest.split(|b| *b == 0).next())
         .and_then(|text| std::str::from_utf8(text).ok())
         .ok_or("its header names no kernel version")?;
-    match banner.split_whitespace().next() {
-        Some(release) => Ok(Header { release: release.to_owned(), banner: banner.to_owned() }),
-        None => Err("its header names an empty kernel version".to_owned()),
+    Ok(banner.to_owned())
+}
+
+/// The architecture of an image that is not packed: vmlinux of x86-64, or Image of arm64.
+fn arch(head: &[u8]) -> Result<Arch, String> {
+    let elf = head.starts_with(b"\x7fELF\x02\x01")
+        && bytes::<2>(head, ELF_MACHINE).map(u16::from_le_bytes) == Some(Arch::X86.elf());
+    if elf {
+        return Ok(Arch::X86);
     }
+    if bytes::<4>(head, ARM64_MAGIC) == Some(*b"ARMd") {
+        let flags = bytes::<8>(head, ARM64_FLAGS).map_or(0, u64::from_le_bytes);
+        // Bits 1 and 2 tell the page size; 0 is "not said".
+        let page_kib = [4, 4, 16, 64][usize::try_from(flags >> 1 & 3).unwrap_or(0)];
+        return Ok(Arch::Arm64 { page_kib });
+    }
+    Err(format!("{}, but a boot image is needed", kind(head)))
+}
+
+/// The banner in a kernel that is not packed, if there is one.
+fn of_kernel(file: &mut (impl Read + Seek)) -> Result<Option<String>, String> {
+    const LABEL: &[u8] = b"Linux version ";
+    /// No banner is longer.
+    const LONGEST: usize = 1024;
+    let io = |e: std::io::Error| format!("reading it failed: {e}");
+    file.seek(SeekFrom::Start(0)).map_err(io)?;
+    // A banner ends with a line break, and pieces end there as well; so none is cut in two.
+    let mut file = BufReader::with_capacity(1 << 20, file);
+    let mut piece = Vec::new();
+    while file.read_until(b'\n', &mut piece).map_err(io)? > 0 {
+        for (at, _) in piece.windows(LABEL.len()).enumerate().filter(|(_, w)| *w == LABEL) {
+            let text = piece[at + LABEL.len()..].split(|b| *b == 0 || *b == b'\n').next();
+            let text =
+                text.filter(|t| t.len() <= LONGEST && t.first().is_some_and(u8::is_ascii_digit));
+            if let Some(text) = text.and_then(|t| std::str::from_utf8(t).ok()) {
+                return Ok(Some(text.to_owned()));
+            }
+        }
+        piece.clear();
+    }
+    Ok(None)
 }
 
 fn bytes<const N: usize>(head: &[u8], at: usize) -> Option<[u8; N]> {
@@ -84,11 +145,10 @@ fn bytes<const N: usize>(head: &[u8], at: usize) -> Option<[u8; N]> {
 fn kind(head: &[u8]) -> &'static str {
     match head {
         [] => "it is empty",
-        [0x7f, b'E', b'L', b'F', ..] => "it is an ELF file such as vmlinux",
+        [0x7f, b'E', b'L', b'F', ..] => "it is an ELF file, but not for x86-64",
         [0x1f, 0x8b, ..] | [0xfd, b'7', b'z', ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => {
             "it is a compressed file"
         }
-        _ if bytes::<4>(head, 0x38) == Some(*b"ARMd") => "it is a kernel for arm64",
         _ => "it has no kernel's header",
     }
 }
@@ -113,14 +173,48 @@ mod tests {
     #[case("mine", "mine", None)]
     fn reads(#[case] banner: &str, #[case] release: &str, #[case] upstream: Option<&str>) {
         let header = read(&mut Cursor::new(bzimage(banner, &[1; 64]))).expect("a boot image");
-        assert_eq!(header.release, release);
+        assert_eq!((header.arch, &*header.release), (Arch::X86, release));
         assert_eq!(header.upstream().map(|v| v.to_string()).as_deref(), upstream);
+    }
+
+    /// An image that is not packed.
+    fn plain(arm64_flags: Option<u8>) -> Vec<u8> {
+        let mut image = b"\x7fELF\x02\x01".to_vec();
+        image.resize(100, 0);
+        image[18] = 62;
+        if let Some(flags) = arm64_flags {
+            image[..2].copy_from_slice(b"MZ");
+            image[24] = flags;
+            image[56..60].copy_from_slice(b"ARMd");
+        }
+        image.extend(b"%s\nLinux version %s\0");
+        image.resize(3 << 20, 1);
+        image.extend(
+            b"\0Linux version 6.12.0-9-x (a@b) (gcc (Debian 14)) #1 SMP Debian 6.12.7-1 (c)\n\0",
+        );
+        image
+    }
+
+    #[rstest]
+    #[case(None, Arch::X86)]
+    #[case(Some(0), Arch::Arm64 { page_kib: 4 })]
+    #[case(Some(0b1010), Arch::Arm64 { page_kib: 4 })]
+    #[case(Some(0b1100), Arch::Arm64 { page_kib: 16 })]
+    #[case(Some(0b1110), Arch::Arm64 { page_kib: 64 })]
+    fn the_banner_is_found(#[case] flags: Option<u8>, #[case] arch: Arch) {
+        let header = read(&mut Cursor::new(plain(flags))).expect("an image");
+        assert_eq!((header.arch, &*header.release), (arch, "6.12.0-9-x"));
+        assert_eq!(header.upstream().expect("a version").to_string(), "6.12.7");
+        let mut other = plain(flags);
+        other.truncate(3 << 20);
+        let error = read(&mut Cursor::new(other)).expect_err("no banner");
+        assert!(error.contains("names no kernel version"), "{error}");
     }
 
     #[rstest]
     #[case(|i: &mut Vec<u8>| i.clear(), "it is empty")]
     #[case(|i: &mut Vec<u8>| i[0x202] = 0, "no kernel's header")]
-    #[case(|i: &mut Vec<u8>| { i[..4].copy_from_slice(b"\x7fELF"); i[0x202] = 0 }, "ELF")]
+    #[case(|i: &mut Vec<u8>| { i[..4].copy_from_slice(b"\x7fELF"); i[0x202] = 0 }, "not for x86-64")]
     #[case(|i: &mut Vec<u8>| i[0x211] = 0, "zImage")]
     #[case(|i: &mut Vec<u8>| i[0x236] = 0, "32-bit")]
     #[case(|i: &mut Vec<u8>| i[0x206] = 0, "32-bit")]

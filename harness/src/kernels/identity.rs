@@ -1,10 +1,10 @@
 //! A boot image and what is known of it before it boots.
 
-use super::header;
-use crate::files;
+use crate::arch::Arch;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tempfile::TempDir;
 use uffd_results::{Kernel, KernelVersion, Package};
 
 /// Options that facts can depend on, without `CONFIG_`. A star stands for any ending.
@@ -89,41 +89,30 @@ impl Identity {
 /// A kernel that can be booted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// The boot image (bzImage).
+    /// The boot image: a bzImage, or one that is not packed.
     pub path: PathBuf,
+    /// What it is built for.
+    pub arch: Arch,
     /// Modules that cases can ask for, see [`super::read_modules`]; none where all is built in or
     /// the archive has none.
     pub modules: Option<PathBuf>,
     /// Which kernel it is.
     pub identity: Identity,
+    /// Holds the files until nobody needs them, where they were unpacked for this run only.
+    pub(super) scratch: Option<Scratch>,
 }
 
-/// Why a file can't be used as a boot image.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{path:?} can't be booted: {why}; give the bzImage of an x86-64 kernel (arch/x86/boot/bzImage \
-     of a build, or a /boot/vmlinuz-*)"
-)]
-pub struct ImageError {
-    path: PathBuf,
-    why: String,
+/// A folder that is removed when the last image from it is dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Scratch(pub(super) Arc<TempDir>);
+
+impl PartialEq for Scratch {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.path() == other.0.path()
+    }
 }
 
-/// Identifies a boot image of the user's own.
-pub fn user_image(path: &Path) -> Result<Image, ImageError> {
-    let error = |why: String| ImageError { path: path.into(), why };
-    let mut file = File::open(path).map_err(|e| error(format!("opening it failed: {e}")))?;
-    let header = header::read(&mut file).map_err(error)?;
-    let upstream = header
-        .upstream()
-        .ok_or_else(|| error(format!("its release {:?} begins with no version", header.release)))?;
-    let (image_sha256, _) =
-        files::sha256_of(path).map_err(|e| error(format!("reading it failed: {e}")))?;
-    let release = header.release;
-    let identity =
-        Identity { upstream, release, package: None, image_sha256, config: BTreeMap::new() };
-    Ok(Image { path: path.into(), modules: None, identity })
-}
+impl Eq for Scratch {}
 
 /// The options that facts can depend on, of a kernel's configuration file.
 pub(super) fn options(config: &str) -> BTreeMap<String, String> {
@@ -146,7 +135,6 @@ fn matters(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::bzimage;
     use super::*;
 
     #[test]
@@ -156,25 +144,5 @@ mod tests {
         let expected = [("HZ", "250"), ("PREEMPT", "n"), ("USERFAULTFD", "y"), ("ZRAM", "m")];
         let expected = expected.map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(options(text), BTreeMap::from(expected));
-    }
-
-    #[test]
-    fn a_file_of_the_users_own() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("bzImage");
-        std::fs::write(&path, bzimage("7.3.0-rc2-mine (a@b) #1 SMP", &[1; 64])).expect("written");
-        let Identity { upstream, release, package, image_sha256, config } =
-            user_image(&path).expect("a boot image").identity;
-        assert_eq!(
-            (upstream.to_string().as_str(), release.as_str()),
-            ("7.3-rc2", "7.3.0-rc2-mine")
-        );
-        assert!(package.is_none() && config.is_empty() && files::is_sha256(&image_sha256));
-
-        std::fs::write(&path, "not a kernel").expect("written");
-        let error = user_image(&path).expect_err("no kernel").to_string();
-        assert!(error.contains("no kernel's header") && error.contains("bzImage"), "{error}");
-        let error = user_image(&folder.path().join("none")).expect_err("no file").to_string();
-        assert!(error.contains("opening it failed"), "{error}");
     }
 }

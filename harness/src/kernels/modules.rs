@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The modules that cases can ask for; what these depend on is kept as well. `lzo-rle` is zram's
 /// default compressor up to 6.1, which the kernel would otherwise ask a program for.
@@ -25,8 +25,15 @@ pub type Module = (String, Vec<u8>);
 /// The modules of a package as they lie in it, by name.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Members {
-    packed: BTreeMap<String, (Packing, Vec<u8>)>,
+    packed: BTreeMap<String, (Packing, Source)>,
     size: u64,
+}
+
+/// Where a module's file is.
+#[derive(Debug, PartialEq, Eq)]
+enum Source {
+    Bytes(Vec<u8>),
+    Path(PathBuf),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,16 +52,40 @@ impl Members {
         if self.size > MAX_PACKED {
             return Err(io::Error::other("its modules are larger than 512 MiB"));
         }
-        self.packed.insert(name, (packing, bytes));
+        self.packed.insert(name, (packing, Source::Bytes(bytes)));
         Ok(())
+    }
+
+    /// Takes all modules below a folder, to be read when they are needed.
+    pub(super) fn offer_folder(&mut self, folder: &Path) -> io::Result<()> {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                self.offer_folder(&path)?;
+            } else if let Some((name, packing)) = name_of(&entry.file_name().to_string_lossy()) {
+                self.packed.insert(name, (packing, Source::Path(path)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what another package has.
+    pub(super) fn join(&mut self, other: Self) {
+        self.packed.extend(other.packed);
+    }
+
+    /// The kept modules with what they depend on, in load order.
+    pub(super) fn kept(&self) -> io::Result<Vec<Module>> {
+        in_order(&KEPT, &|name| {
+            self.packed.get(name).map(|(packing, source)| source.unpacked(*packing)).transpose()
+        })
     }
 
     /// The kept modules with what they depend on, as a tar file in load order; `None` if there are
     /// none.
     pub(super) fn to_tar(&self) -> io::Result<Option<Vec<u8>>> {
-        let modules = in_order(&KEPT, &|name| {
-            self.packed.get(name).map(|(packing, bytes)| unpacked(*packing, bytes)).transpose()
-        })?;
+        let modules = self.kept()?;
         if modules.is_empty() {
             return Ok(None);
         }
@@ -67,6 +98,32 @@ impl Members {
         }
         tar.into_inner().map(Some)
     }
+}
+
+impl Source {
+    fn unpacked(&self, packing: Packing) -> io::Result<Vec<u8>> {
+        let path = match self {
+            Self::Bytes(bytes) => return unpacked(packing, bytes),
+            Self::Path(path) => path,
+        };
+        let words = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_MODULE + 1).read_to_end(&mut bytes))
+            .map_err(words)?;
+        if bytes.len() as u64 > MAX_MODULE {
+            let why = "it is larger than 64 MiB: install modules without what debuggers read \
+                       (INSTALL_MOD_STRIP=1)";
+            return Err(words(io::Error::other(why)));
+        }
+        unpacked(packing, &bytes).map_err(words)
+    }
+}
+
+/// The release that a module is built for: the first word of the `vermagic=` in its .modinfo section.
+pub(super) fn release_of(module: &[u8]) -> Option<String> {
+    let magic = entry_of(module, b"\0vermagic=")?;
+    magic.split(' ').next().filter(|release| !release.is_empty()).map(str::to_owned)
 }
 
 /// The modules `wanted` and what they depend on, in load order, of a tar file that [`Members`] made.
@@ -137,14 +194,18 @@ fn add(
     Ok(true)
 }
 
-/// What a module depends on: the `depends=` of its .modinfo section, whose entries end with a NUL.
+/// What a module depends on: the `depends=` of its .modinfo section.
 fn depends(module: &[u8]) -> Vec<String> {
-    const LABEL: &[u8] = b"\0depends=";
-    let Some(at) = module.windows(LABEL.len()).position(|w| w == LABEL) else { return Vec::new() };
-    let rest = &module[at + LABEL.len()..];
-    let list = &rest[..rest.iter().position(|b| *b == 0).unwrap_or(rest.len())];
-    let list = String::from_utf8_lossy(list);
+    let list = entry_of(module, b"\0depends=").unwrap_or_default();
     list.split(',').filter(|name| !name.is_empty()).map(kernel_name).collect()
+}
+
+/// An entry of a module's .modinfo section, where each ends with a NUL.
+fn entry_of(module: &[u8], label: &[u8]) -> Option<String> {
+    let at = module.windows(label.len()).position(|w| w == label)?;
+    let rest = &module[at + label.len()..];
+    let entry = &rest[..rest.iter().position(|b| *b == 0).unwrap_or(rest.len())];
+    Some(String::from_utf8_lossy(entry).into_owned())
 }
 
 /// The module that a package's member is, if it is one.
@@ -243,6 +304,28 @@ mod tests {
         assert_eq!(all[1].1, module_of("irqbypass"));
         assert_eq!(names(&read(file.path(), &["kvm"]).expect("read")), ["irqbypass", "kvm"]);
         assert_eq!(read(file.path(), &["zram"]).expect("read"), []);
+    }
+
+    #[test]
+    fn a_folder_gives_what_is_needed_and_reads_no_more() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let drivers = folder.path().join("kernel/drivers");
+        std::fs::create_dir_all(&drivers).expect("folders");
+        std::fs::write(drivers.join("loop.ko.xz"), xz(&module_of(""))).expect("written");
+        // A module that is not needed: nothing could unpack it.
+        std::fs::write(drivers.join("e1000.ko.xz"), "damaged").expect("written");
+        std::fs::write(folder.path().join("modules.dep"), "").expect("written");
+        let mut members = Members::default();
+        members.offer_folder(folder.path()).expect("listed");
+        assert_eq!(names(&members.kept().expect("read")), ["loop"]);
+    }
+
+    #[rstest]
+    #[case(b"x\0vermagic=6.1.0-47-amd64 SMP mod_unload \0", Some("6.1.0-47-amd64"))]
+    #[case(b"x\0vermagic=", None)]
+    #[case(b"x", None)]
+    fn the_release_is_read(#[case] module: &[u8], #[case] release: Option<&str>) {
+        assert_eq!(release_of(module).as_deref(), release);
     }
 
     #[test]

@@ -1,6 +1,12 @@
 //! Takes boot image, configuration and modules out of a package, without installing it.
+//!
+//! Debian's packages, rpm packages and tar files, these packed or not. Nothing is written to a path that a
+//! package names: a member's name only says what it is.
 
+use super::cpio;
 use super::modules::Members;
+use super::packed::{self, Packer};
+use super::rpm;
 use crate::{children, interrupt};
 use std::fs::File;
 use std::io::{self, Read};
@@ -20,6 +26,12 @@ pub(super) enum UnpackError {
     Package(String),
 }
 
+impl From<io::Error> for UnpackError {
+    fn from(error: io::Error) -> Self {
+        Self::Package(error.to_string())
+    }
+}
+
 /// What a package held.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Unpacked {
@@ -31,8 +43,52 @@ pub(super) struct Unpacked {
     pub(super) modules: Members,
 }
 
-/// Reads `deb` and writes its boot image to `image`.
-pub(super) fn unpack(deb: &Path, image: &Path) -> Result<Unpacked, UnpackError> {
+/// Kinds of files that can hold a kernel beside other things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Deb,
+    Rpm,
+    Tar,
+}
+
+impl Kind {
+    /// The kind of a file; `None` if it is none of them.
+    pub(super) fn of(path: &Path) -> io::Result<Option<Self>> {
+        // A tar file's first head has its magic at 257.
+        let mut head = Vec::new();
+        File::open(path)?.take(512).read_to_end(&mut head)?;
+        if head.starts_with(b"!<arch>\ndebian-binary") {
+            return Ok(Some(Self::Deb));
+        }
+        if head.starts_with(&rpm::MAGIC) {
+            return Ok(Some(Self::Rpm));
+        }
+        if Packer::of(&head).is_some() {
+            head.clear();
+            let contents = packed::unpacked(File::open(path)?)?;
+            // What does not unpack is no tar file, whatever else it may be.
+            if contents.take(512).read_to_end(&mut head).is_err() {
+                return Ok(None);
+            }
+        }
+        Ok((head.get(257..262) == Some(b"ustar")).then_some(Self::Tar))
+    }
+}
+
+/// Reads a package of this kind and writes its boot image to `image`.
+pub(super) fn unpack(kind: Kind, package: &Path, image: &Path) -> Result<Unpacked, UnpackError> {
+    let mut taker = Taker { image, found: Unpacked::default() };
+    match kind {
+        Kind::Deb => return unpack_deb(package, taker),
+        Kind::Tar => from_tar(packed::unpacked(File::open(package)?)?, &mut taker)?,
+        Kind::Rpm => {
+            cpio::each(rpm::open(package)?.archive, &mut |name, file| taker.take(name, file))?;
+        }
+    }
+    Ok(taker.found)
+}
+
+fn unpack_deb(deb: &Path, mut taker: Taker<'_>) -> Result<Unpacked, UnpackError> {
     let mut command = Command::new("dpkg-deb");
     command.arg("--fsys-tarfile").arg(deb);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -40,17 +96,18 @@ pub(super) fn unpack(deb: &Path, image: &Path) -> Result<Unpacked, UnpackError> 
         .spawn()
         .map_err(|e| UnpackError::Package(format!("running dpkg-deb failed: {e}; install dpkg")))?;
     let read = match child.stdout.take() {
-        Some(stdout) => members(interrupt::Checked(stdout), image),
+        Some(stdout) => from_tar(interrupt::Checked(stdout), &mut taker),
         None => unreachable!("the output is a pipe"),
     };
     // The pipe is closed by now: dpkg-deb ends, at the latest by a broken pipe.
     let output = child
         .wait_with_output()
         .map_err(|e| UnpackError::Package(format!("waiting for dpkg-deb failed: {e}")))?;
+    let found = taker.found;
     match read {
-        Ok(found) if found.image || found.config.is_some() || output.status.success() => Ok(found),
+        Ok(()) if found.image || found.config.is_some() || output.status.success() => Ok(found),
         Err(error @ UnpackError::Write(_)) => Err(error),
-        Ok(_) => Err(UnpackError::Package(dpkg_words(&output.stderr, "ended early"))),
+        Ok(()) => Err(UnpackError::Package(dpkg_words(&output.stderr, "ended early"))),
         Err(UnpackError::Package(why)) => {
             Err(UnpackError::Package(dpkg_words(&output.stderr, &why)))
         }
@@ -62,34 +119,44 @@ fn dpkg_words(stderr: &[u8], otherwise: &str) -> String {
     format!("dpkg-deb: {}", text.lines().next().unwrap_or(otherwise))
 }
 
-fn members(tar: impl Read, image: &Path) -> Result<Unpacked, UnpackError> {
-    let broken = |e: io::Error| UnpackError::Package(e.to_string());
-    let mut found = Unpacked::default();
-    for entry in tar::Archive::new(tar).entries().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
-        let member = entry.path().map_err(broken)?.to_string_lossy().into_owned();
-        match part(&member) {
-            Some(Part::Image) if !found.image => {
-                copy(&mut entry, image)?;
-                found.image = true;
-            }
-            Some(Part::Config) if found.config.is_none() => {
-                let mut text = String::new();
-                entry.by_ref().take(MAX_CONFIG).read_to_string(&mut text).map_err(broken)?;
-                found.config = Some(text);
-            }
-            Some(_) => {}
-            None => found.modules.offer(&member, &mut entry).map_err(broken)?,
+fn from_tar(tar: impl Read, taker: &mut Taker<'_>) -> Result<(), UnpackError> {
+    for entry in tar::Archive::new(tar).entries()? {
+        let mut entry = entry?;
+        if entry.header().entry_type().is_file() {
+            let member = entry.path()?.to_string_lossy().into_owned();
+            taker.take(&member, &mut entry)?;
         }
     }
-    Ok(found)
+    Ok(())
+}
+
+/// Takes what is needed of a package's members, as they come.
+struct Taker<'a> {
+    image: &'a Path,
+    found: Unpacked,
+}
+
+impl Taker<'_> {
+    fn take(&mut self, member: &str, mut file: &mut dyn Read) -> Result<(), UnpackError> {
+        match part(member) {
+            Some(Part::Image) if !self.found.image => {
+                copy(&mut file, self.image)?;
+                self.found.image = true;
+            }
+            Some(Part::Config) if self.found.config.is_none() => {
+                let mut text = String::new();
+                file.take(MAX_CONFIG).read_to_string(&mut text)?;
+                self.found.config = Some(text);
+            }
+            Some(_) => {}
+            None => self.found.modules.offer(member, file)?,
+        }
+        Ok(())
+    }
 }
 
 /// Copies with the errors of both sides kept apart: a full disk is not a broken package.
-fn copy(entry: &mut impl Read, image: &Path) -> Result<(), UnpackError> {
+pub(super) fn copy(entry: &mut impl Read, image: &Path) -> Result<(), UnpackError> {
     let mut target = File::create(image).map_err(UnpackError::Write)?;
     let mut buffer = vec![0; 1 << 16];
     let mut total = 0;
@@ -154,7 +221,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let deb = folder.path().join("x.deb");
         std::fs::write(&deb, "no package").expect("written");
-        let error = unpack(&deb, &folder.path().join("image")).expect_err("refused");
+        let error = unpack(Kind::Deb, &deb, &folder.path().join("image")).expect_err("refused");
         assert!(matches!(&error, UnpackError::Package(w) if w.contains("dpkg-deb")), "{error:?}");
     }
 

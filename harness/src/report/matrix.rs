@@ -155,7 +155,7 @@ fn kernels(records: &[Record]) -> String {
             kernel.upstream.clone(),
             code(&kernel.release),
             package,
-            code(&environment.accelerator),
+            code(&environment.how()),
             code(&suite.revision),
             cases.len().to_string(),
             code(&environment.uffd_features.join(" ")),

@@ -177,7 +177,7 @@ fn identity(kernel: &Recorded, record: Option<&Record>) -> Markup {
         }
         pairs.extend(kernel.image_sha256.iter().map(|hash| ("SHA-256 of the image", hash.clone())));
         pairs.extend([
-            ("asked under", environment.accelerator.clone()),
+            ("asked under", environment.how()),
             ("CPUs", environment.cpus.to_string()),
             ("memory", format!("{} MiB", environment.memory_mib)),
             ("page size", format!("{} bytes", environment.page_size)),

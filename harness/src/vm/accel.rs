@@ -64,7 +64,11 @@ impl Accelerator {
 pub fn choose(image: &Path, options: &Options) -> Result<&'static Accelerator, VmError> {
     static TCG: OnceLock<Accelerator> = OnceLock::new();
     static KVM: OnceLock<Accelerator> = OnceLock::new();
-    if options.accelerator == Choice::Tcg {
+    if !options.arch.is_own() && options.accelerator == Choice::Kvm {
+        let why = "the kernel is for another architecture than this machine";
+        return Err(VmError::Kvm(why.into()));
+    }
+    if options.accelerator == Choice::Tcg || !options.arch.is_own() {
         return Ok(TCG.get_or_init(|| Accelerator::tcg("asked for")));
     }
     let chosen = KVM.get_or_init(|| match proof(image, options) {
@@ -119,8 +123,8 @@ fn few_instructions(accelerator: &Accelerator, options: &Options) -> Result<(), 
     let path = |name: &str| directory.path().join(name);
     std::fs::write(path("firmware"), firmware()).map_err(error)?;
     let errors = File::create(path("errors")).map_err(error)?;
-    let qemu = qemu::find(options.qemu.as_deref()).map_err(|e| e.to_string())?;
-    let mut command = qemu::machine(&qemu, accelerator);
+    let qemu = qemu::find(options.qemu.as_deref(), options.arch).map_err(|e| e.to_string())?;
+    let mut command = qemu::machine(&qemu, options.arch, accelerator);
     command.current_dir(directory.path()).args(["-m", "16", "-bios", "firmware"]);
     command.args(["-serial", "file:serial"]);
     let mut child = qemu::start(command, errors).map_err(|e| e.to_string())?;
@@ -148,10 +152,11 @@ fn few_instructions(accelerator: &Accelerator, options: &Options) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::Arch;
 
     #[test]
     fn the_firmware_runs_under_emulation() {
-        if qemu::find(None).is_err() {
+        if qemu::find(None, Arch::X86).is_err() {
             eprintln!("not run: there is no QEMU here");
             return;
         }

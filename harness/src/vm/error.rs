@@ -10,9 +10,9 @@ pub enum VmError {
     /// No QEMU on this machine.
     #[error(
         "no {0} was found in PATH, and kernels are booted in it: install it \
-         (Debian: apt install qemu-system-x86), or add its folder to PATH"
+         (Debian: apt install {1}), or add its folder to PATH"
     )]
-    NoQemu(String),
+    NoQemu(String, &'static str),
     /// QEMU is there and does not run.
     #[error("{0} can't be started ({1}): check that it is QEMU and may be executed")]
     QemuStart(PathBuf, io::Error),
@@ -21,14 +21,25 @@ pub enum VmError {
     Image(PathBuf, io::Error),
     /// The program that is to be PID 1 is not fit for it.
     #[error(
-        "{program} can't be PID 1 of a VM: {why}; build uffd-conform statically for x86-64, as the \
-         project's .cargo/config.toml does"
+        "{program} can't be PID 1 of a VM: {why}; build uffd-conform statically, as the project's \
+         .cargo/config.toml does, or for arm64 by scripts/arm64-program"
     )]
     Program {
         /// Which program.
         program: PathBuf,
         /// What is wrong with it.
         why: String,
+    },
+    /// The kernel is for another architecture than this program.
+    #[error(
+        "the kernel is for {arch} with pages of {page_kib} KiB, and this program is not: build it by \
+         `scripts/arm64-program {page_kib}` and name what that has built with --program"
+    )]
+    Foreign {
+        /// The kernel's architecture, as `uname -m` has it.
+        arch: &'static str,
+        /// The size of its pages.
+        page_kib: u32,
     },
     /// A file of the VM can't be made or read.
     #[error(

@@ -18,6 +18,10 @@ const HUGE: usize = 2 << 20;
 /// shares a huge page's addresses with anything else stays, and so does what the kernel has no huge
 /// pages for; the program works all the same. For a process with one thread.
 pub(super) fn enlarge() {
+    // Elsewhere the caches would have to be told of code that has moved.
+    if !cfg!(target_arch = "x86_64") {
+        return;
+    }
     for part in parts() {
         // What can't be had costs time and nothing else.
         let _ = part.enlarge();

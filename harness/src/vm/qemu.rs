@@ -11,6 +11,7 @@ use super::machine::{Ending, Launcher, Machine};
 use super::plan::Plan;
 use super::session::Options;
 use super::wire;
+use crate::arch::Arch;
 use crate::children;
 use crate::scratch::{self, Scratch};
 use nix::errno::Errno;
@@ -23,9 +24,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, Once, PoisonError};
 
-/// The program's usual name.
-const QEMU: &str = "qemu-system-x86_64";
-
 /// Beginning of the names of folders with a VM's files.
 pub(super) const PREFIX: &str = "uffd-conform-machine-";
 
@@ -34,8 +32,8 @@ pub(super) const PREFIX: &str = "uffd-conform-machine-";
 /// mapping of the program is one of a plain file. Other options that were tried (nokaslr, acpi=off,
 /// pci=off, tsc=reliable, lsm=, audit=0, nowatchdog, another machine type) stay within the noise, and
 /// init_on_alloc=0 would make it another kernel than the one that is used.
-const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 oops=panic no_timer_check \
-                            cryptomgr.notests rootfstype=ramfs";
+const COMMAND_LINE: &str = "quiet panic=-1 oops=panic no_timer_check cryptomgr.notests \
+                            rootfstype=ramfs";
 
 /// More of it under emulation, which looks up each indirect jump and each repetition of a string
 /// instruction: without return thunks and retpolines, and with pages cleared by plain stores (112 is
@@ -45,9 +43,13 @@ const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 oops=panic no_timer_che
 const EMULATED: &str = " mitigations=off clearcpuid=112 noreplace-smp \
                         initcall_blacklist=jent_mod_init,trace_eval_init,crypto_kdf108_init";
 
+/// The same for arm64, whose command line knows none of x86's own words.
+const EMULATED_ARM64: &str = " mitigations=off initcall_blacklist=jent_mod_init,trace_eval_init";
+
 /// Finds QEMU: the given path, or the usual name in PATH.
-pub(super) fn find(given: Option<&Path>) -> Result<PathBuf, VmError> {
-    let name = given.unwrap_or_else(|| Path::new(QEMU));
+pub(super) fn find(given: Option<&Path>, arch: Arch) -> Result<PathBuf, VmError> {
+    let (usual, package) = arch.qemu();
+    let name = given.unwrap_or_else(|| Path::new(usual));
     if name.components().count() > 1 {
         return Ok(name.to_owned());
     }
@@ -55,12 +57,12 @@ pub(super) fn find(given: Option<&Path>) -> Result<PathBuf, VmError> {
     std::env::split_paths(&path)
         .map(|directory| directory.join(name))
         .find(|file| file.is_file())
-        .ok_or_else(|| VmError::NoQemu(name.display().to_string()))
+        .ok_or_else(|| VmError::NoQemu(name.display().to_string(), package))
 }
 
 /// QEMU's version, for example `7.2.22`.
 pub fn version(given: Option<&Path>) -> Result<String, VmError> {
-    let qemu = find(given)?;
+    let qemu = find(given, Arch::X86)?;
     let start_error = |error| VmError::QemuStart(qemu.clone(), error);
     let output = Command::new(&qemu).arg("--version").output().map_err(start_error)?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -134,8 +136,8 @@ impl<'a> Qemu<'a> {
         accelerator: &'a Accelerator,
         options: &'a Options,
     ) -> Result<Self, VmError> {
-        let program = Program::load(options.program.as_deref())?;
-        let binary = find(options.qemu.as_deref())?;
+        let program = Program::load(options.program.as_deref(), options.arch)?;
+        let binary = find(options.qemu.as_deref(), options.arch)?;
         Ok(Self { binary, image, program, accelerator, options })
     }
 
@@ -159,15 +161,23 @@ impl<'a> Qemu<'a> {
     }
 
     fn command(&self, files: &Files, kernel: &Path) -> Command {
-        let Options { memory_mib, cpus, huge_pages, counts_instructions, append, .. } =
+        let Options { arch, memory_mib, cpus, huge_pages, counts_instructions, append, .. } =
             self.options;
-        let emulated = if self.accelerator.is_kvm() { "" } else { EMULATED };
-        let mut kernel_line = format!("{COMMAND_LINE}{emulated} hugepages={huge_pages}");
+        let (console, emulated, sizes) = match arch {
+            Arch::X86 if self.accelerator.is_kvm() => ("ttyS0", "", ""),
+            Arch::X86 => ("ttyS0", EMULATED, ""),
+            // With larger base pages the usual huge page is larger as well.
+            Arch::Arm64 { .. } => {
+                ("ttyAMA0", EMULATED_ARM64, " default_hugepagesz=2M hugepagesz=2M")
+            }
+        };
+        let mut kernel_line =
+            format!("console={console} {COMMAND_LINE}{emulated}{sizes} hugepages={huge_pages}");
         for word in append {
             kernel_line.push(' ');
             kernel_line.push_str(word);
         }
-        let mut command = machine(&self.binary, self.accelerator);
+        let mut command = machine(&self.binary, *arch, self.accelerator);
         if *counts_instructions {
             // Idle guests don't sleep: their clock goes to the next timer at once.
             command.args(["-icount", "shift=0,sleep=off"]);
@@ -176,8 +186,12 @@ impl<'a> Qemu<'a> {
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(files.path("initramfs"));
         command.args(["-append", &kernel_line]);
         command.arg("-chardev").arg(file_device("console", &files.path("console")));
-        command.arg("-chardev").arg(file_device("serial", &files.path("serial")));
-        command.args(["-serial", "chardev:console", "-serial", "chardev:serial"]);
+        command.args(["-serial", "chardev:console"]);
+        // The other machine has one port, and PCI in every kernel.
+        if *arch == Arch::X86 {
+            command.arg("-chardev").arg(file_device("serial", &files.path("serial")));
+            command.args(["-serial", "chardev:serial"]);
+        }
         let mut memory = std::ffi::OsString::from("memory-backend-file,id=wire,share=on,size=");
         memory.push(format!("{},mem-path=", wire::SHARED_SIZE));
         memory.push(doubled_commas(&files.path("wire")));
@@ -188,9 +202,14 @@ impl<'a> Qemu<'a> {
 }
 
 /// QEMU without anything that a default or a user's file would add.
-pub(super) fn machine(qemu: &Path, accelerator: &Accelerator) -> Command {
+pub(super) fn machine(qemu: &Path, arch: Arch, accelerator: &Accelerator) -> Command {
     let mut command = Command::new(qemu);
-    command.args(["-M", "pc", "-accel", accelerator.word(), "-cpu", accelerator.cpu()]);
+    match arch {
+        Arch::X86 => command.args(["-M", "pc", "-cpu", accelerator.cpu()]),
+        // It has all three page sizes, and no signed pointers, which are slow to emulate.
+        Arch::Arm64 { .. } => command.args(["-M", "virt", "-cpu", "cortex-a76"]),
+    };
+    command.args(["-accel", accelerator.word()]);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     command
 }
@@ -315,8 +334,13 @@ mod tests {
 
     #[test]
     fn a_missing_qemu_says_what_to_install() {
-        let error = find(Some(Path::new("qemu-of-nowhere"))).expect_err("not there").to_string();
-        assert!(error.contains("qemu-of-nowhere") && error.contains("apt install"), "{error}");
+        for (arch, package) in
+            [(Arch::X86, "qemu-system-x86)"), (Arch::Arm64 { page_kib: 4 }, "qemu-system-arm)")]
+        {
+            let error = find(Some(Path::new("qemu-of-nowhere")), arch).expect_err("not there");
+            let error = error.to_string();
+            assert!(error.contains("qemu-of-nowhere") && error.contains(package), "{error}");
+        }
     }
 
     #[test]

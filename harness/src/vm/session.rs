@@ -13,6 +13,7 @@ use super::plan::Plan;
 use super::qemu::Qemu;
 use super::watch::{Cause, Down, Watch};
 use crate::interrupt;
+use crate::arch::Arch;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ use uffd_results::{End, Facts, Outcome};
 /// What a VM is like. The default is what records are made with.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What the kernel is built for.
+    pub arch: Arch,
     /// How the guest's code is run.
     pub accelerator: Choice,
     /// CPUs of the guest.
@@ -50,6 +53,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            arch: Arch::X86,
             accelerator: Choice::Auto,
             cpus: 1,
             memory_mib: 1024,

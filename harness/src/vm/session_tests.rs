@@ -92,6 +92,7 @@ fn hello(cases: usize) -> Message {
         uffd: "syscall".into(),
         uffd_features: vec![],
         kvm: false,
+        append: String::new(),
         sysctls: BTreeMap::new(),
     };
     let suite = Suite { version: "0".into(), revision: "r".into() };

@@ -51,7 +51,9 @@ impl Wire {
 fn shared_memory() -> io::Result<Wire> {
     let device = find_device(Path::new("/sys/bus/pci/devices"))?;
     std::fs::write(device.join("enable"), "1")?;
-    let file = File::options().read(true).write(true).open(device.join("resource2"))?;
+    // Where devices' memory takes aligned accesses only, the same memory is to be had as plain one.
+    let memory = if cfg!(target_arch = "x86_64") { "resource2" } else { "resource2_wc" };
+    let file = File::options().read(true).write(true).open(device.join(memory))?;
     let size = usize::try_from(SHARED_SIZE).ok().and_then(NonZeroUsize::new);
     let size = size.ok_or(io::ErrorKind::InvalidInput)?;
     let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;

@@ -66,6 +66,7 @@ pub(crate) fn record(kernel: usize) -> Record {
             uffd: "syscall".into(),
             uffd_features: Vec::new(),
             kvm: false,
+            append: String::new(),
             sysctls: BTreeMap::new(),
         },
         suite: Suite { version: "0.1.0".into(), revision: "abc".into() },

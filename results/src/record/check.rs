@@ -123,6 +123,7 @@ pub(crate) fn head(
     }
     name("environment.accelerator", &environment.accelerator)?;
     name("environment.uffd", &environment.uffd)?;
+    text("environment.append", &environment.append)?;
     for (place, map) in
         [("kernel.config", &kernel.config), ("environment.sysctls", &environment.sysctls)]
     {

@@ -22,8 +22,10 @@ static RANGE: Probe = Probe {
     ],
 };
 
-/// The first address behind user memory on x86-64 with four levels of page tables.
-pub(super) const TASK_SIZE: usize = 0x7fff_ffff_f000;
+/// The first address behind user memory: on x86-64 with four levels of page tables, on arm64 with addresses
+/// of 48 bits.
+pub(super) const TASK_SIZE: usize =
+    if cfg!(target_arch = "x86_64") { 0x7fff_ffff_f000 } else { 1 << 48 };
 const END: u64 = TASK_SIZE as u64;
 const PAGE_64: u64 = PAGE as u64;
 

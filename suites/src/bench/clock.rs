@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 /// Ticks since some moment. What comes before in the program is done.
 #[inline]
+#[cfg(target_arch = "x86_64")]
 pub fn stamp() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: reads a counter; changes nothing but the registers named.
@@ -19,6 +20,16 @@ pub fn stamp() -> u64 {
         asm!("lfence", "rdtsc", "lfence", out("eax") low, out("edx") high, options(nostack));
     }
     (u64::from(high) << 32) | u64::from(low)
+}
+
+/// Ticks since some moment. What comes before in the program is done.
+#[inline]
+#[cfg(target_arch = "aarch64")]
+pub fn stamp() -> u64 {
+    let ticks: u64;
+    // SAFETY: reads a counter; changes nothing but the register named.
+    unsafe { asm!("isb", "mrs {0}, cntvct_el0", "isb", out(reg) ticks, options(nostack)) };
+    ticks
 }
 
 /// Instructions of one turn of [`spin`].
@@ -30,7 +41,10 @@ pub fn spin(turns: u64) {
     if turns > 0 {
         // SAFETY: counts a register down; touches no memory.
         unsafe {
+            #[cfg(target_arch = "x86_64")]
             asm!("2:", "dec {0}", "jnz 2b", inout(reg) turns => _, options(nostack, nomem));
+            #[cfg(target_arch = "aarch64")]
+            asm!("2:", "subs {0}, {0}, #1", "b.ne 2b", inout(reg) turns => _, options(nostack, nomem));
         }
     }
 }

@@ -119,7 +119,10 @@ impl Blocked {
     const fn number(&self) -> i64 {
         match self.call {
             Call::Read => libc::SYS_read,
+            #[cfg(target_arch = "x86_64")]
             Call::Poll => libc::SYS_poll,
+            #[cfg(not(target_arch = "x86_64"))]
+            Call::Poll => libc::SYS_ppoll,
         }
     }
 }

@@ -97,9 +97,21 @@ impl Call {
     const fn numbers(self) -> &'static [i64] {
         match self {
             Self::Read => &[libc::SYS_read],
-            Self::Poll => &[libc::SYS_poll, libc::SYS_ppoll],
-            Self::Select => &[libc::SYS_select, libc::SYS_pselect6],
-            Self::Epoll => &[libc::SYS_epoll_wait, libc::SYS_epoll_pwait],
+            Self::Poll => &[
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_poll,
+                libc::SYS_ppoll,
+            ],
+            Self::Select => &[
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_select,
+                libc::SYS_pselect6,
+            ],
+            Self::Epoll => &[
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_epoll_wait,
+                libc::SYS_epoll_pwait,
+            ],
         }
     }
 

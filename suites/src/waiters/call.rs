@@ -278,8 +278,8 @@ impl Ready {
                 MincoreVector => libc::syscall(libc::SYS_mincore, other.start, other.len, at),
                 GetCwd => libc::syscall(libc::SYS_getcwd, at, len),
                 PreadFile => libc::syscall(libc::SYS_pread64, fd, at, 64, 0),
-                EpollWait => libc::syscall(libc::SYS_epoll_wait, fd, at, 1, 0),
-                Stat => libc::syscall(libc::SYS_access, at, libc::F_OK),
+                EpollWait => epoll_wait(fd, at),
+                Stat => access(at),
                 Nanosleep => libc::syscall(libc::SYS_nanosleep, zeros, null),
                 SigMask => libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, at, null, 8),
                 PwriteFile => libc::syscall(libc::SYS_pwrite64, fd, at, 64, 0),
@@ -343,8 +343,7 @@ impl Ready {
                     1,
                 ),
                 Prefetch => {
-                    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                    _mm_prefetch::<_MM_HINT_T0>(at as *const i8);
+                    prefetch(at);
                     0
                 }
                 // A thread that ends walks its robust list, and clears the word of its id.
@@ -361,5 +360,38 @@ impl Ready {
     /// Whether the thread's end is part of the question.
     pub(super) const fn ends_thread(&self) -> bool {
         matches!(self.call, ExitWithRobustList | ExitWithClearTid)
+    }
+}
+
+/// `epoll_wait(2)`, whose events the kernel stores to `at`.
+unsafe fn epoll_wait(fd: i32, at: usize) -> libc::c_long {
+    // SAFETY: for the caller to see to.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        return libc::syscall(libc::SYS_epoll_wait, fd, at, 1, 0);
+        #[cfg(not(target_arch = "x86_64"))]
+        return libc::syscall(libc::SYS_epoll_pwait, fd, at, 1, 0, 0, 8);
+    }
+}
+
+/// `access(2)` of the path at `at`.
+unsafe fn access(at: usize) -> libc::c_long {
+    // SAFETY: for the caller to see to.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        return libc::syscall(libc::SYS_access, at, libc::F_OK);
+        #[cfg(not(target_arch = "x86_64"))]
+        return libc::syscall(libc::SYS_faccessat, libc::AT_FDCWD, at, libc::F_OK);
+    }
+}
+
+/// Hints at a load from `at`.
+unsafe fn prefetch(at: usize) {
+    // SAFETY: a hint loads nothing that can be seen, and never faults.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at as *const i8);
+        #[cfg(target_arch = "aarch64")]
+        std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) at, options(nostack, readonly));
     }
 }

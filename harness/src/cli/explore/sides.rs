@@ -3,7 +3,7 @@
 use super::ExploreArgs;
 use crate::cli::here::Here;
 use crate::cli::out;
-use crate::cli::vm::{self, KernelArgs, VmArgs};
+use crate::cli::vm::{self, KernelArgs, OwnArgs, VmArgs};
 use crate::explore::Sides;
 use crate::kernels::Image;
 use crate::runner::{Limits, Pool};
@@ -21,6 +21,7 @@ pub(super) const BATCH: usize = 2000;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A kernel, or what stands in its place.
+#[derive(Clone)]
 enum Side {
     /// The documented rules, which make their answer of the other side's.
     Rules,
@@ -44,12 +45,16 @@ impl Pair {
             "here" => here(),
             name => image(name, args).map(|image| Side::Vm(Box::new(image))),
         };
-        let sides = match &args.kernel[..] {
-            [] if args.model => [Side::Rules, here()?],
-            [one, ..] if args.model => [Side::Rules, side(one)?],
-            [] => [here()?, here()?],
-            [one] => [side(one)?, side(one)?],
-            [one, other, ..] => [side(one)?, side(other)?],
+        let own = args.own.image(&|text| out::note(text))?.map(|image| Side::Vm(Box::new(image)));
+        let sides = match (&args.kernel[..], own) {
+            ([], None) if args.model => [Side::Rules, here()?],
+            ([], Some(own)) if args.model => [Side::Rules, own],
+            ([one, ..], _) if args.model => [Side::Rules, side(one)?],
+            ([], None) => [here()?, here()?],
+            ([], Some(own)) => [own.clone(), own],
+            ([one], None) => [side(one)?, side(one)?],
+            ([one], Some(own)) => [side(one)?, own],
+            ([one, other, ..], _) => [side(one)?, side(other)?],
         };
         if let ([Side::Here(_) | Side::Rules, Side::Here(_)], Some(option)) =
             (&sides, args.lock.as_ref().map(|_| "--lock").or(args.vm.named()))
@@ -90,7 +95,7 @@ impl Pair {
 
 fn image(name: &str, args: &ExploreArgs) -> Result<Image> {
     let (kernel, lock) = (vec![name.to_owned()], args.lock.clone());
-    let kernels = KernelArgs { kernel, newest: true, kernel_image: None, lock, shard: None };
+    let kernels = KernelArgs { kernel, newest: true, own: OwnArgs::default(), lock, shard: None };
     // Before anything is downloaded.
     let number = kernels.slots()?.len();
     if number != 1 {

@@ -20,7 +20,7 @@ pub(super) struct Github {
 impl Writer for Github {
     fn begin(&mut self, head: &Head<'_>) -> Result<()> {
         let release = code(&head.kernel.release);
-        self.title = format!("{} ({release}, {})", head.upstream, head.environment.accelerator);
+        self.title = format!("{} ({release}, {})", head.upstream, head.environment.how());
         (self.trouble, self.more) = (Vec::new(), 0);
         Ok(())
     }

@@ -14,10 +14,11 @@ pub(super) struct Human {
 
 impl Writer for Human {
     fn begin(&mut self, head: &Head<'_>) -> Result<()> {
-        let Environment { accelerator, cpus, uffd, .. } = head.environment;
+        let Environment { cpus, uffd, .. } = head.environment;
         let release = out::bold(&head.kernel.release);
         let version = head.upstream;
-        let how = format!("{version}, {accelerator}, {cpus} CPU, userfaultfd by {uffd}");
+        let how = head.environment.how();
+        let how = format!("{version}, {how}, {cpus} CPU, userfaultfd by {uffd}");
         writeln!(out::stdout(), "{release} {}", out::dim(how))?;
         Ok(())
     }

@@ -64,8 +64,12 @@ impl Writer for Junit {
             ("version", head.kernel.version.as_str()),
             ("machine", head.kernel.machine.as_str()),
             ("accelerator", head.environment.accelerator.as_str()),
+            ("append", head.environment.append.as_str()),
             ("suite", suite().revision.as_str()),
         ] {
+            if value.is_empty() {
+                continue;
+            }
             new.add_property((name, printable(value).as_str()));
         }
         self.suite = Some(new);
