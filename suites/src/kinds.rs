@@ -3,6 +3,7 @@
 mod beyond;
 mod file;
 mod guard;
+mod guard_marked;
 mod limited;
 mod merged;
 mod poisoned;
@@ -21,6 +22,7 @@ use crate::probe::Case;
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = treated::cases();
     cases.extend(guard::cases());
+    cases.extend(guard_marked::cases());
     cases.extend(thp::cases());
     cases.extend(file::cases());
     cases.extend(swapped::cases());

@@ -34,7 +34,8 @@ const LOCAL: &str = "mmap(2), mremap(2), ioctl_userfaultfd(2): a call changes th
                      outside its range";
 const ASLEEP: &str = "fs/userfaultfd.c: only ioctls, UNREGISTER and the last close wake who waits for a page; a \
                       change of mappings does not";
-const CLOSE: &str = "userfaultfd(2), close(2): the last close unregisters all ranges, and wakes everybody";
+const CLOSE: &str =
+    "userfaultfd(2), close(2): the last close unregisters all ranges, and wakes everybody";
 
 /// The first fact of an answer that breaks a rule; none of an answer that says nothing.
 pub fn first_breach(sequence: &Sequence, outcome: &Outcome) -> Option<Breach> {

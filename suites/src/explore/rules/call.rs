@@ -10,14 +10,16 @@ const REGISTER: &str = "ioctl_userfaultfd(2), UFFDIO_REGISTER: on success the ma
                         registered for the modes that were asked for";
 const BUSY: &str = "ioctl_userfaultfd(2), UFFDIO_REGISTER: EBUSY if a mapping of the range is registered \
                     with another userfaultfd";
-const NOTHING: &str = "ioctl_userfaultfd(2), UFFDIO_REGISTER: EINVAL if there is no mapping in the range";
+const NOTHING: &str =
+    "ioctl_userfaultfd(2), UFFDIO_REGISTER: EINVAL if there is no mapping in the range";
 const UNREGISTER: &str = "ioctl_userfaultfd(2), UFFDIO_UNREGISTER: on success nothing of the range is \
                           registered with this userfaultfd any more";
 const WAKE: &str = "ioctl_userfaultfd(2), UFFDIO_WAKE: wakes the threads that wait in the range; whether it is \
                     still mapped or registered is not asked";
 const PLACED: &str = "ioctl_userfaultfd(2): on success the field holds the length, the pages are there, and the \
                       threads that wait for them are woken unless DONTWAKE is given";
-const EXISTS: &str = "ioctl_userfaultfd(2), UFFDIO_COPY and UFFDIO_ZEROPAGE: EEXIST if a page is mapped there";
+const EXISTS: &str =
+    "ioctl_userfaultfd(2), UFFDIO_COPY and UFFDIO_ZEROPAGE: EEXIST if a page is mapped there";
 const MISSING: &str = "ioctl_userfaultfd(2), UFFDIO_COPY and UFFDIO_ZEROPAGE: a missing page of registered \
                        memory is placed";
 const GONE: &str = "ioctl_userfaultfd(2), UFFDIO_COPY and UFFDIO_ZEROPAGE: ENOENT if the page's mapping is gone \
@@ -31,7 +33,8 @@ const DISCARDED: &str = "madvise(2), MADV_DONTNEED: pages of private anonymous m
 const MOVED: &str = "mremap(2): the pages are at their new place and nothing is at the old one";
 const DROPPED: &str = "userfaultfd(2), UFFD_FEATURE_EVENT_REMAP: with it the registration moves along, without \
                        it it is dropped";
-const FAULTS: &str = "userfaultfd(2): a touch of a missing page that is registered for missing pages waits";
+const FAULTS: &str =
+    "userfaultfd(2): a touch of a missing page that is registered for missing pages waits";
 const PASSES: &str = "userfaultfd(2): a touch waits only for a page of a registered range; a load never for one \
                       that is present";
 const FAILS: &str = "mmap(2): a touch of what is not mapped gives SIGSEGV or EFAULT";
@@ -61,7 +64,10 @@ pub(super) fn object(
             }
             let left = before.waiting.iter().find(|waiting| {
                 let wakes = op.wakes() && extra != Extra::DontWake && done;
-                wakes && waiting.ctx == Some(ctx) && waiting.is_in(pages) && !is_told(waiting.number)
+                wakes
+                    && waiting.ctx == Some(ctx)
+                    && waiting.is_in(pages)
+                    && !is_told(waiting.number)
             });
             let rule = if op == Op::Wake { WAKE } else { PLACED };
             left.map(|left| (format!("w{}", left.number), "woken".to_owned(), rule))
@@ -106,8 +112,7 @@ fn content(
     rule: &'static str,
     letter: impl Fn(Page) -> Option<u8>,
 ) -> Option<Objection> {
-    let row =
-        State::differing_content(after, |page| letter(page).unwrap_or(after.content(page)))?;
+    let row = State::differing_content(after, |page| letter(page).unwrap_or(after.content(page)))?;
     Some((row.0, row.1, rule))
 }
 
@@ -229,8 +234,9 @@ fn moved(before: &State, (from, to): (Pages, Pages), after: &State) -> Option<Ob
     let carried = |page: Page| {
         let (known, letter) = (before.known(page), before.registration(page));
         match known.owner {
-            // Several mappings, and what is between them, can move at once since 6.17.
-            _ if letter == b'-' => Some(letter),
+            // Several mappings, with what is between them, can move at once since 6.17; what is done to the
+            // places for what is between is not said.
+            _ if letter == b'-' => None,
             Owner::Unsure => None,
             Owner::Context(ctx) if before.feature(ctx) == Some(Feature::Events) => Some(letter),
             _ => Some(b'.'),
@@ -242,7 +248,10 @@ fn moved(before: &State, (from, to): (Pages, Pages), after: &State) -> Option<Ob
     };
     registration(before, after, DROPPED, of).or_else(|| {
         content(after, MOVED, |page| match source(page) {
-            Some(source) if before.known(source).memory == Some(Memory::Anon) => {
+            Some(source)
+                if before.known(source).memory == Some(Memory::Anon)
+                    && before.registration(source) != b'-' =>
+            {
                 Some(before.content(source))
             }
             Some(_) => None,

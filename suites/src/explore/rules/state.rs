@@ -180,11 +180,7 @@ impl State {
         Self::differing("pages", &after.present, wanted)
     }
 
-    fn differing(
-        kind: &str,
-        rows: &Rows,
-        wanted: impl Fn(Page) -> u8,
-    ) -> Option<(String, String)> {
+    fn differing(kind: &str, rows: &Rows, wanted: impl Fn(Page) -> u8) -> Option<(String, String)> {
         Place::ALL.into_iter().find_map(|place| {
             let row: Vec<u8> = each(Pages::new(place, 0, WIDTH)).map(&wanted).collect();
             let name = || format!("{}-{kind}", place.letter());

@@ -46,12 +46,20 @@ fn each_turned_fact_is_noticed(
     let outcome = Outcome::done(Facts::parse(&other).expect("facts"));
     let right = corrected(&sequence, &outcome);
     assert_ne!(right, outcome);
-    assert_ne!(first_breach(&sequence, &right).map(|b| (b.step, b.fact)), Some((step, fact.into())));
+    assert_ne!(
+        first_breach(&sequence, &right).map(|b| (b.step, b.fact)),
+        Some((step, fact.into()))
+    );
 }
 
 #[rstest]
 // A page that is there already, and one that is not.
-#[case("zeropage 1 a1; copy 1 a1", "4=zeropage=0;field=4096;a-pages=-0------ 5=copy=0;field=4096", "copy", "EEXIST")]
+#[case(
+    "zeropage 1 a1; copy 1 a1",
+    "4=zeropage=0;field=4096;a-pages=-0------ 5=copy=0;field=4096",
+    "copy",
+    "EEXIST"
+)]
 #[case("copy 1 a1", "4=copy=EEXIST;field=-17", "copy", "0")]
 #[case("copy 1 a1", "4=copy=0;field=4096", "a-pages", "-c------")]
 #[case("copy 1 a1", "4=copy=0;field=1;a-pages=-c------", "field", "4096")]
@@ -80,7 +88,8 @@ fn where_the_state_is_not_known_nothing_is_said() {
     let asked = "map anon a0..6; open 1 events; register 1 missing a0..6; guard a1; copy 1 a1; mremap a2 to b0";
     let told = "1=map=0;a-reg=......-- 2=open=0 3=register=0;a-reg=mmmmmm-- 4=guard=0";
     for copied in ["5=copy=0;field=4096;a-pages=-c------", "5=copy=EEXIST;field=-17"] {
-        let seen = format!("{told} {copied} 6=mremap=0;events=remap@a2>b0;a-reg=mm-mmm--;b-reg=m-------");
+        let seen =
+            format!("{told} {copied} 6=mremap=0;events=remap@a2>b0;a-reg=mm-mmm--;b-reg=m-------");
         assert_eq!(breach(asked, &seen), None);
     }
 }
