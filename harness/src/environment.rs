@@ -95,6 +95,20 @@ pub fn environment(
     }
 }
 
+/// Whether this program is built for the kernel's pages; the error says what to do if it is not: what it saw
+/// would then be no fact.
+pub fn check_pages() -> Result<(), String> {
+    let own = uffd_suites::memory::PAGE;
+    match nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE) {
+        Ok(Some(size)) if usize::try_from(size) != Ok(own) => Err(format!(
+            "this program is built for pages of {own} bytes, the kernel's have {size}: build it by \
+             `scripts/arm64-program {}`",
+            size >> 10
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Of `always [madvise] never` the word in brackets; any other text as it is.
 fn chosen(text: &str) -> &str {
     let bracketed = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));

@@ -172,8 +172,10 @@ fn more_words_reach_the_kernel_and_the_record_says_so() {
 #[case(&["bench", "--append", "quiet"], "--append are for kernels in VMs")]
 #[case(&["bench", "-k", "6.12", "--record", "--append", "quiet"], "--append")]
 #[case(&["explore", "--append", "quiet"], "--append is for kernels in VMs")]
-#[case(&["run", "-k", "6.12", "--modules", "/tmp"], "--kernel-image")]
-#[case(&["run", "-k", "6.12", "--program", "/bin/true"], "--kernel-image")]
+#[case(&["run", "-k", "6.12", "--modules", "/tmp"], "--modules")]
+#[case(&["sweep", "--shard", "1/2", "--config", "/tmp"], "--config")]
+#[case(&["run", "--modules", "/tmp"], "--kernel-image")]
+#[case(&["run", "-k", "6.12", "--program", "/bin/true"], "--program")]
 #[case(&["explore", "-k", "6.12", "-k", "6.1", "--kernel-image", "/bin/true"], "3 kernels are named")]
 fn what_can_not_be_meant_is_refused(#[case] arguments: &[&str], #[case] why: &str) {
     refused(&shared::run(arguments), &[why]);

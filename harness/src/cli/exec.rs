@@ -87,7 +87,6 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<Exit> {
         std::iter::once(&*inside).chain(arguments.iter().map(String::as_str)).collect();
 
     let mut options = Options {
-        arch,
         memory_mib: args.memory,
         huge_pages: args.huge_pages,
         files: vec![(inside.clone(), bytes)],
@@ -106,6 +105,7 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<Exit> {
     };
     for image in images {
         let release = &image.identity.release;
+        vm::of_image(&image, &mut options);
         let mut counters = args.coverage.as_deref().map(coverage::Folder::create).transpose()?;
         let mut output = Vec::new();
         let mut on_event = |event: Event<'_>| match event {

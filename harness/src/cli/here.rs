@@ -1,7 +1,7 @@
 //! Asking the running kernel: who it is, and what the cases saw.
 
 use super::report;
-use crate::environment::{Uname, environment};
+use crate::environment::{Uname, check_pages, environment};
 use crate::runner::{Limits, Pool, Runner};
 use anyhow::{Context, Result, bail};
 use uffd_results::{Cases, Environment, Kernel, Outcome, Record, SCHEMA};
@@ -17,6 +17,7 @@ pub(crate) struct Here {
 impl Here {
     /// Finds out who it is; an error if this user may not make a userfaultfd at all.
     pub(crate) fn find() -> Result<Self> {
+        check_pages().map_err(anyhow::Error::msg)?;
         if let Err(stop) = uffd_suites::stage::find_way() {
             bail!("{}", explain(&stop));
         }

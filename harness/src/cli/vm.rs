@@ -2,7 +2,7 @@
 
 use super::{CaseArgs, report};
 use crate::coverage;
-use crate::environment::environment;
+use crate::environment::{check_pages, environment};
 use crate::interrupt;
 use crate::journal::Outcomes;
 use crate::kernels::{self, Cache, Image, Lock, Slot, UserKernel};
@@ -29,11 +29,15 @@ pub(super) const ROUNDS: &str = "rounds";
 /// The plan's setting with the words that the user has added to the kernel's command line.
 const APPEND: &str = "append";
 
+/// The options of [`OwnArgs`]. All are named where one conflicts: of an option that conflicts with what is given
+/// nobody is told that another one requires it.
+const OWN: [&str; 4] = ["kernel_image", "modules", "config", "program"];
+
 /// Which kernels to ask.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct KernelArgs {
     /// A series (6.12: its oldest and newest release), a version (6.12.43) or a pattern (7.*).
-    #[arg(short, long = "kernel", value_name = "KERNEL", conflicts_with = "kernel_image")]
+    #[arg(short, long = "kernel", value_name = "KERNEL", conflicts_with_all = OWN)]
     pub(crate) kernel: Vec<String>,
     /// Only the newest release of each series.
     #[arg(long)]
@@ -44,7 +48,7 @@ pub(crate) struct KernelArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) lock: Option<PathBuf>,
     /// Only the I-th of N parts of them, for several machines; `merge` puts their results together.
-    #[arg(long, value_name = "I/N", conflicts_with = "kernel_image")]
+    #[arg(long, value_name = "I/N", conflicts_with_all = OWN)]
     pub(crate) shard: Option<Shard>,
 }
 
@@ -61,14 +65,21 @@ pub(crate) struct OwnArgs {
     /// Its configuration, for the record, where no package brings it.
     #[arg(long, value_name = "FILE", requires = "kernel_image")]
     config: Option<PathBuf>,
+    /// This program for a kernel of another architecture, as scripts/arm64-program builds it.
+    #[arg(long, value_name = "FILE", requires = "kernel_image")]
+    program: Option<PathBuf>,
 }
 
 impl OwnArgs {
     /// The kernel, if one is named.
     pub(super) fn image(&self, say: &dyn Fn(&str)) -> Result<Option<Image>> {
         let Some(image) = self.kernel_image.clone() else { return Ok(None) };
-        let files =
-            UserKernel { image, modules: self.modules.clone(), config: self.config.clone() };
+        let files = UserKernel {
+            image,
+            modules: self.modules.clone(),
+            config: self.config.clone(),
+            program: self.program.clone(),
+        };
         Ok(Some(kernels::user_image(&files, say)?))
     }
 }
@@ -111,9 +122,6 @@ pub(crate) struct VmArgs {
     accelerator: Option<Accel>,
     #[command(flatten)]
     line: LineArgs,
-    /// This program for a kernel of another architecture, as scripts/arm64-program builds it.
-    #[arg(long, value_name = "FILE", requires = "kernel_image")]
-    program: Option<PathBuf>,
 }
 
 /// What the kernels are told at boot.
@@ -191,8 +199,7 @@ impl VmArgs {
 
     /// What VMs are like by these options.
     pub(super) fn options(&self) -> Options {
-        let (accelerator, program) = (self.choice(), self.program.clone());
-        let mut options = Options { accelerator, program, ..Options::default() };
+        let mut options = Options { accelerator: self.choice(), ..Options::default() };
         self.line.add_to(&mut options);
         options
     }
@@ -309,7 +316,7 @@ pub(crate) fn ask_by(
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<Session> {
     let ids = to_ask(cases, given);
-    options.arch = image.arch;
+    of_image(image, &mut options);
     options.limits.silence += Duration::from_secs(how.deadline) * how.repeat;
     options.settings.insert("deadline".into(), how.deadline.to_string());
     options.settings.insert("repeat".into(), how.repeat.to_string());
@@ -342,11 +349,18 @@ pub(crate) fn ask_sequences(
     vm: &VmArgs,
 ) -> Result<SessionReport> {
     let ids: Vec<String> = sequences.iter().map(Sequence::id).collect();
-    let mut options = Options { arch: image.arch, ..vm.options() };
+    let mut options = vm.options();
+    of_image(image, &mut options);
     options.limits.silence += deadline;
     options.settings.insert("deadline".into(), deadline.as_secs().to_string());
     vm::run_vm(&image.path, &ids, &options, &mut |_| {})
         .with_context(|| format!("asking {}", image.identity.release))
+}
+
+/// What a VM must be like for a kernel.
+pub(super) fn of_image(image: &Image, options: &mut Options) {
+    options.arch = image.arch;
+    options.program.clone_from(&image.program);
 }
 
 /// Gives the guest the modules that the cases need, of those that there are for the kernel.
@@ -402,7 +416,8 @@ fn cases_agent(plan: &Plan) -> Agent<'static> {
     if let Some(rounds) = number(ROUNDS) {
         uffd_suites::bench::set_rounds(rounds);
     }
-    let runner = Runner::new(limits.deadline);
+    let runner =
+        check_pages().and_then(|()| Runner::new(limits.deadline).map_err(|e| e.to_string()));
     let accelerator = plan.setting("accelerator").unwrap_or_default();
     let memory = plan.setting("memory-mib").and_then(|n| n.parse().ok());
     let stage = runner.as_ref().ok().map(Runner::stage);

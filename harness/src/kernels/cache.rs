@@ -235,7 +235,8 @@ impl Cache {
             config: identity::options(&config),
         };
         let complete = format == FORMAT || !may_have_modules(kernel);
-        Ok(Some((Image { path, arch: Arch::X86, modules, identity, scratch: None }, complete)))
+        let (arch, program, scratch) = (Arch::X86, None, None);
+        Ok(Some((Image { path, arch, program, modules, identity, scratch }, complete)))
     }
 
     fn make(&self, kernel: &Locked, progress: &dyn Fn(&str)) -> Result<Image, FetchError> {

@@ -93,6 +93,8 @@ pub struct Image {
     pub path: PathBuf,
     /// What it is built for.
     pub arch: Arch,
+    /// The program that is PID 1 on it, if not this one.
+    pub program: Option<PathBuf>,
     /// Modules that cases can ask for, see [`super::read_modules`]; none where all is built in or
     /// the archive has none.
     pub modules: Option<PathBuf>,

@@ -3,7 +3,6 @@
 //! The boot image comes as it is, or in a package that is unpacked for this run only; modules and configuration
 //! come from the same package or from further files.
 
-use super::cache;
 use super::header::{self, Header};
 use super::identity::{self, Identity, Image, Scratch};
 use super::modules::{self, Members};
@@ -28,6 +27,8 @@ pub struct UserKernel {
     pub modules: Vec<PathBuf>,
     /// Its configuration.
     pub config: Option<PathBuf>,
+    /// The program that becomes PID 1 on it, if not this one.
+    pub program: Option<PathBuf>,
 }
 
 /// Why a file can't be used.
@@ -78,10 +79,10 @@ pub enum UserError {
     },
     /// There is no room to unpack a package.
     #[error(
-        "unpacking a kernel into {folder:?} failed: {error}; make room there, or name another cache folder"
+        "unpacking a kernel into {folder:?} failed: {error}; make room there, or name another folder in TMPDIR"
     )]
     Scratch {
-        /// The cache's folder.
+        /// The folder.
         folder: PathBuf,
         /// What is wrong with it.
         error: io::Error,
@@ -93,7 +94,7 @@ const MAX_CONFIG: u64 = 8 << 20;
 
 /// Identifies a kernel of the user's own and unpacks what has to be. `say` gets what somebody should know.
 pub fn user_image(files: &UserKernel, say: &dyn Fn(&str)) -> Result<Image, UserError> {
-    let UserKernel { image: path, modules, config } = files;
+    let UserKernel { image: path, modules, config, program } = files;
     let error = |why: String| UserError::Image { path: path.clone(), why };
     let kind = Kind::of(path).map_err(|e| error(format!("opening it failed: {e}")))?;
     // Made at the first use; a bare boot image needs none.
@@ -151,21 +152,19 @@ pub fn user_image(files: &UserKernel, say: &dyn Fn(&str)) -> Result<Image, UserE
     let config = identity::options(&found.config.unwrap_or_default());
     let identity = Identity { upstream, release, package, image_sha256, config };
     let scratch = scratch.map(|folder| Scratch(Arc::new(folder)));
-    Ok(Image { path: image, arch, modules, identity, scratch })
+    let program = program.clone();
+    Ok(Image { path: image, arch, program, modules, identity, scratch })
 }
 
-/// The folder of what is unpacked. It lies in the cache, which removes what a killed process leaves behind.
+/// The folder of what is unpacked, below the system's for temporary files.
 fn folder(scratch: &mut Option<TempDir>) -> Result<PathBuf, UserError> {
     if let Some(scratch) = scratch {
         return Ok(scratch.path().to_owned());
     }
-    let folder = cache::folder().map_err(|e| UserError::Scratch {
-        folder: PathBuf::new(),
-        error: io::Error::other(e.to_string()),
-    })?;
-    let made = fs::create_dir_all(&folder)
-        .and_then(|()| tempfile::Builder::new().prefix(cache::SCRATCH).tempdir_in(&folder))
-        .map_err(|error| UserError::Scratch { folder, error })?;
+    let made = tempfile::Builder::new()
+        .prefix("uffd-conform-kernel-")
+        .tempdir()
+        .map_err(|error| UserError::Scratch { folder: std::env::temp_dir(), error })?;
     Ok(scratch.insert(made).path().to_owned())
 }
 

@@ -73,7 +73,11 @@ fn deb(folder: &Path, files: &[(String, Vec<u8>)]) -> Vec<u8> {
 fn found(image: &[u8], modules: &[PathBuf]) -> Result<(Image, Vec<String>), UserError> {
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(file.path(), image).expect("written");
-    let files = UserKernel { image: file.path().into(), modules: modules.to_vec(), config: None };
+    let files = UserKernel {
+        image: file.path().into(),
+        modules: modules.to_vec(),
+        ..UserKernel::default()
+    };
     let said = std::cell::RefCell::new(Vec::new());
     let image = user_image(&files, &|text| said.borrow_mut().push(text.to_owned()))?;
     Ok((image, said.into_inner()))
@@ -188,8 +192,11 @@ fn missing_and_odd_files_are_told() {
     let error = user_image(&none, &|_| ()).expect_err("no file").to_string();
     assert!(error.contains("opening it failed"), "{error}");
     fs::write(path("bzImage"), kernel()).expect("written");
-    let config =
-        UserKernel { image: path("bzImage"), config: Some(path("bzImage")), modules: Vec::new() };
+    let config = UserKernel {
+        image: path("bzImage"),
+        config: Some(path("bzImage")),
+        ..UserKernel::default()
+    };
     let error = user_image(&config, &|_| ()).expect_err("no configuration").to_string();
     assert!(error.contains("--config"), "{error}");
 }

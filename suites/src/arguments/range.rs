@@ -88,7 +88,7 @@ impl Bad {
             Self::LenOne => (start, 1),
             Self::LenOdd => (start, len + 1),
             Self::LenPastEnd => (start, END + PAGE_64 - start),
-            Self::LenHuge => (start, 1 << 47),
+            Self::LenHuge => (start, END.next_power_of_two()),
             Self::LenWraps => (start, PAGE_64.wrapping_neg()),
             Self::LenToTop => (start, start.wrapping_neg()),
             Self::LenSign => (start, 1 << 63),
