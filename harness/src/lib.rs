@@ -20,6 +20,9 @@ mod explore;
 pub mod export;
 mod files;
 pub mod filter;
+#[cfg(test)]
+mod flips;
+pub mod foreign;
 pub mod import;
 pub mod judge;
 pub mod kernels;

@@ -3,7 +3,7 @@
 //! Offsets are those of the kernel's Documentation/arch/x86/boot.rst.
 
 use std::io::{Read, Seek, SeekFrom};
-use uffd_results::KernelVersion;
+use uffd_results::{KernelVersion, is_plain};
 
 const SETUP_SECTORS: usize = 0x1f1;
 const SYSTEM_SIZE: usize = 0x1f4;
@@ -69,6 +69,7 @@ pub(super) fn read(file: &mut (impl Read + Seek)) -> Result<Header, String> {
         .filter(|_| at != SECTOR)
         .and_then(|rest| rest.split(|b| *b == 0).next())
         .and_then(|text| std::str::from_utf8(text).ok())
+        .filter(|text| text.chars().all(is_plain))
         .ok_or("its header names no kernel version")?;
     match banner.split_whitespace().next() {
         Some(release) => Ok(Header { release: release.to_owned(), banner: banner.to_owned() }),
@@ -128,6 +129,7 @@ mod tests {
     #[case(|i: &mut Vec<u8>| i.truncate(0x208), "cut short")]
     #[case(|i: &mut Vec<u8>| i[0x20e..0x210].fill(0), "names no kernel version")]
     #[case(|i: &mut Vec<u8>| i[0x20e..0x210].fill(0xff), "names no kernel version")]
+    #[case(|i: &mut Vec<u8>| i[0x501] = 0x1b, "names no kernel version")]
     #[case(|i: &mut Vec<u8>| i[0x500] = 0, "empty kernel version")]
     fn says_what_is_wrong(#[case] spoil: fn(&mut Vec<u8>), #[case] message: &str) {
         let mut image = bzimage(OLD, &[1; 64]);

@@ -9,6 +9,7 @@ mod apt;
 mod archive;
 mod cache;
 mod debian;
+pub(crate) mod foreign;
 mod header;
 mod identity;
 mod index;

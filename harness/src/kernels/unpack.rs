@@ -63,7 +63,8 @@ fn dpkg_words(stderr: &[u8], otherwise: &str) -> String {
     format!("dpkg-deb: {}", text.lines().next().unwrap_or(otherwise))
 }
 
-fn members(tar: impl Read, image: &Path) -> Result<Unpacked, UnpackError> {
+/// Reads the tar file that a package holds.
+pub(super) fn members(tar: impl Read, image: &Path) -> Result<Unpacked, UnpackError> {
     let broken = |e: io::Error| UnpackError::Package(e.to_string());
     let mut found = Unpacked::default();
     for entry in tar::Archive::new(tar).entries().map_err(broken)? {
