@@ -1,5 +1,6 @@
 //! Contracts on disk: `contracts/*.toml` of a results folder, read and held against what they name.
 
+use crate::toml_file;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,10 @@ pub fn load(results: &Path) -> Result<Vec<Contract>, ContractError> {
         if path.extension().is_none_or(|e| e != "toml") || name.starts_with('.') {
             continue;
         }
+        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+            let what = "its name is not of letters, digits and dashes".to_owned();
+            return Err(ContractError::Wrong { path, what });
+        }
         let text = fs::read_to_string(&path).map_err(|e| read(&path, e))?;
         contracts.insert(name.clone(), parse(&name, &text, &path)?);
     }
@@ -69,8 +74,8 @@ pub fn load(results: &Path) -> Result<Vec<Contract>, ContractError> {
 }
 
 /// Reads one contract.
-fn parse(name: &str, text: &str, path: &Path) -> Result<Contract, ContractError> {
-    let mut contract: Contract = toml::from_str(text)
+pub(crate) fn parse(name: &str, text: &str, path: &Path) -> Result<Contract, ContractError> {
+    let mut contract: Contract = toml_file::parse(text)
         .map_err(|e| ContractError::Toml { path: path.to_owned(), error: Box::new(e) })?;
     name.clone_into(&mut contract.name);
     let wrong = |what: String| Err(ContractError::Wrong { path: path.to_owned(), what });
@@ -183,6 +188,7 @@ mod tests {
     #[case("needs = [", "title = [", "is not a contract")]
     #[case("\"hang\"", "\"sadness\"", "is not a contract")]
     #[case("says", "sais", "is not a contract")]
+    #[case("It fills.", "\\u001b[2J", "can't be shown")]
     #[case("needs = [{ cases = [\"copy/\"], facts = { copy = \"0\" } }]", "", "neither `needs`")]
     #[case("needs =", "not-asked = \"x\"\nneeds =", "both `needs`")]
     #[case("[\"copy/\"]", "[]", "without cases or facts")]
@@ -195,6 +201,13 @@ mod tests {
         let folder = folder(&[("a.toml", &GOOD.replacen(from, to, 1))]);
         let error = load(folder.path()).expect_err("refused").to_string();
         assert!(error.contains("a.toml") && error.contains(message), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_can_not_be_shown_is_refused() {
+        let folder = folder(&[("a\u{1b}[2J.toml", GOOD)]);
+        let error = load(folder.path()).expect_err("refused").to_string();
+        assert!(error.contains("its name is not"), "{error}");
     }
 
     #[test]

@@ -7,9 +7,19 @@ use std::path::Path;
 
 /// SHA-256 of all that is left to read, in lower-case hex, and its length.
 pub(crate) fn sha256(mut reader: impl Read) -> io::Result<(String, u64)> {
-    let mut hash = Sha256::new();
-    let length = io::copy(&mut reader, &mut hash)?;
-    Ok((hex(&hash.finalize()), length))
+    let (mut hash, mut length) = (Sha256::new(), 0);
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok((hex(&hash.finalize()), length)),
+            Ok(n) => {
+                hash.update(&buffer[..n]);
+                length += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// SHA-256 of a file, and its length.

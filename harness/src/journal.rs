@@ -259,6 +259,7 @@ mod tests {
             uffd: "syscall".into(),
             uffd_features: vec![],
             kvm: false,
+            append: String::new(),
             sysctls: BTreeMap::new(),
         }
     }

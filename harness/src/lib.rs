@@ -22,6 +22,9 @@ mod explore;
 pub mod export;
 mod files;
 pub mod filter;
+#[cfg(test)]
+mod flips;
+pub mod foreign;
 pub mod import;
 mod interrupt;
 mod journal;

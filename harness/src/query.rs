@@ -2,6 +2,7 @@
 //!
 //! Belongs here: what the terms mean. How an expression is read stands in `parse`.
 
+pub(crate) mod foreign;
 mod parse;
 
 pub(crate) use parse::QueryError;

@@ -53,14 +53,16 @@ pub enum RecipesError {
     },
 }
 
+/// What a file of recipes holds.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    #[serde(default)]
+    recipe: Vec<Recipe>,
+}
+
 /// The recipes of a results folder, held against its contracts; none if it has no such file.
 pub fn load(results: &Path, contracts: &[Contract]) -> Result<Vec<Recipe>, RecipesError> {
-    #[derive(Default, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct File {
-        #[serde(default)]
-        recipe: Vec<Recipe>,
-    }
     let path = results.join("guarantees.toml");
     let recipes = toml_file::read::<File>(&path, "recipes")?.recipe;
     let known: HashSet<&str> =

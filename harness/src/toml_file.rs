@@ -1,6 +1,9 @@
-//! Files of a results folder that people write: TOML, each with one list of entries.
+//! Files of a results folder that people write: TOML. Their texts are shown on terminals and pages, and may
+//! come from anybody.
 
-use serde::de::DeserializeOwned;
+use crate::foreign::odd_text;
+use serde::de::{DeserializeOwned, Error};
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,16 +30,48 @@ pub enum TomlError {
     },
 }
 
-/// Reads a file; what an empty one holds, if it is not there. `what` names its entries in the plural.
-pub(crate) fn read<T: DeserializeOwned + Default>(
-    path: &Path,
-    what: &'static str,
-) -> Result<T, TomlError> {
+/// Reads a file with a list of entries, which an empty one may lack; as empty, if it is not there. `what`
+/// names the entries in the plural.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<T, TomlError> {
     let path = path.to_owned();
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(T::default()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(TomlError::Read { path, error }),
     };
-    toml::from_str(&text).map_err(|e| TomlError::Toml { path, what, error: Box::new(e) })
+    parse(&text).map_err(|e| TomlError::Toml { path, what, error: Box::new(e) })
+}
+
+/// Reads a text, and refuses strings that hold more than can be shown.
+pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, toml::de::Error> {
+    let read = toml::from_str(text)?;
+    let all: Value = toml::from_str(text)?;
+    match odd_text(&all) {
+        Some(odd) => {
+            Err(Error::custom(format_args!("{odd:?} holds characters that can't be shown")))
+        }
+        None => Ok(read),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("a = 'ü\t × <b>'", true)]
+    #[case("a = \"\"\"one\ntwo\"\"\"", true)]
+    #[case("a = \"\\u001b[2J\"", false)]
+    #[case("a = [{ b = \"\\u202e\" }]", false)]
+    #[case("\"\\u009b\" = 1", false)]
+    #[case("[a.\"\\u0007\"]", false)]
+    fn what_can_not_be_shown_is_refused(#[case] text: &str, #[case] good: bool) {
+        let read = parse::<toml::Table>(text);
+        assert_eq!(read.is_ok(), good, "{read:?}");
+        if let Err(error) = read {
+            let words = error.to_string();
+            assert!(words.contains("can't be shown") && !words.contains('\u{1b}'), "{words}");
+        }
+    }
 }

@@ -197,3 +197,90 @@ fn hostile_files_are_refused_in_little_memory_and_write_nothing() {
     assert!(!text(&output.stderr).contains("panicked"), "{}", text(&output.stderr));
     refused(&on(folder.path(), &["record", "check", "/dev/zero"]), &["more than 16 MiB"]);
 }
+
+/// Whether a terminal would take any of it for more than text.
+fn steers(output: &Output) -> bool {
+    let all = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    all.chars().any(|c| c != '\n' && !uffd_results::is_plain(c))
+}
+
+/// What commands say of a folder, a file or a name that tries to steer the terminal.
+#[test]
+fn nothing_that_anybody_wrote_steers_a_terminal() {
+    const EVIL: &str = "\\u001b]0;x\\u0007\\u202e";
+    const RAW: &str = "\u{1b}]0;x\u{7}\u{202e}";
+    let contract = format!(
+        "title = \"{EVIL}\"\nabout = \"A\"\nsnapshot = \"S\"\n[[assumption]]\nid = \"t.a\"\nsays = \
+         \"{EVIL}\"\nwhere = [\"a.c: b()\"]\nbreaks = \"hang\"\neffect = \"E\"\nnot-asked = \"N\"\n"
+    );
+    let note = format!("[[note]]\nprobe = \"copy/*\"\nsays = \"{EVIL}\"\nsource = \"{EVIL}\"\n");
+    let recipe = format!(
+        "[[recipe]]\nid = \"a\"\ntitle = \"{EVIL}\"\nwhen = \"N\"\nstep = [{{ does = \"{EVIL}\", \
+         rests-on = [] }}]\n"
+    );
+    let lock = fs::read_to_string(golden().join("../../../kernels.lock")).expect("the lock");
+    let lock = lock.replacen("\"bullseye\"", &format!("\"{EVIL}\""), 1);
+    let record = fs::read_to_string(golden().join(PLACE)).expect("readable");
+    let record = record.replacen("#1 SMP", EVIL, 1);
+    let names = ["contracts/t.toml", "notes.toml", "guarantees.toml", "kernels.lock", PLACE];
+    for (name, evil) in names.into_iter().zip([&contract, &note, &recipe, &lock, &record]) {
+        let folder = copy();
+        fs::create_dir(folder.path().join("contracts")).expect("a folder");
+        let file = folder.path().join(name);
+        fs::write(&file, evil).expect("written");
+        let file = file.to_str().expect("a name");
+        let other = golden();
+        let other = other.to_str().expect("a name");
+        let site = folder.path().join("site");
+        let site = site.to_str().expect("a name");
+        let own = folder.path().to_str().expect("a name");
+        let commands: [&[&str]; 20] = [
+            &["contract"],
+            &["contract", "t"],
+            &["lint"],
+            &["lint", "--format", "jsonl"],
+            &["publish", "-o", site],
+            &["matrix", "--check"],
+            &["query", "contract(t)"],
+            &["ask", "--op", "copy", "--change", "munmap"],
+            &["show", "copy/*"],
+            &["show", "copy/*", "-k", "6.12", "--format", "jsonl"],
+            &["export", "--format", "json"],
+            &["export", "--format", "c-header"],
+            &["diff", "5.10", "6.12"],
+            &["diff", "--folders", own, other],
+            &["record", "check", file],
+            &["record", "import", file],
+            &["kernels", "--lock", file],
+            &["run", "-k", "5.10", "--lock", file, "copy/none"],
+            &["check", "copy/none"],
+            &["merge", own, other],
+        ];
+        for arguments in commands {
+            let output = on(folder.path(), arguments);
+            assert!(!steers(&output), "{name}: {arguments:?}: {}", text(&output.stdout));
+            let error = text(&output.stderr);
+            assert!(!error.contains("panicked"), "{name}: {arguments:?}: {error}");
+        }
+    }
+    for arguments in [
+        &["show", RAW][..],
+        &["query", RAW],
+        &["ask", RAW],
+        &["run", RAW],
+        &["run", "-k", RAW],
+        &["contract", RAW],
+        &["diff", RAW, "6.12"],
+        &["explore", "--sequence", RAW, "-k", "6.12"],
+        &["record", "check", RAW],
+        &["merge", RAW],
+        &["--results", RAW, "show", "copy/*"],
+        &["bench", RAW],
+        &["exec", "-k", "6.12", "--", RAW],
+        &["run", "--kernel-image", RAW],
+    ] {
+        let output = conform().args(arguments).output().expect("it starts");
+        assert!(!steers(&output), "{arguments:?}: {}", text(&output.stderr).escape_debug());
+        assert_ne!(output.status.code(), Some(0), "{arguments:?}");
+    }
+}

@@ -24,11 +24,12 @@ fn main() {
         guest::main(agent);
     }
     let kernel = std::env::var_os("UFFD_TEST_KERNEL").map(PathBuf::from);
-    let tests: [(&'static str, Test); 8] = [
+    let tests: [(&'static str, Test); 9] = [
         ("an_empty_plan_ends", an_empty_plan_ends),
         ("the_accelerator_is_the_proved_one", the_accelerator_is_the_proved_one),
         ("without_pci_the_serial_port_serves", without_pci_the_serial_port_serves),
         ("cases_run_in_order_on_ramfs", cases_run_in_order_on_ramfs),
+        ("a_guest_sees_nothing_of_the_host", a_guest_sees_nothing_of_the_host),
         ("files_leave_the_guest_whole", files_leave_the_guest_whole),
         ("a_thousand_cases_of_each_kind", a_thousand_cases_of_each_kind),
         ("a_kernel_that_goes_down_costs_one_case", a_kernel_that_goes_down_costs_one_case),
@@ -83,6 +84,19 @@ fn case(index: usize, id: &str, setting: &str) -> Outcome {
             facts.set("magic", magic.map_or_else(|e| e.to_string(), |m| format!("{m:x}")));
             facts.set("greeting", setting);
         }
+        "around" => {
+            for (name, folder) in [
+                ("root", "/"),
+                ("interfaces", "/sys/class/net"),
+                ("disks", "/sys/block"),
+                ("channels", "/sys/class/virtio-ports"),
+                ("buses", "/sys/bus/virtio/devices"),
+                ("devices", "/sys/bus/pci/devices"),
+            ] {
+                facts.set(name, entries(folder));
+            }
+            facts.set("mounts", mounts());
+        }
         "orphan" => {
             child(child_left_behind);
         }
@@ -98,6 +112,24 @@ fn case(index: usize, id: &str, setting: &str) -> Outcome {
         _ => {}
     }
     Outcome::done(facts)
+}
+
+/// The names in a folder. RAM and loop disks, which are the kernel's own, have no place of their own.
+fn entries(folder: &str) -> String {
+    let Ok(entries) = std::fs::read_dir(folder) else { return "none".to_owned() };
+    let own = |name: &String| !["ram", "loop", "zram"].iter().any(|disk| name.starts_with(disk));
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(own).collect();
+    names.sort();
+    if names.is_empty() { "none".to_owned() } else { names.join(",") }
+}
+
+/// The kinds of file systems that are mounted.
+fn mounts() -> String {
+    let text = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mut kinds: Vec<&str> = text.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+    kinds.sort_unstable();
+    kinds.join(",")
 }
 
 fn child(body: impl FnOnce()) {
@@ -200,6 +232,23 @@ fn cases_run_in_order_on_ramfs(kernel: &Path) -> Result<(), Failed> {
     // The orphan is gone; the kernel's own threads have another parent.
     let expected = [place(0), String::new(), "children=0".to_owned(), place(3)];
     expect(facts == expected && report.lost.is_empty(), &report)
+}
+
+fn a_guest_sees_nothing_of_the_host(kernel: &Path) -> Result<(), Failed> {
+    let report = run(kernel, &["around"], &options())?;
+    let value = |fact: &str| report.outcomes[0].facts.get(fact).unwrap_or("(none)").to_owned();
+    eprintln!("{}", report.outcomes[0]);
+    let is = |fact: &str, allowed: &[&str]| allowed.contains(&value(fact).as_str());
+    // QEMU's bridge, its ISA, IDE and power controllers, and the shared memory that frames go through.
+    let devices = value("devices").split(',').count();
+    let good = is("root", &["dev,init,plan,proc,sys,tmp", "dev,init,plan,proc,root,sys,tmp"])
+        && is("interfaces", &["lo", "none"])
+        && is("disks", &["none"])
+        && is("channels", &["none"])
+        && is("buses", &["none"])
+        && is("mounts", &["devtmpfs,proc,rootfs,sysfs,tmpfs"])
+        && devices <= 5;
+    expect(good, &report)
 }
 
 fn files_leave_the_guest_whole(kernel: &Path) -> Result<(), Failed> {

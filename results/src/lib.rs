@@ -45,7 +45,7 @@ pub use facts::{Fact, Facts, FactsError};
 pub use lookup::{Answer, Certainty, Why};
 pub use outcome::{End, Outcome, OutcomeError};
 pub use pattern::{glob, id_matches};
-pub use plain::{printable, printable_lines};
+pub use plain::{is_plain, printable, printable_lines};
 pub use record::{
     Cases, Environment, Kernel, LARGEST, Package, Record, RecordError, SCHEMA, Suite, holds,
     is_case_id,

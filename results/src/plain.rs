@@ -2,7 +2,11 @@
 
 /// Whether a character is shown as itself: no control character, nothing invisible, nothing that
 /// turns the direction of what follows.
-pub(crate) fn is_plain(c: char) -> bool {
+///
+/// ```
+/// assert!(uffd_results::is_plain('ü') && !uffd_results::is_plain('\u{202e}'));
+/// ```
+pub fn is_plain(c: char) -> bool {
     let steers = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
         | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
         | '\u{e0000}'..='\u{e0fff}');

@@ -65,7 +65,8 @@ impl fmt::Display for KernelVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { major, minor, patch, rc } = self;
         match rc {
-            Some(rc) => f.pad(&format!("{major}.{minor}-rc{rc}")),
+            Some(rc) if *patch == 0 => f.pad(&format!("{major}.{minor}-rc{rc}")),
+            Some(rc) => f.pad(&format!("{major}.{minor}.{patch}-rc{rc}")),
             None => f.pad(&format!("{major}.{minor}.{patch}")),
         }
     }
@@ -82,9 +83,12 @@ mod tests {
     #[case("7.3~rc7-1~exp1", "7.3-rc7", "7.3")]
     #[case("7.3-rc7-cloud-amd64", "7.3-rc7", "7.3")]
     #[case("7.3", "7.3.0", "7.3")]
+    #[case("7.3.0-rc7", "7.3-rc7", "7.3")]
+    #[case("6.12.43-rc1-cloud-amd64", "6.12.43-rc1", "6.12")]
     fn reads(#[case] text: &str, #[case] shown: &str, #[case] series: &str) {
         let version = KernelVersion::parse(text).expect("a version");
         assert_eq!((version.to_string().as_str(), version.series().as_str()), (shown, series));
+        assert_eq!(KernelVersion::parse(shown), Ok(version));
     }
 
     #[rstest]
@@ -99,7 +103,7 @@ mod tests {
 
     #[test]
     fn candidates_come_before_their_release() {
-        let order = ["6.12.9", "6.12.10", "7.3-rc7", "7.3", "7.3.4"];
+        let order = ["6.12.9", "6.12.10-rc1", "6.12.10", "7.3-rc7", "7.3", "7.3.4"];
         let read = order.map(|v| KernelVersion::parse(v).expect("a version"));
         assert!(read.is_sorted());
     }

@@ -31,14 +31,16 @@ impl Note {
     }
 }
 
+/// What a file of notes holds.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    #[serde(default)]
+    note: Vec<Note>,
+}
+
 /// The notes of a results folder; none if it has no such file.
 pub fn load(results: &Path) -> Result<Vec<Note>, TomlError> {
-    #[derive(Default, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct File {
-        #[serde(default)]
-        note: Vec<Note>,
-    }
     let file: File = toml_file::read(&results.join(super::FOLDER).join("notes.toml"), "notes")?;
     Ok(file.note)
 }

@@ -162,7 +162,7 @@ pub fn main() -> ExitCode {
     if crate::vm::guest::is_guest() {
         crate::vm::guest::main(vm::agent);
     }
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| out::usage(&error));
     let codes = match &cli.command {
         Command::Run(args) => args.exit_codes,
         _ => ExitCodes::Own,

@@ -50,6 +50,18 @@ pub(crate) fn error(error: &anyhow::Error) {
     let _ = writeln!(err, "{red}error:{red:#} {}", printable_lines(&text));
 }
 
+/// What is wrong with the command line, or the help that was asked for, and the end of the process. It quotes
+/// what was typed, or what a script took from elsewhere.
+pub(crate) fn usage(error: &clap::Error) -> ! {
+    let text = error.render().to_string();
+    let shown = printable_lines(&text);
+    if shown == text {
+        error.exit();
+    }
+    let _ = writeln!(anstream::stderr(), "{shown}");
+    std::process::exit(error.exit_code());
+}
+
 /// A remark, on standard error.
 pub(crate) fn note(text: &str) {
     let yellow = AnsiColor::Yellow.on_default();

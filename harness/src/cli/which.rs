@@ -18,6 +18,8 @@ impl FromStr for Which {
     type Err = ReleaseError;
 
     fn from_str(text: &str) -> Result<Self, ReleaseError> {
+        // A release string may have white space around it, and so may a series.
+        let text = text.trim_ascii();
         let mut numbers = text.split('.');
         let numeric = |n: Option<&str>| n.is_some_and(|n| n.parse::<u16>().is_ok());
         if numeric(numbers.next()) && numeric(numbers.next()) && numbers.next().is_none() {
@@ -105,6 +107,7 @@ mod tests {
 
     #[rstest]
     #[case("6.12", true)]
+    #[case(" 6.12\r\n", true)]
     #[case("7.3", true)]
     #[case("6.12.43", false)]
     #[case("6.8.0-45-generic", false)]

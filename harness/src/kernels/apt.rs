@@ -68,7 +68,7 @@ impl Mirrors {
         Self { main: read(variable(Archive::Main)), security: read(variable(Archive::Security)) }
     }
 
-    fn parse(targets: &str) -> Self {
+    pub(super) fn parse(targets: &str) -> Self {
         let mut mirrors = Self::default();
         for line in targets.lines() {
             let mut fields = line.split('\t');

@@ -5,7 +5,7 @@
 
 use crate::arch::Arch;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use uffd_results::KernelVersion;
+use uffd_results::{KernelVersion, is_plain};
 
 const SETUP_SECTORS: usize = 0x1f1;
 const SYSTEM_SIZE: usize = 0x1f4;
@@ -93,6 +93,7 @@ fn of_bzimage(head: &[u8], length: u64) -> Result<String, String> {
         .filter(|_| at != SECTOR)
         .and_then(|rest| rest.split(|b| *b == 0).next())
         .and_then(|text| std::str::from_utf8(text).ok())
+        .filter(|text| text.chars().all(is_plain))
         .ok_or("its header names no kernel version")?;
     Ok(banner.to_owned())
 }
@@ -128,7 +129,9 @@ fn of_kernel(file: &mut (impl Read + Seek)) -> Result<Option<String>, String> {
             let text = piece[at + LABEL.len()..].split(|b| *b == 0 || *b == b'\n').next();
             let text =
                 text.filter(|t| t.len() <= LONGEST && t.first().is_some_and(u8::is_ascii_digit));
-            if let Some(text) = text.and_then(|t| std::str::from_utf8(t).ok()) {
+            if let Some(text) = text.and_then(|t| std::str::from_utf8(t).ok())
+                .filter(|t| t.chars().all(is_plain))
+            {
                 return Ok(Some(text.to_owned()));
             }
         }
@@ -222,6 +225,7 @@ mod tests {
     #[case(|i: &mut Vec<u8>| i.truncate(0x208), "cut short")]
     #[case(|i: &mut Vec<u8>| i[0x20e..0x210].fill(0), "names no kernel version")]
     #[case(|i: &mut Vec<u8>| i[0x20e..0x210].fill(0xff), "names no kernel version")]
+    #[case(|i: &mut Vec<u8>| i[0x501] = 0x1b, "names no kernel version")]
     #[case(|i: &mut Vec<u8>| i[0x500] = 0, "empty kernel version")]
     fn says_what_is_wrong(#[case] spoil: fn(&mut Vec<u8>), #[case] message: &str) {
         let mut image = bzimage(OLD, &[1; 64]);

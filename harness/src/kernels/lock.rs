@@ -17,7 +17,7 @@ use uffd_results::{KernelVersion, Package};
 const SCHEMA: u32 = 1;
 
 /// The lock that was current when the program was built.
-const BUILT_IN: &str = include_str!("../../../kernels.lock");
+pub(super) const BUILT_IN: &str = include_str!("../../../kernels.lock");
 
 /// Names another lock file.
 const VARIABLE: &str = "UFFD_CONFORM_LOCK";
@@ -127,7 +127,11 @@ impl Locked {
         if KernelVersion::parse(&self.image.version) != Ok(self.upstream) {
             return Err(format!("{} is not version {}", self.image, self.upstream));
         }
-        Ok(())
+        let plain = |suite: &&String| suite.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        match self.suites.iter().find(|suite| !plain(suite)) {
+            Some(suite) => Err(format!("{} has an odd suite {suite:?}", self.image)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -259,7 +263,7 @@ impl Lock {
         merged
     }
 
-    fn to_text(&self) -> String {
+    pub(super) fn to_text(&self) -> String {
         let mut out = format!("{{\n\"schema\": {SCHEMA},\n\"kernels\": [");
         for (i, kernel) in self.kernels.iter().enumerate() {
             let Locked { upstream, suites, gone, image, config, modules } = kernel;
@@ -359,6 +363,7 @@ mod tests {
     #[case("\"5.10.218\"", "\"5.10.219\"", "is not version 5.10.219")]
     #[case("\"sha256\":\"", "\"sha256\":\"g", "odd SHA-256")]
     #[case("\"name\":\"", "\"name\":\"-x/", "odd package")]
+    #[case("[\"bullseye\"]", "[\"\\u001b[2J\"]", "odd suite")]
     #[case("]\n}", "]", "EOF")]
     fn wrong_text_is_refused(#[case] from: &str, #[case] to: &str, #[case] message: &str) {
         let text = Lock::of(vec![kernel("5.10.218-1", "bullseye")]).to_text();

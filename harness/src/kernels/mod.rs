@@ -10,6 +10,7 @@ mod archive;
 mod cache;
 mod cpio;
 mod debian;
+pub(crate) mod foreign;
 mod header;
 mod identity;
 mod index;

@@ -11,13 +11,16 @@ use std::path::{Path, PathBuf};
 
 /// The modules that cases can ask for; what these depend on is kept as well. `lzo-rle` is zram's
 /// default compressor up to 6.1, which the kernel would otherwise ask a program for.
-const KEPT: [&str; 4] = ["kvm-amd", "zram", "lzo-rle", "loop"];
+pub(super) const KEPT: [&str; 4] = ["kvm-amd", "zram", "lzo-rle", "loop"];
 
 /// Most that a package's modules may take together, packed: the largest has 90 MB.
 const MAX_PACKED: u64 = 512 << 20;
 
 /// Most that one module may take.
-const MAX_MODULE: u64 = 64 << 20;
+pub(super) const MAX_MODULE: u64 = 64 << 20;
+
+/// Most that unpacking one may take beside it, in KiB; the kernel's build uses dictionaries of 1 MiB.
+const DICTIONARY_KIB: u32 = 64 << 10;
 
 /// A module by the name that the kernel knows it by, and its file.
 pub type Module = (String, Vec<u8>);
@@ -36,8 +39,9 @@ enum Source {
     Path(PathBuf),
 }
 
+/// How a module is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packing {
+pub(super) enum Packing {
     None,
     Xz,
     Zstd,
@@ -129,8 +133,13 @@ pub(super) fn release_of(module: &[u8]) -> Option<String> {
 /// The modules `wanted` and what they depend on, in load order, of a tar file that [`Members`] made.
 /// What it does not hold is left out.
 pub fn read(tar: &Path, wanted: &[&str]) -> io::Result<Vec<Module>> {
+    read_tar(File::open(tar)?, wanted)
+}
+
+/// The same of the bytes of such a file.
+pub(super) fn read_tar(tar: impl Read, wanted: &[&str]) -> io::Result<Vec<Module>> {
     let mut held = BTreeMap::new();
-    for entry in tar::Archive::new(File::open(tar)?).entries()? {
+    for entry in tar::Archive::new(tar).entries()? {
         let mut entry = entry?;
         let mut bytes = Vec::new();
         entry.by_ref().take(MAX_MODULE).read_to_end(&mut bytes)?;
@@ -144,7 +153,7 @@ pub fn read(tar: &Path, wanted: &[&str]) -> io::Result<Vec<Module>> {
 
 /// Takes the signature away, which no kernel of the archive insists on: under emulation it takes half a
 /// second to check those of KVM.
-fn unsign(module: &mut Vec<u8>) {
+pub(super) fn unsign(module: &mut Vec<u8>) {
     const MAGIC: &[u8] = b"~Module signature appended~\n";
     // `struct module_signature`, which ends with the signature's length.
     const HEAD: usize = 12;
@@ -194,8 +203,8 @@ fn add(
     Ok(true)
 }
 
-/// What a module depends on: the `depends=` of its .modinfo section.
-fn depends(module: &[u8]) -> Vec<String> {
+/// What a module depends on: the `depends=` of its .modinfo section, whose entries end with a NUL.
+pub(super) fn depends(module: &[u8]) -> Vec<String> {
     let list = entry_of(module, b"\0depends=").unwrap_or_default();
     list.split(',').filter(|name| !name.is_empty()).map(kernel_name).collect()
 }
@@ -234,7 +243,8 @@ fn kernel_name(name: &str) -> String {
     name.replace('-', "_")
 }
 
-fn unpacked(packing: Packing, bytes: &[u8]) -> io::Result<Vec<u8>> {
+/// The module itself.
+pub(super) fn unpacked(packing: Packing, bytes: &[u8]) -> io::Result<Vec<u8>> {
     match packing {
         Packing::None => Ok(bytes.to_vec()),
         Packing::Zstd => {
@@ -244,8 +254,9 @@ fn unpacked(packing: Packing, bytes: &[u8]) -> io::Result<Vec<u8>> {
         }
         Packing::Xz => {
             let mut module = Vec::new();
-            let ended = lzma_rs::xz_decompress(&mut &*bytes, &mut module);
-            ended.map(|()| module).map_err(|e| io::Error::other(format!("a module: {e:?}")))
+            let unpacked = lzma_rust2::XzReader::new_mem_limit(bytes, false, DICTIONARY_KIB);
+            unpacked.take(MAX_MODULE).read_to_end(&mut module)?;
+            Ok(module)
         }
     }
 }
@@ -253,6 +264,7 @@ fn unpacked(packing: Packing, bytes: &[u8]) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::testing::xz;
     use rstest::rstest;
 
     fn module_of(depends: &str) -> Vec<u8> {
@@ -261,12 +273,6 @@ mod tests {
 
     fn names(modules: &[Module]) -> Vec<&str> {
         modules.iter().map(|(name, _)| name.as_str()).collect()
-    }
-
-    fn xz(bytes: &[u8]) -> Vec<u8> {
-        let mut packed = Vec::new();
-        lzma_rs::xz_compress(&mut &*bytes, &mut packed).expect("memory");
-        packed
     }
 
     #[rstest]
@@ -286,7 +292,7 @@ mod tests {
         let mut members = Members::default();
         let zstd = |bytes: &[u8]| zstd::bulk::compress(bytes, 1).expect("memory");
         for (file, bytes) in [
-            ("kvm-amd.ko.xz", xz(&module_of("kvm,ccp"))),
+            ("kvm-amd.ko.xz", xz(&module_of("kvm,ccp")[..])),
             ("ccp.ko", module_of("")),
             ("kvm.ko.zst", zstd(&module_of("irqbypass"))),
             ("irqbypass.ko", module_of("")),
@@ -311,7 +317,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let drivers = folder.path().join("kernel/drivers");
         std::fs::create_dir_all(&drivers).expect("folders");
-        std::fs::write(drivers.join("loop.ko.xz"), xz(&module_of(""))).expect("written");
+        std::fs::write(drivers.join("loop.ko.xz"), xz(&module_of("")[..])).expect("written");
         // A module that is not needed: nothing could unpack it.
         std::fs::write(drivers.join("e1000.ko.xz"), "damaged").expect("written");
         std::fs::write(folder.path().join("modules.dep"), "").expect("written");
@@ -350,6 +356,14 @@ mod tests {
     fn circles_end() {
         let get = |_: &str| Ok(Some(module_of("a,b")));
         assert_eq!(in_order(&["a"], &get).expect("ended"), []);
+    }
+
+    #[test]
+    fn a_bomb_is_cut_off() {
+        let packed = xz(&vec![0; usize::try_from(MAX_MODULE).expect("it fits") + (1 << 20)]);
+        assert!(packed.len() < 1 << 20, "{} bytes", packed.len());
+        let module = unpacked(Packing::Xz, &packed).expect("unpacked");
+        assert_eq!(module.len() as u64, MAX_MODULE);
     }
 
     #[test]

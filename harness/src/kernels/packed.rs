@@ -112,6 +112,7 @@ impl Drop for Unpacker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::testing::xz;
     use rstest::rstest;
     use std::io::Write;
 
@@ -120,12 +121,6 @@ mod tests {
         file.write_all(bytes).expect("written");
         file.rewind().expect("at its start");
         file
-    }
-
-    fn xz(bytes: &[u8]) -> Vec<u8> {
-        let mut packed = Vec::new();
-        lzma_rs::xz_compress(&mut &*bytes, &mut packed).expect("memory");
-        packed
     }
 
     fn zstd(bytes: &[u8]) -> Vec<u8> {

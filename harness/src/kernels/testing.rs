@@ -1,6 +1,7 @@
 //! Kernels that exist in tests only.
 
 use super::lock::{Archive, Locked, PackageFile};
+use std::io::Write;
 use uffd_results::KernelVersion;
 
 /// A kernel of the package version `version`, seen in `suite`.
@@ -36,4 +37,12 @@ pub(super) fn bzimage(banner: &str, body: &[u8]) -> Vec<u8> {
     image.extend_from_slice(body);
     image.resize(5 * 512 + body.len().div_ceil(16) * 16, 0);
     image
+}
+
+/// Bytes packed as xz does.
+pub(super) fn xz(bytes: &[u8]) -> Vec<u8> {
+    let options = lzma_rust2::XzOptions::with_preset(1);
+    let mut packer = lzma_rust2::XzWriter::new(Vec::new(), options).expect("memory");
+    packer.write_all(bytes).expect("memory");
+    packer.finish().expect("memory")
 }

@@ -119,6 +119,13 @@ fn dpkg_words(stderr: &[u8], otherwise: &str) -> String {
     format!("dpkg-deb: {}", text.lines().next().unwrap_or(otherwise))
 }
 
+/// Reads the tar file that a package holds.
+pub(super) fn members(tar: impl Read, image: &Path) -> Result<Unpacked, UnpackError> {
+    let mut taker = Taker { image, found: Unpacked::default() };
+    from_tar(tar, &mut taker)?;
+    Ok(taker.found)
+}
+
 fn from_tar(tar: impl Read, taker: &mut Taker<'_>) -> Result<(), UnpackError> {
     for entry in tar::Archive::new(tar).entries()? {
         let mut entry = entry?;

@@ -1,6 +1,7 @@
 use super::super::testing::bzimage;
 use super::super::{cpio, rpm};
 use super::*;
+use crate::kernels::testing::xz;
 use rstest::rstest;
 use std::collections::BTreeMap;
 
@@ -42,12 +43,6 @@ fn rpm(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let members: Vec<(u32, &str, &[u8])> =
         files.iter().map(|(name, bytes)| (0o100_644, name.as_str(), bytes.as_slice())).collect();
     rpm::testing::rpm(&zstd::bulk::compress(&cpio::testing::archive(&members), 1).expect("memory"))
-}
-
-fn xz(bytes: &[u8]) -> Vec<u8> {
-    let mut packed = Vec::new();
-    lzma_rs::xz_compress(&mut &*bytes, &mut packed).expect("memory");
-    packed
 }
 
 /// A package of Debian, as its own program makes it; no member of it leaves the folder.

@@ -4,7 +4,7 @@
 
 use crate::cli::which::Which;
 use std::fmt;
-use uffd_results::Held;
+use uffd_results::{Held, is_plain};
 
 /// Parentheses and denials within each other.
 const DEEP: usize = 64;
@@ -85,6 +85,11 @@ const TERMS: [(&str, Name, Takes); 17] = [
     ("text", Name::Text, Takes::Text),
 ];
 
+/// The word of a term.
+pub(super) fn word(name: Name) -> &'static str {
+    TERMS.iter().find(|(_, known, _)| *known == name).map_or("", |(word, ..)| word)
+}
+
 /// Why a text is no expression, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) struct QueryError {
@@ -97,8 +102,8 @@ pub(crate) struct QueryError {
 impl fmt::Display for QueryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { text, at, expected } = self;
-        // Control characters would move the caret.
-        let shown = |part: &str| part.replace(|c: char| c.is_control(), " ");
+        // What is not shown as itself would move the caret.
+        let shown = |part: &str| part.replace(|c: char| !is_plain(c), " ");
         let before = text.get(..*at).unwrap_or(text).chars().count();
         let caret = " ".repeat(before);
         let found = match text.get(*at..).unwrap_or_default().chars().next() {

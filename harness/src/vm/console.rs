@@ -1,5 +1,7 @@
 //! Reads a guest's console: what the kernel complains of, whether it went down, and the last lines.
 
+use uffd_results::is_plain;
+
 /// How much of the console is kept for messages.
 const TAIL: usize = 8 << 10;
 
@@ -77,10 +79,10 @@ fn complaint(line: &str) -> Option<String> {
     at.then(|| without_addresses(without_stamp(line)))
 }
 
-/// One line without control characters; what is no UTF-8 is replaced.
+/// One line without what a terminal would act upon; what is no UTF-8 is replaced.
 fn printable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
-    text.trim().replace(|c: char| c.is_control(), " ")
+    text.trim().replace(|c: char| !is_plain(c), " ")
 }
 
 /// Drops the time in front, `[    1.234567] `, and the process with `printk.caller=1`.
@@ -160,11 +162,11 @@ mod tests {
     fn the_tail_is_bounded_and_printable() {
         let mut console = Console::default();
         for n in 0..5000 {
-            console.feed(format!("line {n} \u{1b}[31m\u{0}\n").as_bytes());
+            console.feed(format!("line {n} \u{1b}[31m\u{202e}\u{0}\n").as_bytes());
         }
         let tail = console.tail();
         assert!(tail.len() <= TAIL && tail.ends_with("line 4999  [31m"), "{tail}");
-        assert!(tail.chars().all(|c| c == '\n' || !c.is_control()));
+        assert!(tail.chars().all(|c| c == '\n' || is_plain(c)));
         console.feed(&vec![b'x'; 1 << 20]);
         assert!(console.line.len() <= LINE);
     }

@@ -4,6 +4,7 @@
 //! The payload is JSON, in which 0x01, line ends and NUL can't occur as such: a start mark always
 //! starts a frame, whatever came before it.
 
+use crate::foreign::odd_text;
 use serde::{Deserialize, Serialize};
 use uffd_results::{Environment, Outcome, Suite};
 
@@ -22,6 +23,15 @@ pub struct Hello {
     pub suite: Suite,
     /// How many cases the guest read from its plan.
     pub cases: usize,
+}
+
+impl Hello {
+    /// What is wrong with it, if anything: its texts are shown, and the guest may be anybody's.
+    pub(super) fn fault(&self) -> Option<String> {
+        let all = serde_json::to_value(self)
+            .unwrap_or_else(|e| unreachable!("plain data serializes: {e}"));
+        odd_text(&all).map(|odd| format!("the guest says of itself {odd:?}, which can't be shown"))
+    }
 }
 
 /// What a guest says. Indices count within the plan of this boot.
@@ -116,15 +126,17 @@ fn checksum(sequence: u64, payload: &[u8]) -> u32 {
 pub(super) fn encode(sequence: u64, message: &Message) -> Option<Vec<u8>> {
     let payload =
         serde_json::to_vec(message).unwrap_or_else(|e| unreachable!("plain data serializes: {e}"));
-    if payload.len() > LIMIT {
-        return None;
-    }
-    let crc = checksum(sequence, &payload);
+    (payload.len() <= LIMIT).then(|| frame(sequence, &payload))
+}
+
+/// The frame of a payload, which holds no end of a line.
+pub(super) fn frame(sequence: u64, payload: &[u8]) -> Vec<u8> {
+    let crc = checksum(sequence, payload);
     let mut frame = vec![MARK];
     frame.extend(format!("{sequence} {} {crc:08x} ", payload.len()).bytes());
     frame.extend(payload);
     frame.push(b'\n');
-    Some(frame)
+    frame
 }
 
 /// Reads frames from bytes that come in pieces.
@@ -251,6 +263,32 @@ mod tests {
 
     fn sound(items: &[Item]) -> Vec<&Message> {
         items.iter().filter_map(|i| if let Item::Message(m) = i { Some(m) } else { None }).collect()
+    }
+
+    #[rstest]
+    #[case("6.12.118+deb13-amd64", None)]
+    #[case("\u{1b}]0;x\u{7}", Some("can't be shown"))]
+    fn what_a_guest_says_of_itself_can_be_shown(
+        #[case] release: &str,
+        #[case] fault: Option<&str>,
+    ) {
+        let environment = serde_json::json!({
+            "accelerator": "tcg", "cpus": 1, "memory_mib": 1, "page_size": 4096, "huge_pages_2m": 0,
+            "uffd": "syscall", "uffd_features": [release], "sysctls": {},
+        });
+        let hello = Hello {
+            release: "6.12".into(),
+            version: "#1".into(),
+            machine: "x86_64".into(),
+            environment: serde_json::from_value(environment).expect("an environment"),
+            suite: Suite { version: "0".into(), revision: "r".into() },
+            cases: 1,
+        };
+        let found = hello.fault();
+        assert_eq!(found.is_some(), fault.is_some(), "{found:?}");
+        assert!(
+            found.is_none_or(|why| why.contains(fault.unwrap_or("")) && !why.contains('\u{1b}'))
+        );
     }
 
     #[test]

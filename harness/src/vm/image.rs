@@ -8,6 +8,12 @@
 /// More than any kernel has: a broken image must not fill the memory.
 const LIMIT: usize = 512 << 20;
 
+/// Segments of an ELF file that are looked at: a kernel has five.
+const SEGMENTS: usize = 64;
+
+/// Bytes that LZ4 makes of one at most.
+const LZ4_RATIO: usize = 255;
+
 /// The kernel in a bzImage, if it can be unpacked and started directly.
 pub(super) fn unpacked(image: &[u8]) -> Option<Vec<u8>> {
     let payload = payload(image)?;
@@ -48,6 +54,9 @@ fn zstd(packed: &[u8], size: usize) -> Option<Vec<u8>> {
 
 /// The kernel's flavour of LZ4: blocks with their lengths in front, each of 8 MiB unpacked.
 fn lz4(mut blocks: &[u8], size: usize) -> Option<Vec<u8>> {
+    if size / LZ4_RATIO > blocks.len() {
+        return None;
+    }
     let mut kernel = vec![0; size];
     let mut done = 0;
     while done < size {
@@ -86,7 +95,7 @@ fn has_pvh_entry(elf: &[u8]) -> bool {
             .any(|at| at == 0)
             .into()
     };
-    let segments = number::<2>(elf, 56).unwrap_or(0);
+    let segments = number::<2>(elf, 56).unwrap_or(0).min(SEGMENTS);
     elf.starts_with(b"\x7fELF") && (0..segments).any(|n| in_segment(n) == Some(true))
 }
 

@@ -10,6 +10,7 @@ pub mod accel;
 mod console;
 mod cpio;
 mod error;
+pub(crate) mod foreign;
 mod frame;
 pub mod guest;
 mod image;

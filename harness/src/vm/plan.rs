@@ -17,9 +17,10 @@ impl Plan {
     /// What can't be written as a plan, if anything: an empty line would end the settings, a line
     /// break would make two cases of one.
     pub fn fault(&self) -> Option<String> {
-        let line_ok = |s: &str| !s.is_empty() && !s.contains(['\n', '\0']);
+        let breaks = ['\n', '\r', '\0'];
+        let line_ok = |s: &str| !s.is_empty() && !s.contains(breaks);
         let setting = |(name, value): &(&String, &String)| {
-            !line_ok(name) || name.contains('=') || value.contains(['\n', '\0'])
+            !line_ok(name) || name.contains('=') || value.contains(breaks)
         };
         if let Some((name, value)) = self.settings.iter().find(setting) {
             return Some(format!("the setting {name:?}={value:?} does not fit on a line"));
@@ -81,6 +82,7 @@ mod tests {
     #[case(plan(&[("a=b", "c")], &[]))]
     #[case(plan(&[("", "c")], &[]))]
     #[case(plan(&[("a", "b\nc")], &[]))]
+    #[case(plan(&[("a", "b\r")], &["c\r"]))]
     fn what_does_not_fit_on_a_line_is_named(#[case] plan: Plan) {
         assert!(plan.fault().is_some_and(|why| why.contains("does not fit on a line")));
     }

@@ -328,6 +328,7 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
+    use super::super::accel::{self, Choice};
     use super::*;
     use rstest::rstest;
     use std::io::Write;
@@ -347,6 +348,76 @@ mod tests {
     fn a_program_that_is_not_qemu_is_named() {
         let error = version(Some(Path::new("/bin/true"))).expect_err("no version").to_string();
         assert!(error.contains("/bin/true") && error.contains("check that it is QEMU"), "{error}");
+    }
+
+    /// Options that QEMU is given, whatever is asked for. None of them brings a network, a disk, a folder of
+    /// the host or a device of its hardware: what is not here is left out, and no default adds anything.
+    const GIVEN: [&str; 19] = [
+        "-M",
+        "-accel",
+        "-append",
+        "-chardev",
+        "-cpu",
+        "-device",
+        "-display",
+        "-icount",
+        "-initrd",
+        "-kernel",
+        "-m",
+        "-no-reboot",
+        "-no-user-config",
+        "-nodefaults",
+        "-object",
+        "-serial",
+        "-serial",
+        "-smp",
+        "-chardev",
+    ];
+
+    #[rstest]
+    fn the_guest_is_given_no_network_and_nothing_of_the_host(
+        #[values(false, true)] counts_instructions: bool,
+    ) {
+        let asked = Options { accelerator: Choice::Tcg, ..Options::default() };
+        let image = Path::new("/boot/vmlinuz");
+        let options = Options {
+            counts_instructions,
+            append: vec!["-netdev user".into()],
+            files: vec![("/bin/x".into(), b"x".to_vec())],
+            qemu: Some("/bin/true".into()),
+            ..asked
+        };
+        let accelerator = accel::choose(image, &options).expect("emulation");
+        let qemu = Qemu::new(image, accelerator, &options).expect("the program itself");
+        let files = Files::new().expect("a folder");
+        let command = qemu.command(&files, image);
+        let words: Vec<String> =
+            command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        let mut given: Vec<&str> = Vec::new();
+        let mut values = Vec::new();
+        let mut rest = words.iter();
+        while let Some(word) = rest.next() {
+            given.push(word);
+            if !["-nodefaults", "-no-user-config", "-no-reboot"].contains(&word.as_str()) {
+                values.push((word.as_str(), rest.next().expect("a value").as_str()));
+            }
+        }
+        given.sort_unstable();
+        let mut expected: Vec<&str> = GIVEN.to_vec();
+        expected.sort_unstable();
+        expected.retain(|option| counts_instructions || *option != "-icount");
+        assert_eq!(given, expected);
+        let device = values.iter().filter(|(option, _)| *option == "-device");
+        assert_eq!(device.map(|(_, v)| *v).collect::<Vec<_>>(), ["ivshmem-plain,memdev=wire"]);
+        // Each path is in this VM's own folder, or the image.
+        let own = files.directory.path().to_string_lossy().into_owned();
+        for (option, value) in values.iter().filter(|(option, _)| *option != "-append") {
+            let path = value.find('/').map(|at| &value[at..]);
+            let good = path.is_none_or(|p| p.starts_with(&own) || Path::new(p) == image);
+            assert!(good, "{option} {value}");
+        }
+        let kernel_line = values.iter().find(|(o, _)| *o == "-append").expect("a command line").1;
+        assert!(kernel_line.ends_with(" -netdev user"), "one word of QEMU's: {kernel_line}");
     }
 
     #[rstest]

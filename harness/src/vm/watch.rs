@@ -273,6 +273,9 @@ impl<'a, 'e> Watch<'a, 'e> {
                     let (read, given) = (hello.cases, self.cases);
                     return Some(Cause::Frames(format!("the guest read {read} of {given} cases")));
                 }
+                if let Some(why) = hello.fault() {
+                    return Some(Cause::Frames(why));
+                }
                 self.up = true;
                 let after = self.started.elapsed();
                 (self.on_event)(Event::Up { hello: &hello, after });

@@ -164,6 +164,7 @@ fn no_part_of_a_text_is_taken_for_the_whole() {
 #[case("5.10.262\t", "x\t", "does not begin with a kernel version")]
 #[case("kernels 6", "kernels 99999999999", "")]
 #[case("end\n", "end\nmore\n", "nothing behind it")]
+#[case("copy/a\t", "\u{1}copy/a\t", "can't be shown")]
 fn wrong_texts_are_refused(#[case] from: &str, #[case] to: &str, #[case] message: &str) {
     let text = small().to_text().replacen(from, to, 1);
     let error = Dataset::parse(&text).expect_err("refused").to_string();

@@ -22,6 +22,7 @@
 use super::{Cell, Dataset, Probe, Question, Reason, Recorded};
 use crate::facts::Facts;
 use crate::outcome::{End, Outcome};
+use crate::plain::is_plain;
 use crate::version::KernelVersion;
 use std::fmt::{Display, Write as _};
 use std::str::{FromStr, Lines};
@@ -109,7 +110,7 @@ impl Dataset {
             data.outcomes.push(reader.outcome()?);
         }
         for _ in 0..reader.count("rows")? {
-            data.rows.push(reader.row(data.kernels.len(), data.outcomes.len())?);
+            data.rows.push(reader.row(data.kernels.len(), &data.outcomes)?);
         }
         reader.probes(&mut data)?;
         for _ in 0..reader.count("reasons")? {
@@ -124,7 +125,7 @@ impl Dataset {
 
 /// One field of a line: no tab and no line break in it.
 fn plain(text: &str) -> String {
-    text.replace(|c: char| c.is_control(), " ")
+    text.replace(|c: char| !is_plain(c), " ")
 }
 
 fn write_row(out: &mut String, row: &[Option<Cell>], outcomes: &[Outcome]) {
@@ -157,7 +158,12 @@ impl<'t> Reader<'t> {
 
     fn next(&mut self) -> Result<&'t str, DataError> {
         self.line += 1;
-        self.lines.next().ok_or_else(|| self.error("the text ends too early"))
+        let line = self.lines.next().ok_or_else(|| self.error("the text ends too early"))?;
+        if line.chars().all(|c| c == '\t' || is_plain(c)) {
+            Ok(line)
+        } else {
+            Err(self.error("characters that can't be shown"))
+        }
     }
 
     fn count(&mut self, word: &str) -> Result<usize, DataError> {
@@ -202,7 +208,11 @@ impl<'t> Reader<'t> {
         Ok(Outcome::ended(end, detail, facts(seen)?))
     }
 
-    fn row(&mut self, kernels: usize, outcomes: usize) -> Result<Vec<Option<Cell>>, DataError> {
+    fn row(
+        &mut self,
+        kernels: usize,
+        outcomes: &[Outcome],
+    ) -> Result<Vec<Option<Cell>>, DataError> {
         let mut row = Vec::with_capacity(kernels);
         for word in self.next()?.split(' ').filter(|word| !word.is_empty()) {
             let (cell, times) = word.split_once('*').unwrap_or((word, "1"));
@@ -216,13 +226,16 @@ impl<'t> Reader<'t> {
         if row.len() == kernels { Ok(row) } else { Err(self.error("fewer outcomes than kernels")) }
     }
 
-    fn cell(&self, text: &str, outcomes: usize) -> Result<Cell, DataError> {
+    fn cell(&self, text: &str, outcomes: &[Outcome]) -> Result<Cell, DataError> {
         let (number, expected) = text.strip_suffix('d').map_or((text, true), |n| (n, false));
         let outcome: u32 = self.number(number)?;
-        if outcome as usize >= outcomes {
-            return Err(self.error(format_args!("there is no outcome {outcome}")));
+        match outcomes.get(outcome as usize) {
+            None => Err(self.error(format_args!("there is no outcome {outcome}"))),
+            Some(Outcome { end, .. }) if !expected && *end != End::Done => {
+                Err(self.error(format_args!("outcome {outcome} has no facts that could differ")))
+            }
+            Some(_) => Ok(Cell { outcome, expected }),
         }
-        Ok(Cell { outcome, expected })
     }
 
     fn probes(&mut self, data: &mut Dataset) -> Result<(), DataError> {

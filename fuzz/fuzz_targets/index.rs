@@ -1,0 +1,4 @@
+//! Any bytes as an index of packages or a lock file.
+#![no_main]
+
+uffd_fuzz::target!("index");

@@ -1,0 +1,4 @@
+//! Any bytes as an expression of `query`.
+#![no_main]
+
+uffd_fuzz::target!("query");

@@ -1,0 +1,4 @@
+//! Any bytes as a sequence of the explorer.
+#![no_main]
+
+uffd_fuzz::target!("sequence");
