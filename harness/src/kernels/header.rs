@@ -129,8 +129,8 @@ fn of_kernel(file: &mut (impl Read + Seek)) -> Result<Option<String>, String> {
             let text = piece[at + LABEL.len()..].split(|b| *b == 0 || *b == b'\n').next();
             let text =
                 text.filter(|t| t.len() <= LONGEST && t.first().is_some_and(u8::is_ascii_digit));
-            if let Some(text) = text.and_then(|t| std::str::from_utf8(t).ok())
-                .filter(|t| t.chars().all(is_plain))
+            if let Some(text) =
+                text.and_then(|t| std::str::from_utf8(t).ok()).filter(|t| t.chars().all(is_plain))
             {
                 return Ok(Some(text.to_owned()));
             }
