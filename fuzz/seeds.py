@@ -202,6 +202,32 @@ def packages():
     put("package", "signed.ko", signed)
 
 
+def rpms():
+    def header(texts):
+        entries, store = b"", b""
+        for tag, text in texts:
+            entries += struct.pack(">IIII", tag, 6, len(store), 1)
+            store += text.encode() + b"\0"
+        return bytes([0x8E, 0xAD, 0xE8, 1]) + bytes(4) + struct.pack(">II", len(texts), len(store)) + entries + store
+
+    def cpio(members):
+        out = b""
+        for name, mode, data in members + [("TRAILER!!!", 0, b"")]:
+            words = [1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0]
+            out += b"070701" + "".join(f"{word:08x}" for word in words).encode() + name.encode() + b"\0"
+            out += bytes(-len(out) % 4) + data
+            out += bytes(-len(out) % 4)
+        return out
+
+    signatures = header([(1004, "md5")])
+    lead = bytes([0xED, 0xAB, 0xEE, 0xDB, 3, 0]) + bytes(90)
+    named = header([(1000, "kernel-core"), (1001, "6.12.0"), (1002, "55.el10")])
+    put("rpm", "head.rpm", lead + signatures + bytes(-len(signatures) % 8) + named)
+    put("rpm", "files.cpio", cpio([
+        ("./lib/modules/6.12", 0o40755, b""), ("./lib/modules/6.12/vmlinuz", 0o100644, b"image!"),
+        ("../../etc/passwd", 0o100644, b"root"), ("./link", 0o120777, b"/etc")]))
+
+
 def stanza(name, size):
     return (f"Package: {name}\nVersion: 7.3.4-1~bpo13+1\nDescription: a kernel\n more: words\n"
             f"Filename: pool/main/l/linux/{name}_7.3.4-1_amd64.deb\nSize: {size}\nSHA256: {'a' * 64}\n")
@@ -232,5 +258,5 @@ def tomls():
 
 if __name__ == "__main__":
     shutil.rmtree(SEEDS, ignore_errors=True)
-    for make in [records, outcomes, words, guests, images, packages, indexes, tomls]:
+    for make in [records, outcomes, words, guests, images, packages, rpms, indexes, tomls]:
         make()

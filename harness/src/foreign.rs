@@ -72,6 +72,11 @@ pub const PARSERS: &[Parser] = &[
         holds: kernels::foreign::package,
     },
     Parser {
+        name: "rpm",
+        reads: "heads of rpm packages, cpio archives",
+        holds: kernels::foreign::rpm,
+    },
+    Parser {
         name: "index",
         reads: "indexes of packages, the lock file, what apt prints, configurations of kernels",
         holds: kernels::foreign::index,

@@ -5,10 +5,10 @@ use super::archive::trusted;
 use super::index::Index;
 use super::lock::{Archive, BUILT_IN, Lock};
 use super::modules::{self, KEPT, MAX_MODULE, Packing};
-use super::{debian, header, identity, select, unpack};
+use super::{cpio, debian, header, identity, rpm, select, unpack};
 use crate::foreign::{Held, must, plain, same};
 use std::cmp::Ordering;
-use std::io::Cursor;
+use std::io::{self, Cursor};
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -52,6 +52,29 @@ pub(crate) fn package(bytes: &[u8]) -> Held {
         }
     }
     Ok(taken)
+}
+
+/// An rpm package says what it is in texts that can be shown; of a cpio archive no member is larger than all
+/// of it, whatever it claims.
+pub(crate) fn rpm(bytes: &[u8]) -> Held {
+    let named = match rpm::head(&mut Cursor::new(bytes)) {
+        Ok((name, version)) => {
+            plain("a package's name", &name)?;
+            plain("a package's version", &version).map(|()| true)?
+        }
+        Err(why) => plain("why a package is refused", &why.to_string()).map(|()| false)?,
+    };
+    let (mut members, mut all) = (0_u64, 0_u64);
+    let read = cpio::each(bytes, &mut |_, file| {
+        members += 1;
+        all += io::copy(file, &mut io::sink())?;
+        Ok::<_, io::Error>(())
+    });
+    if let Err(why) = read {
+        plain("why an archive is refused", &why.to_string())?;
+    }
+    must(all <= bytes.len() as u64, || format!("{all} bytes in {} bytes", bytes.len()))?;
+    Ok(named || members > 0)
 }
 
 fn small(name: &str, module: &[u8]) -> Result<(), String> {

@@ -1,10 +1,10 @@
 //! A boot image and what is known of it before it boots.
 
 use crate::arch::Arch;
+use crate::scratch::Scratch;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tempfile::TempDir;
 use uffd_results::{Kernel, KernelVersion, Package};
 
 /// Options that facts can depend on, without `CONFIG_`. A star stands for any ending.
@@ -101,20 +101,20 @@ pub struct Image {
     /// Which kernel it is.
     pub identity: Identity,
     /// Holds the files until nobody needs them, where they were unpacked for this run only.
-    pub(super) scratch: Option<Scratch>,
+    pub(super) scratch: Option<Held>,
 }
 
 /// A folder that is removed when the last image from it is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct Scratch(pub(super) Arc<TempDir>);
+pub(super) struct Held(pub(super) Arc<Scratch>);
 
-impl PartialEq for Scratch {
+impl PartialEq for Held {
     fn eq(&self, other: &Self) -> bool {
         self.0.path() == other.0.path()
     }
 }
 
-impl Eq for Scratch {}
+impl Eq for Held {}
 
 /// The options that facts can depend on, of a kernel's configuration file.
 pub(super) fn options(config: &str) -> BTreeMap<String, String> {

@@ -39,20 +39,25 @@ pub(super) struct Rpm {
 /// Opens a package.
 pub(super) fn open(path: &Path) -> io::Result<Rpm> {
     let mut file = File::open(path)?;
+    let (name, version) = head(&mut file)?;
+    Ok(Rpm { name, version, archive: packed::unpacked(file)? })
+}
+
+/// Reads up to the archive: what the package is called, and its version and release.
+pub(super) fn head(file: &mut (impl Read + Seek)) -> io::Result<(String, String)> {
     let mut lead = [0; LEAD];
     file.read_exact(&mut lead).map_err(short)?;
     if lead[..4] != MAGIC {
         return Err(odd("it is no rpm package"));
     }
-    let signatures = header(&mut file)?;
+    let signatures = header(file)?;
     // Only this header is padded.
     let padding = signatures.store.len().next_multiple_of(8) - signatures.store.len();
     file.seek(SeekFrom::Current(i64::try_from(padding).unwrap_or(0)))?;
-    let header = header(&mut file)?;
+    let header = header(file)?;
     let text = |tag| header.text(tag).ok_or_else(|| odd("its header does not say what it is"));
     let (name, version, release) = (text(NAME)?, text(VERSION)?, text(RELEASE)?);
-    let archive = packed::unpacked(file)?;
-    Ok(Rpm { name, version: format!("{version}-{release}"), archive })
+    Ok((name, format!("{version}-{release}")))
 }
 
 struct Header {

@@ -4,19 +4,22 @@
 //! come from the same package or from further files.
 
 use super::header::{self, Header};
-use super::identity::{self, Identity, Image, Scratch};
+use super::identity::{self, Held, Identity, Image};
 use super::modules::{self, Members};
 use super::packed::{self, Packer};
 use super::rpm;
 use super::unpack::{Kind, UnpackError, Unpacked, copy, unpack};
 use crate::files;
+use crate::scratch::{self, Scratch};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use tempfile::TempDir;
 use uffd_results::Package;
+
+/// Beginning of the names of folders with what packages of the user's held.
+const PREFIX: &str = "uffd-conform-kernel-";
 
 /// The files of a kernel of the user's own.
 #[derive(Clone, Debug, Default)]
@@ -151,27 +154,28 @@ pub fn user_image(files: &UserKernel, say: &dyn Fn(&str)) -> Result<Image, UserE
     let Header { arch, release, .. } = header;
     let config = identity::options(&found.config.unwrap_or_default());
     let identity = Identity { upstream, release, package, image_sha256, config };
-    let scratch = scratch.map(|folder| Scratch(Arc::new(folder)));
+    let scratch = scratch.map(|folder| Held(Arc::new(folder)));
     let program = program.clone();
     Ok(Image { path: image, arch, program, modules, identity, scratch })
 }
 
 /// The folder of what is unpacked, below the system's for temporary files.
-fn folder(scratch: &mut Option<TempDir>) -> Result<PathBuf, UserError> {
-    if let Some(scratch) = scratch {
-        return Ok(scratch.path().to_owned());
+fn folder(kept: &mut Option<Scratch>) -> Result<PathBuf, UserError> {
+    if let Some(kept) = kept {
+        return Ok(kept.path().to_owned());
     }
-    let made = tempfile::Builder::new()
-        .prefix("uffd-conform-kernel-")
-        .tempdir()
-        .map_err(|error| UserError::Scratch { folder: std::env::temp_dir(), error })?;
-    Ok(scratch.insert(made).path().to_owned())
+    let parent = std::env::temp_dir();
+    // What a run that was killed has left there.
+    scratch::clean(&parent, PREFIX);
+    let made = Scratch::new(PREFIX, &parent)
+        .map_err(|error| UserError::Scratch { folder: parent, error })?;
+    Ok(kept.insert(made).path().to_owned())
 }
 
 /// An image as it is; one that is packed as a whole, as distributions have it for arm64, unpacked.
 fn plain(
     image: PathBuf,
-    scratch: &mut Option<TempDir>,
+    scratch: &mut Option<Scratch>,
     error: impl Fn(String) -> UserError,
 ) -> Result<PathBuf, UserError> {
     let broken = |e: io::Error| error(format!("reading it failed: {e}"));
@@ -236,7 +240,7 @@ fn package(kind: Kind, path: &Path) -> Result<Option<Package>, String> {
 fn more_modules(
     path: &Path,
     header: &Header,
-    scratch: &mut Option<TempDir>,
+    scratch: &mut Option<Scratch>,
 ) -> Result<Unpacked, UserError> {
     let release = &header.release;
     let error =
