@@ -30,10 +30,9 @@ impl std::fmt::Display for Queue {
 /// What /proc says of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thread {
-    /// Whether it waits for something, off the CPU: nothing has woken it.
+    /// Whether it waits for something: nothing has woken it.
     pub asleep: bool,
-    /// Times it came on the CPU, or left it on a kernel that does not count that: it can't have run if this
-    /// has not changed.
+    /// Times it was switched away from the CPU: it can't have run if this has not changed.
     pub runs: u64,
 }
 
@@ -108,69 +107,50 @@ fn parse_queue(text: &str) -> Option<Queue> {
 /// What /proc says of one thread of this process, to be looked at several times.
 #[derive(Debug)]
 pub struct ThreadFile {
-    directory: String,
+    status: ProcFile,
     syscall: ProcFile,
-    /// Lacks on kernels without `CONFIG_SCHED_INFO`. Its three numbers cost a tenth of the text of `status`.
-    schedstat: Option<ProcFile>,
 }
 
 impl ThreadFile {
     /// Of the thread `tid`. A thread's directory can be had by its id alone, which spares the kernel
     /// making those above it, and taking them down again when the case ends.
     pub fn open(tid: i32) -> Result<Self, Stop> {
-        Self::of_directory(format!("/proc/{tid}"))
+        Self::of_directory(&format!("/proc/{tid}"))
     }
 
     /// Of the first thread of another process.
     pub fn of_process(pid: i32) -> Result<Self, Stop> {
-        Self::of_directory(format!("/proc/{pid}/task/{pid}"))
+        Self::of_directory(&format!("/proc/{pid}/task/{pid}"))
     }
 
-    fn of_directory(directory: String) -> Result<Self, Stop> {
-        let syscall = ProcFile::open(format!("{directory}/syscall"))?;
-        let schedstat = ProcFile::open(format!("{directory}/schedstat")).ok();
-        Ok(Self { directory, syscall, schedstat })
+    fn of_directory(directory: &str) -> Result<Self, Stop> {
+        let open = |name| ProcFile::open(format!("{directory}/{name}"));
+        Ok(Self { status: open("status")?, syscall: open("syscall")? })
     }
 
-    /// How often it ran, once it sleeps; none while it does not.
+    /// How often it ran, once it sleeps off the CPU; none while it does not. One that is being woken for
+    /// another CPU is off its own, and only its state tells.
     pub fn asleep(&self) -> Result<Option<Thread>, Stop> {
-        let asleep = self.is_off_cpu()?;
-        Ok(if asleep { Some(Thread { asleep, runs: self.runs()? }) } else { None })
-    }
-
-    /// Whether it sleeps, and then how often it ran.
-    pub fn read(&self) -> Result<Thread, Stop> {
-        Ok(Thread { asleep: self.is_off_cpu()?, runs: self.runs()? })
-    }
-
-    /// How often it came on the CPU; where that is not counted, which reads as 0, how often it left it.
-    fn runs(&self) -> Result<u64, Stop> {
-        if let Some(file) = &self.schedstat {
-            let mut buffer = [0; 128];
-            match third_number(file.read(&mut buffer)?) {
-                Some(0) => {}
-                Some(runs) => return Ok(runs),
-                None => return Err(Stop::Broken(format!("{} holds no third number", file.path))),
-            }
+        if !self.is_off_cpu()? {
+            return Ok(None);
         }
-        let (text, path) = self.status()?;
-        parse_switches(&text).ok_or_else(|| Stop::Broken(format!("{path} holds no switches")))
+        Ok(Some(self.read()?).filter(|thread| thread.asleep))
+    }
+
+    /// Whether it sleeps, and how often it ran.
+    pub fn read(&self) -> Result<Thread, Stop> {
+        let mut buffer = [0; 4096];
+        let text = self.status.read(&mut buffer)?;
+        let path = &self.status.path;
+        parse_thread(text)
+            .ok_or_else(|| Stop::Broken(format!("{path} holds no state and switches")))
     }
 
     /// Its state's letter, as ps(1) shows it: `D` is a sleep that only a deadly signal ends.
     pub fn state(&self) -> Result<char, Stop> {
-        let (text, path) = self.status()?;
-        let state = text.lines().find_map(|line| line.strip_prefix("State:"));
-        let letter = state.and_then(|state| state.trim().chars().next());
-        letter.ok_or_else(|| Stop::Broken(format!("{path} holds no state")))
-    }
-
-    fn status(&self) -> Result<(String, String), Stop> {
-        let path = format!("{}/status", self.directory);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Ok((text, path)),
-            Err(e) => Err(Stop::Broken(format!("reading {path}: {e}"))),
-        }
+        let mut buffer = [0; 4096];
+        let state = parse_state(self.status.read(&mut buffer)?);
+        state.ok_or_else(|| Stop::Broken(format!("{} holds no state", self.status.path)))
     }
 
     /// The number of the system call that the thread is in, once it is off the CPU.
@@ -180,9 +160,8 @@ impl ThreadFile {
         Ok(text.split_ascii_whitespace().next().and_then(|word| word.parse().ok()))
     }
 
-    /// Whether the thread sleeps, off the CPU: the kernel answers this file only after it has seen the
-    /// thread scheduled out (`wait_task_inactive`), and says `running` otherwise, of one that was woken
-    /// and has not run yet too.
+    /// Whether the thread is off the CPU: the kernel answers this file only after it has seen the
+    /// thread scheduled out (`wait_task_inactive`), and says `running` otherwise.
     pub fn is_off_cpu(&self) -> Result<bool, Stop> {
         let mut buffer = [0; 256];
         Ok(!self.syscall.read(&mut buffer)?.starts_with("running"))
@@ -200,13 +179,19 @@ pub(crate) fn system_time(tid: i32) -> Result<u64, Stop> {
     time.ok_or_else(|| Stop::Broken(format!("{path} holds no system time")))
 }
 
-/// Of `schedstat`: time on the CPU, time in wait for it, and how often the thread came on it.
-fn third_number(text: &str) -> Option<u64> {
-    text.split_ascii_whitespace().nth(2)?.parse().ok()
+/// The state stands near the head of the file, the switches near its end, with some fifty lines between them
+/// that a case need not go through.
+fn parse_thread(text: &str) -> Option<Thread> {
+    let last = |label: &str| {
+        let rest = &text[text.rfind(label)? + label.len()..];
+        rest.split('\n').next()?.trim().parse::<u64>().ok()
+    };
+    let runs = last("\nvoluntary_ctxt_switches:")? + last("\nnonvoluntary_ctxt_switches:")?;
+    Some(Thread { asleep: matches!(parse_state(text)?, 'S' | 'D'), runs })
 }
 
-fn parse_switches(text: &str) -> Option<u64> {
-    Some(number(text, "voluntary_ctxt_switches:")? + number(text, "nonvoluntary_ctxt_switches:")?)
+fn parse_state(text: &str) -> Option<char> {
+    text.lines().find_map(|line| line.strip_prefix("State:"))?.trim().chars().next()
 }
 
 /// How the mapping of each page looks to userfaultfd, one letter a page: `m` registered for missing
@@ -382,24 +367,19 @@ mod tests {
         assert_eq!(parse_queue("pending:\t1\n"), None);
     }
 
-    #[test]
-    fn reads_how_often_a_thread_ran() {
-        assert_eq!(third_number("2163 95 7\n"), Some(7));
-        assert_eq!(third_number("2163 95\n"), None);
-        let text = "Name:\tx\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t2\nx86_\n";
-        assert_eq!(parse_switches(text), Some(9));
-        assert_eq!(parse_switches("State:\tR (running)\n"), None);
-    }
-
-    #[test]
-    fn a_thread_of_a_kernel_that_counts_no_runs_is_known_by_its_switches() {
-        let mut file = ThreadFile::open(nix::unistd::gettid().as_raw()).expect("a thread");
-        assert!(file.runs().is_ok_and(|runs| runs > 0));
-        file.schedstat = None;
-        let before = file.runs().expect("switches");
-        std::thread::sleep(std::time::Duration::from_millis(1));
-        assert!(file.runs().is_ok_and(|runs| runs > before));
-        assert_eq!(file.state(), Ok('R'));
+    #[rstest]
+    #[case("S (sleeping)", true)]
+    #[case("D (disk sleep)", true)]
+    // What is being woken is shown as running.
+    #[case("R (running)", false)]
+    #[case("T (stopped)", false)]
+    fn reads_status(#[case] state: &str, #[case] asleep: bool) {
+        let text = format!(
+            "Name:\tx\nState:\t{state}\nPid:\t3\nvoluntary_ctxt_switches:\t7\n\
+             nonvoluntary_ctxt_switches:\t2\nx86_Thread_features:\t\n"
+        );
+        assert_eq!(parse_thread(&text), Some(Thread { asleep, runs: 9 }));
+        assert_eq!(parse_thread("State:\tR (running)\n"), None);
     }
 
     #[rstest]

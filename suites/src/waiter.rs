@@ -253,7 +253,8 @@ impl Waiter {
         let (Some(before), Some(thread)) = (self.parked, &self.thread) else {
             return Err(Stop::Broken("looked at a waiter that has not parked".into()));
         };
-        if self.shared.access.get().is_none() && thread.asleep()? == Some(before) {
+        // Reading fails if the thread has ended meanwhile.
+        if self.shared.access.get().is_none() && thread.asleep() == Ok(Some(before)) {
             return Ok(Fate::Asleep);
         }
         self.end()
