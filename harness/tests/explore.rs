@@ -49,14 +49,19 @@ fn bad_input_is_refused_with_a_word(#[case] arguments: &[&str], #[case] words: &
 /// What the running kernel breaks is known: anything else is a rule that claims too much.
 #[test]
 fn the_running_kernel_keeps_the_documented_rules_but_for_what_is_known() {
-    let arguments = ["explore", "--model", "--seed", "3", "--steps", "3000", "--format", "jsonl"];
-    let output = run(&arguments);
+    // Each sequence that hangs takes its deadline: this seed has none.
+    let seed = ["--seed", "5", "--steps", "2000", "--shrink", "0"];
+    let output = run(&[&["explore", "--model", "--format", "jsonl"][..], &seed].concat());
     assert!(matches!(output.status.code(), Some(0 | 1)), "{}", text(&output.stderr));
     for line in &lines(&output.stdout)[1..] {
         // mremap takes the registration of its neighbour: `changes/adjacent`.
         let is_known = line["verb"].as_str().is_some_and(|verb| verb.starts_with("mremap"))
             && line["fact"].as_str().is_some_and(|fact| fact.ends_with("-reg"))
             && line["rule"].as_str().is_some_and(|rule| rule.contains("outside its range"));
-        assert!(is_known, "{line}");
+        // A guard over what is protected never returns: `kinds/guard-marked`.
+        let steps = line["sequence"].as_str().unwrap_or_default();
+        let is_guard =
+            line["b"] == "hang" && steps.contains("guard") && steps.contains("writeprotect");
+        assert!(is_known || is_guard, "{line}");
     }
 }
