@@ -106,7 +106,7 @@ fn elsewhere(before: &State, step: Step, after: &State) -> Option<Objection> {
         return None;
     }
     let named = step.pages();
-    let row = before.differing_row(after, |page| {
+    let row = State::differing_registration(after, |page| {
         let is_named = named.iter().any(|pages| pages.overlaps(page.pages()));
         if is_named { after.registration(page) } else { before.registration(page) }
     })?;
@@ -117,12 +117,11 @@ fn elsewhere(before: &State, step: Step, after: &State) -> Option<Objection> {
 fn woken(before: &State, step: Step, said: &str, words: &Words<'_>) -> Option<Objection> {
     let is_told = |number: usize| words.get(&format!("w{number}")).is_some();
     match step {
-        Step::Call(..) | Step::Relocate(..) => None,
         Step::Close(ctx) if said == "0" => {
             let left = before.waiting.iter().find(|w| w.ctx == Some(ctx) && !is_told(w.number))?;
             Some((format!("w{}", left.number), "woken".to_owned(), CLOSE))
         }
-        Step::Close(_) => None,
+        Step::Call(..) | Step::Relocate(..) | Step::Close(_) => None,
         _ => {
             let roused = before.waiting.iter().find(|waiting| is_told(waiting.number))?;
             Some((format!("w{}", roused.number), state::ASLEEP.to_owned(), ASLEEP))

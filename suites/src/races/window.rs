@@ -57,7 +57,7 @@ impl Trial for Window {
         let message = ground.read();
         let (rc, field) = request.issue(&ground.uffd, ground.target(), source);
         let (after, returned) = (caller.read()?, raised.mover.returned());
-        let state = caller.state()?;
+        let letter = caller.state()?;
         drop(first);
         if after.runs != before.runs || returned {
             return Err(Stop::Broken(format!(
@@ -65,7 +65,7 @@ impl Trial for Window {
             )));
         }
         seen.fact("event", message);
-        seen.fact("caller", state);
+        seen.fact("caller", letter);
         seen.fact("ioctl", rc);
         if let Some(field) = field {
             seen.fact("field", field);

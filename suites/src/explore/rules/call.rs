@@ -51,11 +51,11 @@ pub(super) fn object(
     let is_told = |number: usize| words.get(&format!("w{number}")).is_some();
     match step {
         Step::Register(ctx, mode, pages) => register(before, (ctx, mode, pages), done, after),
-        Step::Call(_, Op::Wake, ..) if !done => wanted(step, "0", WAKE),
+        Step::Call(_, Op::Wake, ..) if !done => Some(wanted(step, "0", WAKE)),
         Step::Call(ctx, Op::Unregister, pages, _) if done => {
             let owner = Owner::Context(ctx);
             let goes = |page| each(pages).any(|p| p == page) && before.known(page).owner == owner;
-            registration(before, after, UNREGISTER, |page| goes(page).then_some(b'.'))
+            registration(after, UNREGISTER, |page| goes(page).then_some(b'.'))
         }
         Step::Call(ctx, op, pages, extra) => {
             let placed = place(before, step, (ctx, op, pages, extra), (said, words), after);
@@ -74,10 +74,10 @@ pub(super) fn object(
         }
         Step::Close(ctx) if done => {
             let goes = |page| before.known(page).owner == Owner::Context(ctx);
-            registration(before, after, CLOSED, |page| goes(page).then_some(b'.'))
+            registration(after, CLOSED, |page| goes(page).then_some(b'.'))
         }
-        Step::Treat(Treat::Unmap, pages) if done => cleared(before, after, pages, b'-', UNMAPPED),
-        Step::Map(_, pages) if done => cleared(before, after, pages, b'.', MAPPED),
+        Step::Treat(Treat::Unmap, pages) if done => cleared(after, pages, b'-', UNMAPPED),
+        Step::Map(_, pages) if done => cleared(after, pages, b'.', MAPPED),
         Step::Treat(Treat::DontNeed, pages) if done => {
             let is_anon = |page| before.known(page).memory == Some(Memory::Anon);
             content(after, DISCARDED, |page| {
@@ -90,19 +90,20 @@ pub(super) fn object(
     }
 }
 
-fn wanted(step: Step, value: &str, rule: &'static str) -> Option<Objection> {
-    Some((step.verb().to_owned(), value.to_owned(), rule))
+/// That a step should have returned something else.
+fn wanted(step: Step, value: &str, rule: &'static str) -> Objection {
+    (step.verb().to_owned(), value.to_owned(), rule)
 }
 
 /// Holds registration against what a rule has for some pages.
 fn registration(
-    before: &State,
     after: &State,
     rule: &'static str,
     letter: impl Fn(Page) -> Option<u8>,
 ) -> Option<Objection> {
-    let row =
-        before.differing_row(after, |page| letter(page).unwrap_or(after.registration(page)))?;
+    let row = State::differing_registration(after, |page| {
+        letter(page).unwrap_or(after.registration(page))
+    })?;
     Some((row.0, row.1, rule))
 }
 
@@ -117,15 +118,9 @@ fn content(
 }
 
 /// Registration and content of pages whose mapping is new or gone.
-fn cleared(
-    before: &State,
-    after: &State,
-    pages: Pages,
-    letter: u8,
-    rule: &'static str,
-) -> Option<Objection> {
+fn cleared(after: &State, pages: Pages, letter: u8, rule: &'static str) -> Option<Objection> {
     let is_in = |page| each(pages).any(|p| p == page);
-    registration(before, after, rule, |page| is_in(page).then_some(letter))
+    registration(after, rule, |page| is_in(page).then_some(letter))
         .or_else(|| content(after, rule, |page| is_in(page).then_some(b'-')))
 }
 
@@ -141,12 +136,12 @@ fn register(
     let step = Step::Register(ctx, mode, pages);
     let is_other = |page| matches!(before.known(page).owner, Owner::Context(o) if o != ctx);
     if each(pages).any(is_other) {
-        return wanted(step, "EBUSY", BUSY);
+        return Some(wanted(step, "EBUSY", BUSY));
     }
     if each(pages).all(|page| before.registration(page) == b'-') {
-        return wanted(step, "EINVAL", NOTHING);
+        return Some(wanted(step, "EINVAL", NOTHING));
     }
-    registration(before, after, REGISTER, |page| {
+    registration(after, REGISTER, |page| {
         let is_new = each(pages).any(|p| p == page) && before.registration(page) != b'-';
         let lacks = is_new && !shows(after.registration(page), mode);
         lacks.then(|| letter(mode))
@@ -225,7 +220,7 @@ fn place(
         (_, b'-') => ("0", MISSING),
         (_, _) => ("EEXIST", EXISTS),
     };
-    if said == answer { None } else { wanted(step, answer, rule) }
+    (said != answer).then(|| wanted(step, answer, rule))
 }
 
 fn moved(before: &State, (from, to): (Pages, Pages), after: &State) -> Option<Objection> {
@@ -246,7 +241,7 @@ fn moved(before: &State, (from, to): (Pages, Pages), after: &State) -> Option<Ob
         Some(source) => carried(source),
         None => is_left(page).then_some(b'-'),
     };
-    registration(before, after, DROPPED, of).or_else(|| {
+    registration(after, DROPPED, of).or_else(|| {
         content(after, MOVED, |page| match source(page) {
             Some(source)
                 if before.known(source).memory == Some(Memory::Anon)
@@ -270,17 +265,16 @@ fn access(before: &State, step: Step, kind: Waiter, pages: Pages, said: &str) ->
         b'-' => {
             let ran = said == "ran" || said.starts_with("ran:");
             let fails = if kind.in_kernel() { "EFAULT" } else { "SEGV_MAPERR" };
-            (waits || ran).then(|| (step.verb().to_owned(), fails.to_owned(), FAILS))
+            (waits || ran).then(|| wanted(step, fails, FAILS))
         }
-        b'.' if waits => wanted(step, "ran", PASSES),
+        b'.' if waits => Some(wanted(step, "ran", PASSES)),
         _ if waits && present && !kind.write_faults(crate::point::Backing::Anon) => {
-            wanted(step, "ran", PASSES)
+            Some(wanted(step, "ran", PASSES))
         }
         b'm' | b'W' if memory == Some(Memory::Anon) && prot == Some(Prot::Write) => {
             let Owner::Context(ctx) = owner else { return None };
             let sigbus = before.feature(ctx) == Some(Feature::Sigbus);
-            (!present && !marked && !sigbus && !waits)
-                .then(|| (step.verb().to_owned(), "waits".to_owned(), FAULTS))
+            (!present && !marked && !sigbus && !waits).then(|| wanted(step, "waits", FAULTS))
         }
         _ => None,
     }

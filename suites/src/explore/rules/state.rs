@@ -164,8 +164,7 @@ impl State {
 
     /// The name of the first row of registration of `after` that is not as `wanted` has it, and the
     /// wanted row.
-    pub(super) fn differing_row(
-        &self,
+    pub(super) fn differing_registration(
         after: &Self,
         wanted: impl Fn(Page) -> u8,
     ) -> Option<(String, String)> {
