@@ -104,6 +104,7 @@ impl Work for Crowd {
             futex_wait(&self.shared.done, done);
         }
         ticks.push((stamp() - start) / (count * FAULTS) as u64);
+        self.handlers.iter_mut().try_for_each(|(handler, _)| handler.check())?;
         for ground in &self.grounds {
             ground.empty()?;
         }

@@ -60,6 +60,15 @@ impl Handler {
         Ok(Self(Some(thread)))
     }
 
+    /// Fails if it has ended already: its userfaultfd is closed then, and faults are no longer its own.
+    pub(super) fn check(&mut self) -> Result<(), Stop> {
+        if self.0.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return Ok(());
+        }
+        self.join()?;
+        Err(Stop::Broken("a handler ended before its last page".into()))
+    }
+
     /// Waits for its end, which the fault on its last page brings.
     pub(super) fn join(&mut self) -> Result<(), Stop> {
         match self.0.take().map(JoinHandle::join) {
@@ -128,6 +137,11 @@ impl Duty {
             match self.uffd.copy(page, self.source, mode).0.0 {
                 None => return Ok(()),
                 Some(Errno::EAGAIN) => std::thread::yield_now(),
+                // A thread that wakes for another reason, such as a signal, faults again: its message can be
+                // read after the page was placed and before the kernel has looked at the page.
+                Some(Errno::EEXIST) => {
+                    return super::ground::must("UFFDIO_WAKE", self.uffd.wake(page));
+                }
                 Some(errno) => return Err(Stop::Broken(format!("UFFDIO_COPY: {errno:?}"))),
             }
         }

@@ -135,6 +135,7 @@ impl Work for Served {
             // Counters of two CPUs may be a few ticks apart.
             ticks.push(to.saturating_sub(from));
         }
+        self.handler.check()?;
         must("madvise", memory::dontneed(pages))
     }
 }
