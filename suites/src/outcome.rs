@@ -2,12 +2,17 @@
 
 use std::fmt;
 
+/// How often a case is asked in all, as long as somebody else disturbs it: then its outcome stands.
+pub const ASKED_AT_MOST: u32 = 5;
+
 /// Where facts and steps go as they happen, so that they outlive a case that hangs or dies.
 pub trait Sink {
     /// A fact was seen.
     fn fact(&mut self, name: &'static str, value: &str);
     /// A step begins; named if the case does not come out of it.
     fn step(&mut self, name: &'static str);
+    /// Somebody else had his hands on what the case works with.
+    fn disturbed(&mut self) {}
 }
 
 /// A case's way to speak to its sink.
@@ -33,6 +38,12 @@ impl<'a> Seen<'a> {
     /// Says what is done next.
     pub fn step(&mut self, name: &'static str) {
         self.0.step(name);
+    }
+
+    /// Says that somebody else, such as a daemon of the kernel that looked at a page, has changed what a call
+    /// returned: the case is asked again, but not for ever.
+    pub fn disturbed(&mut self) {
+        self.0.disturbed();
     }
 }
 

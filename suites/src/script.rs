@@ -9,6 +9,7 @@ mod words;
 use crate::abi::Range;
 use crate::expect::Expected;
 use crate::memory::{BLOCK, ELSEWHERE, FAR, HUGE, OTHER, PAGE, SPARE};
+use crate::outcome::ASKED_AT_MOST;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Waiter};
 use crate::probe::Trial;
@@ -269,6 +270,8 @@ pub(crate) struct Script {
     needs: u64,
     steps: Vec<Step>,
     expect: Expect,
+    /// Results of its calls that somebody else's hold on a page explains.
+    transient: &'static [&'static str],
 }
 
 impl Script {
@@ -279,7 +282,13 @@ impl Script {
         steps: Vec<Step>,
         expect: impl Fn(KernelVersion) -> Vec<Expected> + Send + Sync + 'static,
     ) -> Self {
-        Self { axes, needs, steps, expect: Box::new(expect) }
+        Self { axes, needs, steps, expect: Box::new(expect), transient: &[] }
+    }
+
+    /// The same, and all of it again if a call of the question returns one of `results`, which the kernel gives
+    /// when somebody else (DAMON, khugepaged, compaction) holds a page for a moment.
+    pub(crate) fn again_on(self, results: &'static [&'static str]) -> Self {
+        Self { transient: results, ..self }
     }
 }
 
@@ -302,7 +311,7 @@ impl Trial for Script {
                 "takes memory away from the machine: only asked in a VM".into(),
             ));
         }
-        let mut act = run::Act::new(stage);
+        let mut act = run::Act::new(stage, self.transient);
         self.steps.iter().try_for_each(|step| act.step(*step, seen))
     }
 
@@ -311,7 +320,15 @@ impl Trial for Script {
     }
 
     fn recipe(&self) -> Vec<String> {
-        self.steps.iter().map(|step| words::step(*step)).collect()
+        let mut recipe: Vec<String> = self.steps.iter().map(|step| words::step(*step)).collect();
+        if !self.transient.is_empty() {
+            recipe.push(format!(
+                "If it returned {}, somebody else may have held a page for a moment: all of it again, up to \
+                 {ASKED_AT_MOST} times in all",
+                self.transient.join(" or ")
+            ));
+        }
+        recipe
     }
 
     fn uses_huge_pages(&self) -> bool {

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use uffd_results::{End, Facts, Outcome};
-use uffd_suites::outcome::{Seen, Stop};
+use uffd_suites::outcome::{ASKED_AT_MOST, Seen, Stop};
 use uffd_suites::probe::Case;
 use uffd_suites::stage::Stage;
 
@@ -77,23 +77,17 @@ impl Runner {
         outcome
     }
 
-    /// SIGKILL comes from others, such as a system that runs out of memory: only a case that dies of it twice
-    /// has to do with it.
     fn run_child(&self, case: &Case) -> Outcome {
-        match self.run_once(case) {
-            (_, Some(Signal::SIGKILL)) => self.run_once(case).0,
-            (outcome, _) => outcome,
-        }
+        undisturbed(|| self.run_once(case))
     }
 
-    /// The outcome, and the signal that ended the case, if one did.
-    fn run_once(&self, case: &Case) -> (Outcome, Option<Signal>) {
+    fn run_once(&self, case: &Case) -> Once {
         self.slate.clear();
         // SAFETY: this process has one thread, so the child may use everything.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => self.be_child(case),
             Ok(ForkResult::Parent { child }) => self.attend(child),
-            Err(e) => (Outcome::ended(End::Broken, format!("fork: {e:?}"), Facts::new()), None),
+            Err(e) => Outcome::ended(End::Broken, format!("fork: {e:?}"), Facts::new()).into(),
         }
     }
 
@@ -113,16 +107,17 @@ impl Runner {
         unsafe { libc::_exit(0) }
     }
 
-    fn attend(&self, child: Pid) -> (Outcome, Option<Signal>) {
+    fn attend(&self, child: Pid) -> Once {
         match ended(child, self.deadline) {
             Ok(true) => {}
-            Ok(false) => return (self.kill(child), None),
+            Ok(false) => return self.kill(child).into(),
             Err(e) => {
                 let facts = self.kill(child).facts;
-                return (Outcome::ended(End::Broken, format!("waiting: {e:?}"), facts), None);
+                return Outcome::ended(End::Broken, format!("waiting: {e:?}"), facts).into();
             }
         }
         let said = self.slate.read();
+        let disturbed = said.disturbed;
         let mut died_of = None;
         let outcome = match waitpid(child, None) {
             Ok(WaitStatus::Exited(_, code)) => said.outcome(|step| {
@@ -134,7 +129,7 @@ impl Runner {
             }
             other => said.outcome(|_| (End::Broken, format!("waitpid: {other:?}"))),
         };
-        (outcome, died_of)
+        Once { outcome, died_of, disturbed }
     }
 
     /// Ends a child that did not end by itself.
@@ -149,6 +144,36 @@ impl Runner {
             (End::Hang, format!("in step {step:?}: no end within {limit} s{tail}"))
         })
     }
+}
+
+/// A case that was asked once.
+struct Once {
+    outcome: Outcome,
+    /// The signal that ended it, if one did.
+    died_of: Option<Signal>,
+    /// Whether it says that somebody else has changed what it saw.
+    disturbed: bool,
+}
+
+impl From<Outcome> for Once {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, died_of: None, disturbed: false }
+    }
+}
+
+/// Asks until nobody else has a part in the outcome. SIGKILL comes from others, such as a system that runs out
+/// of memory: only a case that dies of it twice has to do with it. What disturbs a case every time is no accident.
+fn undisturbed(mut ask: impl FnMut() -> Once) -> Outcome {
+    let mut killed = false;
+    for _ in 1..ASKED_AT_MOST {
+        let once = ask();
+        if once.died_of == Some(Signal::SIGKILL) && !killed {
+            killed = true;
+        } else if !once.disturbed {
+            return once.outcome;
+        }
+    }
+    ask().outcome
 }
 
 /// Runs `task` in a child process and returns the text that it made.
@@ -230,5 +255,38 @@ impl HugePool {
             free: number("free_hugepages").unwrap_or(0),
             reserved: number("resv_hugepages").unwrap_or(0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    const KILLED: (&str, Option<Signal>, bool) = ("killed", Some(Signal::SIGKILL), false);
+    const DISTURBED: (&str, Option<Signal>, bool) = ("disturbed", None, true);
+    const SEEN: (&str, Option<Signal>, bool) = ("seen", None, false);
+    const SEGV: (&str, Option<Signal>, bool) = ("segv", Some(Signal::SIGSEGV), false);
+
+    /// What is asked again, how often, and which outcome stands; each asked for as long as there are answers.
+    #[rstest]
+    #[case::at_once(&[SEEN], "seen")]
+    #[case::killed_by_somebody(&[KILLED, SEEN], "seen")]
+    #[case::dies_of_it_twice(&[KILLED, KILLED], "killed")]
+    #[case::dies_of_its_own(&[SEGV], "segv")]
+    #[case::disturbed(&[DISTURBED, DISTURBED, SEEN], "seen")]
+    #[case::disturbed_and_killed(&[DISTURBED, KILLED, SEEN], "seen")]
+    #[case::always_disturbed(&[DISTURBED; ASKED_AT_MOST as usize], "disturbed")]
+    fn who_is_disturbed_is_asked_again(
+        #[case] answers: &[(&str, Option<Signal>, bool)],
+        #[case] stands: &str,
+    ) {
+        let mut left = answers.iter();
+        let outcome = undisturbed(|| {
+            let (word, died_of, disturbed) = *left.next().expect("asked too often");
+            let outcome = Outcome::ended(End::Done, word.to_owned(), Facts::new());
+            Once { outcome, died_of, disturbed }
+        });
+        assert_eq!((outcome.detail.as_str(), left.len()), (stands, 0));
     }
 }

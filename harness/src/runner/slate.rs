@@ -67,6 +67,7 @@ impl Slate {
             match line.split_at_checked(1) {
                 Some(("f", fact)) => facts.push(fact.to_owned()),
                 Some(("s", step)) => step.clone_into(&mut said.step),
+                Some(("d", _)) => said.disturbed = true,
                 Some(("e", end)) => {
                     let (word, detail) = end.split_once(' ').unwrap_or((end, ""));
                     said.end = End::from_word(word).map(|end| (end, detail.to_owned()));
@@ -90,6 +91,10 @@ impl Sink for &Slate {
     fn step(&mut self, name: &'static str) {
         self.say('s', name);
     }
+
+    fn disturbed(&mut self) {
+        self.say('d', "");
+    }
 }
 
 /// What a case has said.
@@ -98,12 +103,14 @@ pub(crate) struct Said {
     pub(crate) facts: Facts,
     pub(crate) step: String,
     pub(crate) end: Option<(End, String)>,
+    /// Whether somebody else has changed what the case saw.
+    pub(crate) disturbed: bool,
 }
 
 impl Said {
     /// The outcome of a case that came to its own end; `otherwise` of one that did not.
     pub(crate) fn outcome(self, otherwise: impl FnOnce(&str) -> (End, String)) -> Outcome {
-        let Self { facts, step, end } = self;
+        let Self { facts, step, end, .. } = self;
         match end {
             Some((End::Done, _)) => Outcome::done(facts),
             Some((end, detail)) => Outcome::ended(end, detail, facts),
@@ -131,7 +138,10 @@ mod tests {
         let mut sink = &slate;
         sink.step("copy");
         sink.fact("copy", "ENOENT");
+        assert!(!slate.read().disturbed);
+        sink.disturbed();
         let said = slate.read();
+        assert!(said.disturbed);
         assert_eq!((said.step.as_str(), said.facts.to_string()), ("copy", "copy=ENOENT".into()));
         let outcome = said.outcome(|step| (End::Hang, format!("during {step}")));
         assert_eq!(outcome.to_string(), "hang (during copy) after copy=ENOENT");

@@ -26,6 +26,10 @@ static PINNED: Probe = Probe {
     consumers: &[ART],
 };
 
+/// What a split of a huge page gives while somebody else holds it, where the EAGAIN of an earlier try is
+/// not forgotten when a try succeeds (6.18 to 7.1: move_pages() in mm/userfaultfd.c).
+const STALE: &[&str] = &["EBUSY", "EEXIST"];
+
 /// Base pages of a huge page.
 const SMALL: usize = HUGE / PAGE;
 
@@ -237,7 +241,14 @@ fn script(how: How, word: &str, waiter: Waiter) -> Script {
         Step::Huge(huge(Place::Spare), "src-huge"),
         Step::Rescue(Ctx::First),
     ]);
-    Script::new(format!("how={word},waiter={waiter}"), NEEDS, steps, move |_| expect(how, waiter))
+    let axes = format!("how={word},waiter={waiter}");
+    let script = Script::new(axes, NEEDS, steps, move |_| expect(how, waiter));
+    match how {
+        How::Head | How::Middle | How::Shifted | How::Misplaced | How::Table | How::Taken => {
+            script.again_on(STALE)
+        }
+        _ => script,
+    }
 }
 
 /// The page that is waited for: the first that the move reaches, or, if that is taken, in the last

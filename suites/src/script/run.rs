@@ -29,12 +29,15 @@ pub(super) struct Act<'a> {
     areas: [Option<Block>; Place::ALL.len()],
     contexts: [Option<&'static Context>; 2],
     waiter: Option<(Waiter, Span, Fate)>,
+    /// What a call returns if somebody else disturbed it.
+    transient: &'static [&'static str],
 }
 
 impl<'a> Act<'a> {
-    pub(super) fn new(stage: &'a Stage) -> Self {
+    pub(super) fn new(stage: &'a Stage, transient: &'static [&'static str]) -> Self {
         Self {
             stage,
+            transient,
             areas: [const { None }; Place::ALL.len()],
             contexts: [const { None }; 2],
             waiter: None,
@@ -49,6 +52,27 @@ impl<'a> Act<'a> {
     fn area(&self, span: Span) -> Result<&Block, Stop> {
         let area = self.areas[span.place as usize].as_ref();
         area.ok_or_else(|| Stop::Broken(format!("nothing is mapped at {}", span.place.word())))
+    }
+
+    /// Makes the call that the question is about.
+    fn ask(
+        &mut self,
+        ctx: Ctx,
+        call: Call,
+        (rc_name, field_name): (&'static str, &'static str),
+        seen: &mut Seen<'_>,
+    ) -> Result<(), Stop> {
+        seen.step(rc_name);
+        let (rc, field) = self.call(ctx, call)?;
+        let rc = rc.to_string();
+        if self.transient.contains(&rc.as_str()) {
+            seen.disturbed();
+        }
+        seen.fact(rc_name, rc);
+        if let Some(field) = field {
+            seen.fact(field_name, field);
+        }
+        Ok(())
     }
 
     /// Performs one step.
@@ -94,14 +118,7 @@ impl<'a> Act<'a> {
                 seen.fact("fault", read_fault(uffd)?);
                 self.waiter = Some((waiter, span, Fate::Asleep));
             }
-            Step::Do(ctx, call, rc_name, field_name) => {
-                seen.step(rc_name);
-                let (rc, field) = self.call(ctx, call)?;
-                seen.fact(rc_name, rc);
-                if let Some(field) = field {
-                    seen.fact(field_name, field);
-                }
-            }
+            Step::Do(ctx, call, rc, field) => self.ask(ctx, call, (rc, field), seen)?,
             Step::WhilePinned(ctx, call) => self.while_pinned(ctx, call, seen)?,
             Step::Treat(treat, span, name) => {
                 seen.step(name);
