@@ -1,5 +1,5 @@
 //! Lays the program out so that its code and its constants begin at addresses of huge pages and have
-//! such pages to themselves: a guest puts them there, see `vm::pages`. The file grows by nothing.
+//! such pages to themselves: a guest puts them there, see `runner::pages`. The file grows by nothing.
 
 fn main() {
     println!("cargo::rustc-link-arg=-Wl,-z,max-page-size=0x200000");

@@ -24,6 +24,22 @@ pub const PAGE: usize = match option_env!("UFFD_CONFORM_PAGE_KIB") {
         _ => panic!("UFFD_CONFORM_PAGE_KIB is 4, 16 or 64"),
     },
 };
+/// Bytes of one page, as a result field says them.
+pub const ONE_PAGE: &str = if PAGE == 4096 {
+    "4096"
+} else if PAGE == 16 << 10 {
+    "16384"
+} else {
+    "65536"
+};
+/// Bytes of two pages, the same.
+pub const TWO_PAGES: &str = if PAGE == 4096 {
+    "8192"
+} else if PAGE == 16 << 10 {
+    "32768"
+} else {
+    "131072"
+};
 /// Size of a huge page, in bytes.
 pub const HUGE: usize = 2 << 20;
 

@@ -5,7 +5,7 @@ use crate::abi::REGISTER_MODE_MISSING;
 use crate::expect::Expected;
 use crate::grid;
 use crate::lab::SMALL;
-use crate::memory::{self, tag};
+use crate::memory::{self, ONE_PAGE, TWO_PAGES, tag};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Mode, Op, PAGES, Point, Waiter, axis};
@@ -129,7 +129,7 @@ impl Trial for Split {
         };
         let reads = self.waiter.loads();
         let ran = if reads { "ran:zero" } else { "ran" };
-        let (rc, field) = if one { ("0", "8192") } else { ("ENOENT", "-2") };
+        let (rc, field) = if one { ("0", TWO_PAGES) } else { ("ENOENT", "-2") };
         let mut facts = vec![
             Expected::new("zeropage", rc, says),
             Expected::new("field", field, says),
@@ -193,7 +193,7 @@ fn part_present(backing: Backing) -> Script {
                     says so";
         vec![
             Expected::new("zeropage", "EAGAIN", says),
-            Expected::new("field", "4096", says),
+            Expected::new("field", ONE_PAGE, says),
             Expected::new("waiter", "ran:zero", source::ZEROPAGE),
             Expected::new("queue", "0/0", source::QUEUE),
             Expected::new("pages", "--0k--", says),

@@ -1,7 +1,7 @@
 //! `bench`: what operations cost, on this kernel in time and on others in instructions.
 
 use super::here::Here;
-use super::{CaseArgs, Exit, Format, out, vm};
+use super::{CaseArgs, Exit, Format, choose, out, vm};
 use crate::bench::{self, check, convert, show};
 use crate::journal::Outcomes;
 use crate::kernels::Image;
@@ -33,9 +33,9 @@ pub(crate) struct BenchArgs {
     /// Parts of operations' ids, or patterns with `*`; all operations without.
     filter: Vec<String>,
     #[command(flatten)]
-    kernel: vm::KernelArgs,
+    kernel: choose::KernelArgs,
     #[command(flatten)]
-    line: vm::LineArgs,
+    line: choose::LineArgs,
     /// In how many turns an operation and its limit are measured (default: 60, in an emulator 7).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rounds: Option<u32>,

@@ -1,6 +1,6 @@
 //! `exec`: run a program of the user's own on kernels in VMs.
 
-use super::{Exit, out, report, vm};
+use super::{Exit, choose, out, report, vm};
 use crate::arch::Arch;
 use crate::coverage;
 use crate::environment::environment;
@@ -35,9 +35,9 @@ const ROOM: u64 = 192;
 #[derive(Debug, Args)]
 pub(crate) struct ExecArgs {
     #[command(flatten)]
-    kernel: vm::KernelArgs,
+    kernel: choose::KernelArgs,
     #[command(flatten)]
-    vm: vm::VmArgs,
+    vm: choose::VmArgs,
     /// Write the counters of a kernel that was built with gcov to this new folder.
     #[arg(long, value_name = "DIR", requires = "kernel_image")]
     coverage: Option<PathBuf>,

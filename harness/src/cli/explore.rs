@@ -4,7 +4,7 @@ mod hints;
 mod sides;
 mod text;
 
-use super::{Exit, Format, out, vm};
+use super::{Exit, Format, choose, out};
 use crate::explore::{self, Findings, Found, Shrunk, Sides as _};
 use crate::store::Store;
 use anyhow::{Result, bail};
@@ -33,7 +33,7 @@ pub(crate) struct ExploreArgs {
     #[arg(long)]
     model: bool,
     #[command(flatten)]
-    own: vm::OwnArgs,
+    own: choose::OwnArgs,
     /// Also use operations that one of the two lacks.
     #[arg(long)]
     all: bool,
@@ -50,7 +50,7 @@ pub(crate) struct ExploreArgs {
     #[arg(long, value_name = "FILE")]
     lock: Option<std::path::PathBuf>,
     #[command(flatten)]
-    vm: vm::VmArgs,
+    vm: choose::VmArgs,
 }
 
 /// What was asked, and what came of it.

@@ -1,6 +1,6 @@
 //! `kernels`: which kernels can be had, what is cached, how large it is.
 
-use super::vm::{KernelArgs, OwnArgs};
+use super::choose::{KernelArgs, OwnArgs};
 use super::{Exit, Format, out};
 use crate::kernels::{self, Cache, Lock};
 use anyhow::Result;

@@ -3,6 +3,7 @@
 mod ask;
 mod bench;
 mod check;
+mod choose;
 mod completions;
 mod contract;
 mod diff;

@@ -2,7 +2,7 @@
 
 use super::here::Here;
 use super::report::{Format, Report};
-use super::{CaseArgs, Exit, ExitCodes, out, vm};
+use super::{CaseArgs, Exit, ExitCodes, choose, out, vm};
 use crate::coverage;
 use crate::filter;
 use crate::journal::Outcomes;
@@ -39,9 +39,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DIR", requires = "kernel_image")]
     coverage: Option<PathBuf>,
     #[command(flatten)]
-    kernel: vm::KernelArgs,
+    kernel: choose::KernelArgs,
     #[command(flatten)]
-    vm: vm::VmArgs,
+    vm: choose::VmArgs,
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<Exit> {

@@ -1,7 +1,7 @@
 //! `sweep`: many kernels in VMs, a record each, and the matrix over all of them.
 
 use super::report::Tally;
-use super::{CaseArgs, Exit, matrix, out, vm};
+use super::{CaseArgs, Exit, choose, matrix, out, vm};
 use crate::filter;
 use crate::interrupt::{self, Interrupted};
 use crate::journal::{Asked, Journal, JournalError};
@@ -29,11 +29,11 @@ use uffd_suites::probe::Case;
 )]
 pub(crate) struct SweepArgs {
     #[command(flatten)]
-    kernel: vm::KernelArgs,
+    kernel: choose::KernelArgs,
     #[command(flatten)]
     cases: CaseArgs,
     #[command(flatten)]
-    vm: vm::VmArgs,
+    vm: choose::VmArgs,
     /// VMs side by side (default: one a CPU).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,

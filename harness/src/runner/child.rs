@@ -39,6 +39,7 @@ impl Runner {
     pub fn new(deadline: Duration) -> anyhow::Result<Self> {
         // A case that panics says so through its slate; standard error belongs to people.
         std::panic::set_hook(Box::new(|_| {}));
+        super::pages::enlarge();
         let stage = Stage::prepare(deadline * 2 / 3)?;
         stage.check_arena()?;
         // SAFETY: the stage's mapping is never unmapped, and this is its only slate.

@@ -1,6 +1,7 @@
 //! Runs cases: one forked child a case, on one or on several worker processes.
 
 mod child;
+mod pages;
 mod pool;
 mod repeat;
 mod slate;

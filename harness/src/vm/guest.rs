@@ -65,7 +65,6 @@ pub fn main<'a>(agent: impl FnOnce(&Plan) -> Agent<'a>) -> ! {
 }
 
 fn live<'a>(agent: impl FnOnce(&Plan) -> Agent<'a>) -> Result<(), String> {
-    super::pages::enlarge();
     for (kind, place) in
         [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp")]
     {

@@ -16,7 +16,6 @@ pub mod guest;
 mod image;
 mod initramfs;
 mod machine;
-mod pages;
 mod plan;
 mod qemu;
 mod session;

@@ -2,7 +2,7 @@
 
 use crate::evidence::QueueFile;
 use crate::expect::Expected;
-use crate::memory::{BLOCK, unmap};
+use crate::memory::{BLOCK, ONE_PAGE, unmap};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Change, PAGES, Point, Waiter};
@@ -166,7 +166,7 @@ impl Trial for Adopted {
         match self.act {
             Act::CopyOwn | Act::CopyOther => {
                 say("copy", "0", COPY_ANY);
-                say("field", "4096", COPY_ANY);
+                say("field", ONE_PAGE, COPY_ANY);
             }
             Act::WakeOwn | Act::WakeOther => say("wake", "0", source::WAKE),
             Act::UnregisterOwn => {

@@ -4,7 +4,7 @@ use crate::abi::{
     REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features,
 };
 use crate::expect::Expected;
-use crate::memory::{HUGE, PAGE, tag};
+use crate::memory::{HUGE, ONE_PAGE, PAGE, tag};
 use crate::model::source;
 use crate::point::{Waiter, axis};
 use crate::probe::{Case, Probe};
@@ -216,7 +216,7 @@ impl Asked {
             Then::Serve => {
                 let exists = served.is_empty();
                 say("op", if exists { "EEXIST" } else { "0" }, says);
-                say("field", if exists { "-17" } else { "4096" }, says);
+                say("field", if exists { "-17" } else { ONE_PAGE }, says);
             }
             Then::Unregister => say("op", "0", source::UNREGISTER),
         }

@@ -5,7 +5,7 @@ use crate::crowd::Crowd;
 use crate::events::ground::{FOLLOW, NONE, Wants, follow, write};
 use crate::evidence::{self, QueueFile};
 use crate::expect::Expected;
-use crate::memory::{BLOCK, Block, ELSEWHERE, OTHER, remap, tag};
+use crate::memory::{BLOCK, Block, ELSEWHERE, ONE_PAGE, OTHER, remap, tag};
 use crate::model::source;
 use crate::mover::Mover;
 use crate::outcome::{Seen, Stop};
@@ -305,7 +305,7 @@ fn expect(asked: Exchange, kernel: KernelVersion) -> Vec<Expected> {
             let hole = then == Then::CopySecond && !swapped;
             let done = follows && !hole;
             say("copy", if done { "0" } else { "ENOENT" }, source::COPY_ENOENT);
-            say("field", if done { "4096" } else { "-2" }, source::COPY_ENOENT);
+            say("field", if done { ONE_PAGE } else { "-2" }, source::COPY_ENOENT);
             if done {
                 match then {
                     Then::CopySecond => (fate_b, woken_b) = (copied, copied),

@@ -4,7 +4,7 @@ use super::ground::{NONE, UNMAP, Wants};
 use crate::abi::{REGISTER_MODE_MISSING, Range};
 use crate::evidence::{self, QueueFile};
 use crate::expect::Expected;
-use crate::memory::PAGE;
+use crate::memory::{ONE_PAGE, PAGE};
 use crate::model::source;
 use crate::mover::Mover;
 use crate::outcome::{Seen, Stop};
@@ -160,7 +160,7 @@ impl Trial for Brk {
         let registered = rows[HERE] == b'm';
         let here = rows[HERE];
         facts.push(Expected::new("reg", String::from_utf8_lossy(&rows).into_owned(), says));
-        let copy = if registered { ("0", "4096") } else { ("ENOENT", "-2") };
+        let copy = if registered { ("0", ONE_PAGE) } else { ("ENOENT", "-2") };
         facts.push(Expected::new("copy", copy.0, source::COPY_ENOENT));
         facts.push(Expected::new("field", copy.1, source::COPY_ENOENT));
         if self.waits {

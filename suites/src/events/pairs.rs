@@ -6,7 +6,7 @@ use super::raiser::Raiser;
 use super::unread::{REPAIRED, unread_field};
 use crate::abi::Range;
 use crate::expect::Expected;
-use crate::memory::{Block, OTHER};
+use crate::memory::{Block, ONE_PAGE, OTHER};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, Waiter as Kind, axis};
@@ -91,13 +91,13 @@ impl Trial for Two {
             Expected::new("call-one", "0", fifo),
             Expected::new("copy-one", if is_flag { "0" } else { "EAGAIN" }, counts),
         ];
-        let field = if is_flag { "4096" } else { unread_field(kernel) };
+        let field = if is_flag { ONE_PAGE } else { unread_field(kernel) };
         facts.extend([
             Expected::new("field-one", field, REPAIRED),
             Expected::new("event-two", self.second.event(1), fifo),
             Expected::new("call-two", "0", fifo),
             Expected::new("copy-none", if is_flag { "EEXIST" } else { "0" }, counts),
-            Expected::new("field-none", if is_flag { "-17" } else { "4096" }, counts),
+            Expected::new("field-none", if is_flag { "-17" } else { ONE_PAGE }, counts),
             Expected::new("left", "EAGAIN", fifo),
         ]);
         facts
@@ -154,7 +154,7 @@ impl Asked for Who {
     fn expect(self, event: Raiser, kernel: KernelVersion) -> Vec<Expected> {
         let says = "userfaultfd_copy(): mmap_changing of the context that the ioctl came through";
         let refused = self == Self::Own;
-        let field = if refused { unread_field(kernel) } else { "4096" };
+        let field = if refused { unread_field(kernel) } else { ONE_PAGE };
         vec![
             Expected::new("copy", if refused { "EAGAIN" } else { "0" }, says),
             Expected::new("field", field, REPAIRED),

@@ -4,7 +4,7 @@ use super::ground::{ALL, Ground, follow};
 use crate::abi::{REGISTER_MODE_MISSING, Range, Rc};
 use crate::evidence;
 use crate::expect::Expected;
-use crate::memory::{self, BLOCK, Block, HUGE, RW};
+use crate::memory::{self, BLOCK, Block, HUGE, ONE_PAGE, RW};
 use crate::mover::Mover;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, axis};
@@ -159,7 +159,7 @@ impl Trial for Silent {
                 ("ENOMEM", "-12")
             }
             Way::Truncate => ("EFAULT", "-14"),
-            Way::Punch => ("0", "4096"),
+            Way::Punch => ("0", ONE_PAGE),
             _ => ("ENOENT", "-2"),
         };
         vec![

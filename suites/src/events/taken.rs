@@ -4,7 +4,7 @@ use super::ground::Ground;
 use super::raised::{self, Asked};
 use super::raiser::Raiser;
 use crate::expect::Expected;
-use crate::memory::OTHER;
+use crate::memory::{ONE_PAGE, OTHER};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
@@ -79,7 +79,7 @@ impl Asked for Range {
             Expected::new("left", "EAGAIN", stays),
             Expected::new("reg", reg, why),
             Expected::new("copy", if all { "ENOENT" } else { "0" }, source::COPY_ENOENT),
-            Expected::new("field", if all { "-2" } else { "4096" }, source::COPY_ENOENT),
+            Expected::new("field", if all { "-2" } else { ONE_PAGE }, source::COPY_ENOENT),
         ]
     }
 
@@ -133,7 +133,7 @@ impl Trial for Lost {
             Expected::new("call", "0", says),
             Expected::new("left", "EAGAIN", says),
             Expected::new("copy", "0", says),
-            Expected::new("field", "4096", says),
+            Expected::new("field", ONE_PAGE, says),
         ]
     }
 

@@ -154,7 +154,7 @@ pub(crate) fn afterwards(
     backing: Backing,
 ) -> (&'static str, Field, &'static str, &'static str) {
     use crate::model::source as says;
-    let page = Field(4096);
+    let page = Field(PAGE.cast_signed() as i64);
     match request {
         Request::Copy => ("0", page, "c", says::COPY),
         Request::Zeropage => ("0", page, "0", says::ZEROPAGE),

@@ -3,7 +3,7 @@
 use super::setting::Setting;
 use crate::abi::{Message, Range, Way, features};
 use crate::expect::{Expected, OBSERVED};
-use crate::memory::BLOCK;
+use crate::memory::{BLOCK, ONE_PAGE};
 use crate::outcome::{Seen, Stop};
 use crate::point::Waiter as Kind;
 use crate::probe::{Case, Probe, Trial};
@@ -139,7 +139,7 @@ impl Trial for Address {
             Expected::new("page", "2", EXACT),
             Expected::new("offset", offset.to_string(), if pinned { PINNED } else { EXACT }),
             Expected::new("copy", "0", EXACT),
-            Expected::new("field", "4096", EXACT),
+            Expected::new("field", ONE_PAGE, EXACT),
             Expected::new("queue", "0/0", EXACT),
         ]
     }

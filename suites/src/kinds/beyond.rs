@@ -3,6 +3,7 @@
 use crate::abi::{REGISTER_MODE_MISSING, features};
 use crate::expect::Expected;
 use crate::lab::{Lab, outcome, want};
+use crate::memory::ONE_PAGE;
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, axis};
@@ -84,7 +85,7 @@ impl Trial for Beyond {
             Deed::Poison => (source::POISON, 's'),
         };
         let mut facts = want(says, &[("op", errno), ("field", field), ("entries", "------")]);
-        facts.extend(want(source, &[("later", "0"), ("later-field", "4096")]));
+        facts.extend(want(source, &[("later", "0"), ("later-field", ONE_PAGE)]));
         facts.push(Expected::new("later-entries", format!("--{letter}---"), source));
         facts
     }

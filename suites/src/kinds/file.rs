@@ -4,7 +4,7 @@ use crate::abi::{
     REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features,
 };
 use crate::expect::Expected;
-use crate::memory::tag;
+use crate::memory::{ONE_PAGE, tag};
 use crate::model::source;
 use crate::point::{Backing, PAGES, Waiter};
 use crate::probe::{Case, Probe};
@@ -121,7 +121,7 @@ fn twice(waiter: Waiter, op: &'static str, fill: bool) -> Script {
             let content = if waiter.stores() { "ran:wrote" } else { "ran:copied" };
             return vec![
                 Expected::new("op", "0", source::COPY),
-                Expected::new("field", "4096", source::COPY),
+                Expected::new("field", ONE_PAGE, source::COPY),
                 Expected::new("waiter", ran("ran:copied"), source::COPY),
                 Expected::new("alias", content, source::COPY),
             ];
@@ -220,7 +220,7 @@ fn grows(waiter: Waiter) -> Script {
         let ran = if waiter.loads() { "ran:copied" } else { "ran" };
         vec![
             Expected::new("copy", "0", says),
-            Expected::new("field", "4096", says),
+            Expected::new("field", ONE_PAGE, says),
             Expected::new("waiter", ran, says),
             Expected::new("reg", "mmmmmm", says),
             Expected::new("pages", format!("--{letter}---"), says),

@@ -2,7 +2,7 @@
 
 use crate::abi::{REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features};
 use crate::expect::{Expected, OBSERVED};
-use crate::memory::{RW, tag};
+use crate::memory::{ONE_PAGE, RW, tag};
 use crate::model::source;
 use crate::point::{Backing, PAGES, Waiter};
 use crate::probe::{Case, Probe};
@@ -113,7 +113,7 @@ fn guarded(backing: Backing, op: &'static str) -> Script {
             let (letter, read) = if op == "copy" { ('c', "ran:copied") } else { ('0', "ran:zero") };
             return vec![
                 Expected::new("op", "0", FILLS),
-                Expected::new("field", "4096", FILLS),
+                Expected::new("field", ONE_PAGE, FILLS),
                 Expected::new("pages", format!("--{letter}--k"), FILLS),
                 Expected::new("touch", read, FILLS),
             ];
@@ -156,7 +156,7 @@ fn waits(backing: Backing, waiter: Waiter, guard: bool) -> Script {
             let ran = if waiter.loads() { "ran:copied" } else { "ran" };
             return vec![
                 Expected::new("copy", "0", source::COPY),
-                Expected::new("field", "4096", source::COPY),
+                Expected::new("field", ONE_PAGE, source::COPY),
                 Expected::new("waiter", ran, source::COPY),
             ];
         }
@@ -178,7 +178,7 @@ fn waits(backing: Backing, waiter: Waiter, guard: bool) -> Script {
             return vec![
                 Expected::new("change", "0", "madvise(2), MADV_GUARD_INSTALL"),
                 Expected::new("copy", "0", FILLS),
-                Expected::new("field", "4096", FILLS),
+                Expected::new("field", ONE_PAGE, FILLS),
                 Expected::new("waiter", ran, FILLS),
                 Expected::new("queue", "0/0", FILLS),
             ];

@@ -4,7 +4,7 @@ use crate::abi::{REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, Uffd, features};
 use crate::evidence::QueueFile;
 use crate::expect::Expected;
 use crate::group::Group;
-use crate::memory::{BLOCK, Block, SPARE};
+use crate::memory::{BLOCK, Block, ONE_PAGE, SPARE};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, axis};
@@ -157,12 +157,12 @@ impl Trial for Limited {
                 Expected::new("field", "-12", says),
                 Expected::new("queue", "1/0", says),
                 Expected::new("later", "0", source),
-                Expected::new("later-field", "4096", source),
+                Expected::new("later-field", ONE_PAGE, source),
             ]);
         } else {
             facts.extend([
                 Expected::new("op", "0", source),
-                Expected::new("field", "4096", source),
+                Expected::new("field", ONE_PAGE, source),
                 Expected::new("queue", "0/0", source),
             ]);
         }

@@ -5,7 +5,7 @@ use crate::abi::{
     REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features,
 };
 use crate::expect::{Expected, OBSERVED};
-use crate::memory::{RW, tag};
+use crate::memory::{ONE_PAGE, RW, tag};
 use crate::point::{Backing, PAGES, Waiter, axis};
 use crate::probe::{Case, Probe};
 use crate::script::{Call, Ctx, DONTNEED, Memory, Place, REMOVE, Script, Span, Step, Treat};
@@ -137,7 +137,7 @@ fn expect(backing: Backing, act: Act, waiter: Waiter, _: KernelVersion) -> Vec<E
     let mut facts = vec![Expected::new("lost", "sp", says)];
     let (op, field) = match act {
         Act::Nothing => ("", ""),
-        Act::DontneedCopy if anon => ("0", "4096"),
+        Act::DontneedCopy if anon => ("0", ONE_PAGE),
         Act::Copy | Act::Zeropage | Act::Poison | Act::MoveTo | Act::DontneedCopy => {
             ("EEXIST", "-17")
         }

@@ -4,7 +4,7 @@ use crate::abi::{
     REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features,
 };
 use crate::expect::Expected;
-use crate::memory::{RW, tag};
+use crate::memory::{ONE_PAGE, RW, tag};
 use crate::model::source;
 use crate::point::{Backing, PAGES, Waiter};
 use crate::probe::{Case, Probe};
@@ -101,8 +101,8 @@ fn copied(page: &'static str) -> Script {
     ]);
     Script::new(format!("op=copy,page={page}"), 0, steps, move |_| {
         let (op, field, waiter) = match page {
-            "written" => ("0", "4096", "ran:new"),
-            "untouched" => ("0", "4096", "ran:zero"),
+            "written" => ("0", ONE_PAGE, "ran:new"),
+            "untouched" => ("0", ONE_PAGE, "ran:zero"),
             _ => ("EFAULT", "-14", "asleep"),
         };
         vec![

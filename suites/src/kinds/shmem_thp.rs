@@ -4,7 +4,7 @@ use crate::abi::{
     REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features,
 };
 use crate::expect::{Expected, OBSERVED};
-use crate::memory::{HUGE, PAGE, tag};
+use crate::memory::{HUGE, ONE_PAGE, PAGE, tag};
 use crate::model::source;
 use crate::point::{Waiter, axis};
 use crate::probe::{Case, Probe};
@@ -239,7 +239,7 @@ fn expect(how: How, waiter: Waiter) -> Vec<Expected> {
         How::CachedMinor => ("", "", minor.clone(), minor, "0", MINOR),
         How::MappedMinor => ("", "", kept.clone(), kept, "1", MINOR),
         How::MappedHalfMinor => ("", "", minor.clone(), minor, "0", SPLITS),
-        How::ContinueOne => ("0", "4096", kept, minor, "0", source::CONTINUE),
+        How::ContinueOne => ("0", ONE_PAGE, kept, minor, "0", source::CONTINUE),
         How::ContinueTwice => ("EEXIST", "-17", kept, minor, "0", source::CONTINUE),
         How::ContinueAll => ("0", "2097152", kept.clone(), kept, "0", source::CONTINUE),
         How::ProtectOne | How::ProtectCached => ("0", "", wp, kept, "0", source::WRITEPROTECT),
@@ -247,11 +247,11 @@ fn expect(how: How, waiter: Waiter) -> Vec<Expected> {
         How::UnprotectOne => ("0", "", kept, wp, "0", source::WRITEPROTECT),
         How::CopyInto | How::PoisonMapped => ("EEXIST", "-17", kept.clone(), kept, "1", CACHED),
         How::CopyCached => ("EEXIST", "-17", kept.clone(), kept, "0", TABLE),
-        How::CopyEmpty => ("0", "4096", ran(waiter, "copied"), missing, "0", source::COPY),
-        How::ZeroEmpty => ("0", "4096", ran(waiter, "zero"), missing, "0", source::ZEROPAGE),
+        How::CopyEmpty => ("0", ONE_PAGE, ran(waiter, "copied"), missing, "0", source::COPY),
+        How::ZeroEmpty => ("0", ONE_PAGE, ran(waiter, "zero"), missing, "0", source::ZEROPAGE),
         How::PoisonCached => {
             let killed = if waiter.in_kernel() { "EFAULT" } else { crate::poison::SIGBUS };
-            ("0", "4096", killed.into(), kept, "0", source::POISON)
+            ("0", ONE_PAGE, killed.into(), kept, "0", source::POISON)
         }
     };
     let op = [("op", op), ("field", field)];

@@ -5,7 +5,7 @@ use crate::abi::{
     REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features,
 };
 use crate::expect::Expected;
-use crate::memory::{RW, tag};
+use crate::memory::{ONE_PAGE, RW, tag};
 use crate::model::source;
 use crate::point::{Backing, PAGES, Waiter, axis};
 use crate::probe::{Case, Probe};
@@ -219,7 +219,7 @@ fn expect(state: State, act: Act, access: Waiter) -> Vec<Expected> {
     let before = if state.missing() { Left::Missing } else { Left::Holds(held) };
     let filled = |left, says| {
         if state.missing() {
-            ("0", "4096", left, says)
+            ("0", ONE_PAGE, left, says)
         } else {
             ("EEXIST", "-17", before, "mfill_atomic_install_pte(): only an empty entry is free")
         }
@@ -236,7 +236,7 @@ fn expect(state: State, act: Act, access: Waiter) -> Vec<Expected> {
         }
         Act::Move if state.missing() => ("ENOENT", "-2", before, crate::relocate::says::ENOENT),
         Act::Move if state.shared() => ("EBUSY", "-16", before, crate::relocate::says::EBUSY),
-        Act::Move => ("0", "4096", Left::Missing, crate::relocate::says::MOVED),
+        Act::Move => ("0", ONE_PAGE, Left::Missing, crate::relocate::says::MOVED),
         Act::Unregister => ("0", "", before, source::UNREGISTER),
         Act::Dontneed if state.locked() => {
             ("EINVAL", "", before, "madvise(2), MADV_DONTNEED: not of locked pages")

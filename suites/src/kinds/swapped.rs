@@ -5,7 +5,7 @@ use crate::abi::{
 };
 use crate::evidence::QueueFile;
 use crate::expect::Expected;
-use crate::memory::{self, BLOCK, Block, RW, SPARE, tag};
+use crate::memory::{self, BLOCK, Block, ONE_PAGE, RW, SPARE, tag};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
@@ -97,7 +97,7 @@ impl Trial for Swapped {
             Deed::Copy => (Some(("copy", "EEXIST", "-17")), "s", "kept"),
             Deed::Zeropage => (Some(("zeropage", "EEXIST", "-17")), "s", "kept"),
             Deed::Poison => (Some(("poison", "EEXIST", "-17")), "s", "kept"),
-            Deed::Move | Deed::MoveCached => (Some(("move", "0", "4096")), "s", "kept"),
+            Deed::Move | Deed::MoveCached => (Some(("move", "0", ONE_PAGE)), "s", "kept"),
             Deed::MoveShared => (Some(("move", "EBUSY", "-16")), "-", ""),
             Deed::Protect => {
                 return vec![

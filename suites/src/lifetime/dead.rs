@@ -5,7 +5,7 @@ use crate::abi::{
 };
 use crate::evidence::QueueFile;
 use crate::expect::{Expected, OBSERVED};
-use crate::memory::{BLOCK, Block, PAGE, SPARE};
+use crate::memory::{BLOCK, Block, ONE_PAGE, PAGE, SPARE};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES};
 use crate::probe::{Case, Probe, Trial};
@@ -267,7 +267,7 @@ impl Dead {
             "copy-bad-source" | "continue" => ("EFAULT", "-14"),
             "writeprotect" | "unprotect" if self.backing == Backing::Anon => ("0", ""),
             "writeprotect" | "unprotect" | "rwprotect" => ("ENOENT", ""),
-            _ => ("0", "4096"),
+            _ => ("0", ONE_PAGE),
         };
         facts.push(Expected::new("rc", rc, OBSERVED));
         if !field.is_empty() {

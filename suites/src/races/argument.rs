@@ -8,6 +8,7 @@ use crate::events::raiser::Raiser;
 use crate::events::unread::{afterwards, map_spare, needs, source};
 use crate::expect::Expected;
 use crate::memory;
+use crate::memory::ONE_PAGE;
 use crate::model::source as says;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, Waiter as Kind, axis};
@@ -258,7 +259,7 @@ impl Trial for Written {
         match self.ends {
             Ends::Allowed => facts.extend([
                 Expected::new("ioctl", "0", why),
-                Expected::new("field", "4096", why),
+                Expected::new("field", ONE_PAGE, why),
                 Expected::new("waiter", saw, why),
             ]),
             Ends::Unmapped => facts.extend([
@@ -268,7 +269,7 @@ impl Trial for Written {
             ]),
             Ends::TargetUnmapped => facts.extend([
                 Expected::new("ioctl", "0", why),
-                Expected::new("field", "4096", why),
+                Expected::new("field", ONE_PAGE, why),
                 Expected::new("waiter", "SEGV_MAPERR", says::WAKE),
             ]),
         }

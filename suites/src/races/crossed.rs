@@ -5,7 +5,7 @@ use crate::abi::{Range, Uffd};
 use crate::events::ground::{self, Ground, MISSING};
 use crate::evidence::{self, QueueFile};
 use crate::expect::Expected;
-use crate::memory::{self, Block, OTHER, tag};
+use crate::memory::{self, Block, ONE_PAGE, OTHER, tag};
 use crate::model::source as says;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, axis};
@@ -149,7 +149,7 @@ impl Trial for Crossed {
             }
             _ => {}
         }
-        let (placed, taken, gone) = (("0", "4096"), ("EEXIST", "-17"), ("ENOENT", "-2"));
+        let (placed, taken, gone) = (("0", ONE_PAGE), ("EEXIST", "-17"), ("ENOENT", "-2"));
         let (one, two, page) = match self.ends {
             Ends::Copy | Ends::Wake => (taken, placed, 'c'),
             Ends::Zeropage => (taken, placed, '0'),

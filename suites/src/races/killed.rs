@@ -6,7 +6,7 @@ use crate::abi::{Field, Range, Request, Uffd, Way};
 use crate::events::ground::{Ground, MISSING};
 use crate::evidence::QueueFile;
 use crate::expect::Expected;
-use crate::memory::{self, OTHER, PAGE, RW, tag};
+use crate::memory::{self, ONE_PAGE, OTHER, PAGE, RW, TWO_PAGES, tag};
 use crate::model::source as says;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Waiter as Kind, axis};
@@ -267,9 +267,9 @@ impl Trial for Killed {
             }
         }
         let field = match (served, two) {
-            (true, true) => "8192",
+            (true, true) => TWO_PAGES,
             (false, false) => "-14",
-            _ => "4096",
+            _ => ONE_PAGE,
         };
         let fate = |placed: bool| if placed { "ran:copied" } else { "asleep" };
         facts.extend([

@@ -6,7 +6,7 @@ use crate::abi::{Field, Range, Rc};
 use crate::events::ground::{self, Ground, MISSING};
 use crate::evidence;
 use crate::expect::Expected;
-use crate::memory::{self, Block};
+use crate::memory::{self, Block, ONE_PAGE, TWO_PAGES};
 use crate::model::source as says;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Discard, PAGES, axis};
@@ -193,7 +193,7 @@ impl Trial for Own {
                 "mfill_atomic(): a page at a time, so the second source is the page just placed";
             return vec![
                 Expected::new("copy", "0", why),
-                Expected::new("field", "8192", why),
+                Expected::new("field", TWO_PAGES, why),
                 Expected::new("reg", "mmmmmm", why),
                 Expected::new("pages", "kkkkkk", why),
             ];
@@ -224,8 +224,8 @@ impl Trial for Own {
                 ("ENOENT", "-2", waits)
             }
             (_, Shape::Itself) => ("EEXIST", "-17", waits),
-            (_, Shape::Behind) => ("EAGAIN", "4096", waits),
-            _ => ("0", "4096", waits),
+            (_, Shape::Behind) => ("EAGAIN", ONE_PAGE, waits),
+            _ => ("0", ONE_PAGE, waits),
         };
         facts.push(Expected::new("copy", rc, why));
         facts.push(Expected::new("field", field, why));

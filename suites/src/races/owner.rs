@@ -5,7 +5,7 @@ use super::stopped::{Copying, GATE, Gate, map_page, word};
 use crate::abi::{REGISTER_MODE_MISSING, Uffd};
 use crate::events::ground::{self, MISSING};
 use crate::expect::Expected;
-use crate::memory::{BLOCK, Block};
+use crate::memory::{BLOCK, Block, ONE_PAGE};
 use crate::model::source as says;
 use crate::mover;
 use crate::outcome::{Seen, Stop};
@@ -109,12 +109,12 @@ impl Trial for Owner {
         vec![
             Expected::new("waits", "asleep", says::QUEUE),
             Expected::new("beside", "0", keeps),
-            Expected::new("beside-field", "4096", keeps),
+            Expected::new("beside-field", ONE_PAGE, keeps),
             Expected::new("source", "0", says::COPY),
             Expected::new("copy", "0", keeps),
-            Expected::new("field", "4096", keeps),
+            Expected::new("field", ONE_PAGE, keeps),
             Expected::new("after", if gone { "ESRCH" } else { "0" }, keeps),
-            Expected::new("after-field", if gone { "untouched" } else { "4096" }, keeps),
+            Expected::new("after-field", if gone { "untouched" } else { ONE_PAGE }, keeps),
             Expected::new("read", "EAGAIN", says::QUEUE),
         ]
     }

@@ -8,7 +8,7 @@ use crate::abi::{
     COPY_MODE_DONTWAKE, REGISTER_MODE_MISSING, features, newer::MOVE_MODE_ALLOW_SRC_HOLES,
 };
 use crate::expect::Expected;
-use crate::memory::tag;
+use crate::memory::{ONE_PAGE, PAGE, tag};
 use crate::model::source;
 use crate::point::{PAGES, Waiter};
 use crate::probe::{Case, Probe};
@@ -87,7 +87,7 @@ fn dontwake(state: &'static str, holes: bool, waiter: Waiter, mode: u64) -> Scri
             return facts;
         }
         let says = if mode == 0 { says::MOVED } else { says::DONTWAKE };
-        let mut facts = returned("0", 4096, says);
+        let mut facts = returned("0", PAGE, says);
         let (word, letter) = match state {
             "present" => (ran(waiter, "new"), 'n'),
             "zero-page" => (ran(waiter, "zero"), '0'),
@@ -149,7 +149,7 @@ fn owner(to: Option<Ctx>, from: Option<Ctx>, through: Ctx) -> Script {
         let works = to == Some(through);
         let mut facts;
         if works {
-            facts = returned("0", 4096, says::MOVED);
+            facts = returned("0", PAGE, says::MOVED);
             facts.extend(fate(waiter, "ran:new", says::MOVED));
         } else {
             facts = returned("EINVAL", -22, says::EINVAL);
@@ -248,18 +248,18 @@ fn then(next: Next, word: &str) -> Script {
 fn expect_then(next: Next) -> Vec<Expected> {
     let (rc, field, says) = match next {
         Next::Again => ("ENOENT", Some("-2"), says::ENOENT),
-        Next::On | Next::Back => ("0", Some("4096"), says::MOVED),
+        Next::On | Next::Back => ("0", Some(ONE_PAGE), says::MOVED),
         Next::CopyThere => ("EEXIST", Some("-17"), source::COPY),
-        Next::CopyHere => ("0", Some("4096"), source::COPY),
-        Next::ZeroHere => ("0", Some("4096"), source::ZEROPAGE),
+        Next::CopyHere => ("0", Some(ONE_PAGE), source::COPY),
+        Next::ZeroHere => ("0", Some(ONE_PAGE), source::ZEROPAGE),
         Next::PoisonThere => ("EEXIST", Some("-17"), source::POISON),
-        Next::PoisonHere => ("0", Some("4096"), source::POISON),
+        Next::PoisonHere => ("0", Some(ONE_PAGE), source::POISON),
         Next::ForkAndBack => ("EBUSY", Some("-16"), says::EBUSY),
         Next::DiscardThere => ("0", None, "madvise(2)"),
         Next::UnregisterThere => ("0", None, source::UNREGISTER),
         Next::RemapThere => ("0", None, source::MREMAP),
     };
-    let mut facts = returned("0", 4096, says::MOVED);
+    let mut facts = returned("0", PAGE, says::MOVED);
     facts.push(Expected::new("then", rc, says));
     facts.extend(field.map(|field| Expected::new("then-field", field, says)));
     let (there, here) = match next {

@@ -171,7 +171,7 @@ fn between(axes: String, to: Kind, from: Kind) -> Script {
         let waiter = if waits { Waiter::UserRead } else { Waiter::None };
         let works = to.class().is_some() && to.class() == from.class();
         let mut facts = if works {
-            let mut facts = returned("0", 4096, says::MOVED);
+            let mut facts = returned("0", PAGE, says::MOVED);
             facts.extend(fate(waiter, "ran:new", says::MOVED));
             facts
         } else {
@@ -283,7 +283,7 @@ fn expect_onto(state: State, waits: bool) -> Vec<Expected> {
     let waiter = if waits { Waiter::UserRead } else { Waiter::None };
     let (mut facts, says, moves) = match state {
         State::BothModes | State::OnlyProtection => {
-            (returned("0", 4096, says::MOVED), says::MOVED, true)
+            (returned("0", PAGE, says::MOVED), says::MOVED, true)
         }
         State::Unregistered | State::Others => {
             (returned("EINVAL", -22, says::EINVAL), says::EINVAL, false)

@@ -9,7 +9,7 @@ use crate::abi::{
     newer::MOVE_MODE_ALLOW_SRC_HOLES,
 };
 use crate::expect::{Expected, OBSERVED};
-use crate::memory::{RW, tag};
+use crate::memory::{PAGE, RW, tag};
 use crate::point::{PAGES, Waiter};
 use crate::probe::{Case, Probe};
 use crate::script::{Call, Ctx, DONTNEED, FREE, GUARD, Memory, Place, Script, Span, Step, Treat};
@@ -236,7 +236,7 @@ fn expect(state: State, holes: bool, waiter: Waiter) -> Vec<Expected> {
     match outcome(state, holes) {
         Outcome::Moves(content) => {
             let says = says::MOVED;
-            facts = returned("0", 4096, says);
+            facts = returned("0", PAGE, says);
             facts.extend(fate(waiter, ran(waiter, content), says));
             let letter = match content {
                 _ if waiter.stores() => 'w',
@@ -254,7 +254,7 @@ fn expect(state: State, holes: bool, waiter: Waiter) -> Vec<Expected> {
         }
         Outcome::Hole => {
             let says = says::HOLES;
-            facts = returned("0", 4096, says);
+            facts = returned("0", PAGE, says);
             facts.extend(fate(waiter, "again", says));
             facts.push(Expected::new("pages", "-----k", says));
             facts.push(Expected::new("src-pages", format!("-----{kept}"), says));
@@ -347,7 +347,7 @@ fn expect_waits(protects: bool, from: usize, holes: bool) -> Vec<Expected> {
     };
     let mut facts = match (missing, holes) {
         (true, false) => returned("ENOENT", -2, says),
-        _ => returned("0", 4096, says),
+        _ => returned("0", PAGE, says),
     };
     facts.push(Expected::new("waiter", "asleep", says::SOURCE));
     facts.push(Expected::new("queue", "1/0", says::SOURCE));

@@ -3,7 +3,7 @@
 
 use crate::abi::{Range, Uffd};
 use crate::access::Access;
-use crate::memory::guard;
+use crate::memory::{PAGE, guard};
 use crate::outcome::Stop;
 use nix::errno::Errno;
 use std::fs::File;
@@ -240,7 +240,7 @@ impl Ready {
         let mut buffer = [0_u8; 512];
         let at = self.page.start as u64;
         let done = match self.call {
-            Pagemap => file.read_at(&mut buffer[..8], at / 4096 * 8),
+            Pagemap => file.read_at(&mut buffer[..8], at / PAGE as u64 * 8),
             ProcMemRead => file.read_at(&mut buffer[..8], at),
             ProcMemWrite => file.write_at(&buffer[..8], at),
             ClearRefs => file.write_at(b"1", 0),

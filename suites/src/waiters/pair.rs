@@ -3,7 +3,7 @@
 use crate::crowd::Crowd;
 use crate::evidence::QueueFile;
 use crate::expect::Expected;
-use crate::memory::{ARENA, Block, OTHER};
+use crate::memory::{ARENA, Block, ONE_PAGE, OTHER};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Op, PAGES, Point, Waiter};
@@ -177,7 +177,7 @@ impl Trial for Two {
         match self.act {
             Act::CopyFirst | Act::CopySecond => {
                 say("copy", "0", source::COPY);
-                say("field", "4096", source::COPY);
+                say("field", ONE_PAGE, source::COPY);
             }
             Act::WakeFirst | Act::WakeArenaFirst => {
                 say("wake", "0", source::WAKE);

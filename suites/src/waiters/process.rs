@@ -7,7 +7,7 @@ use crate::access::{Access, Accessor};
 use crate::crowd::pause;
 use crate::evidence::{QueueFile, ThreadFile};
 use crate::expect::{Expected, OBSERVED};
-use crate::memory::{BLOCK, Block};
+use crate::memory::{BLOCK, Block, ONE_PAGE};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, Waiter as Kind};
@@ -365,7 +365,7 @@ impl Trial for Process {
             }
         }
         say("copy", "0", source::COPY);
-        say("field", "4096", source::COPY);
+        say("field", ONE_PAGE, source::COPY);
         if act == Act::Stop && who.sleep() != Sleep::User {
             say("then", "stopped", OBSERVED);
         }

@@ -4,7 +4,7 @@ use super::call::{Call, Ready};
 use crate::abi::Range;
 use crate::crowd::pause;
 use crate::expect::{Expected, OBSERVED};
-use crate::memory::{PAGE, RW, SPARE, map, tag};
+use crate::memory::{ONE_PAGE, PAGE, RW, SPARE, map, tag};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Change, Mode, Msg, Op, Point, Waiter as Kind};
@@ -116,7 +116,7 @@ impl Trial for Reach {
                 Expected::new("fault", if stores { "write@2" } else { "read@2" }, OBSERVED),
                 Expected::new("queue", "1/0", source::QUEUE),
                 Expected::new("copy", "0", source::COPY),
-                Expected::new("field", "4096", source::COPY),
+                Expected::new("field", ONE_PAGE, source::COPY),
                 Expected::new("returned", self.returns, OBSERVED),
                 Expected::new("queue-after", "0/0", source::QUEUE),
             ];

@@ -4,6 +4,7 @@ use super::owner::{Owner, TARGET, Way};
 use crate::crowd::pause;
 use crate::evidence::ThreadFile;
 use crate::expect::{Expected, OBSERVED};
+use crate::memory::ONE_PAGE;
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Mode, axis};
@@ -113,7 +114,7 @@ impl Trial for Remote {
         }
         say("queue-after", after, HOLDS);
         say("copy", "0", HOLDS);
-        say("field", "4096", HOLDS);
+        say("field", ONE_PAGE, HOLDS);
         if self.killed != Killed::Waiter {
             say("waiter", if self.way.stores() { "ran" } else { "ran:copied" }, source::COPY);
         }

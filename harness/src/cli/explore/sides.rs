@@ -1,9 +1,10 @@
 //! The two kernels that are asked: the running one, or kernels in VMs.
 
 use super::ExploreArgs;
+use crate::cli::choose::{KernelArgs, OwnArgs, VmArgs};
 use crate::cli::here::Here;
 use crate::cli::out;
-use crate::cli::vm::{self, KernelArgs, OwnArgs, VmArgs};
+use crate::cli::vm;
 use crate::explore::Sides;
 use crate::kernels::Image;
 use crate::runner::{Limits, Pool};

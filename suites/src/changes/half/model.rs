@@ -4,6 +4,7 @@
 use super::How;
 use crate::events::ground::Wants;
 use crate::expect::Expected;
+use crate::memory::ONE_PAGE;
 use crate::model::source;
 use crate::point::{Backing, PAGES};
 use uffd_results::KernelVersion;
@@ -155,7 +156,11 @@ pub(super) fn expect(
     let page = how.page();
     let registered = rows.reg[HERE][page] == b'm';
     facts.push(Expected::new("copy", if registered { "0" } else { "ENOENT" }, source::COPY_ENOENT));
-    facts.push(Expected::new("field", if registered { "4096" } else { "-2" }, source::COPY_ENOENT));
+    facts.push(Expected::new(
+        "field",
+        if registered { ONE_PAGE } else { "-2" },
+        source::COPY_ENOENT,
+    ));
     let fate = if registered { "ran:copied" } else { "asleep" };
     facts.push(Expected::new("copied", fate, source::COPY_ENOENT));
     if !registered {
