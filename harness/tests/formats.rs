@@ -15,7 +15,8 @@ use uffd_results::{SCHEMA, Verdict};
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../results");
 const OLD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/old");
 /// Schemas with their versions.
-const SCHEMAS: [&str; 6] = ["record-1", "record-2", "run-2", "check-1", "export-1", "bench-1"];
+const SCHEMAS: [&str; 7] =
+    ["record-1", "record-2", "run-2", "check-1", "explore-1", "export-1", "bench-1"];
 
 fn read(path: &Path) -> Value {
     let text = fs::read_to_string(path).expect("readable");
@@ -199,6 +200,8 @@ fn an_export_is_as_its_schema_says() {
 #[rstest]
 #[case("run-2", &["run", "copy/event-unread", "wake/length-zero", "--format", "jsonl"])]
 #[case("check-1", &["check", "--contract", "qemu-postcopy", "--format", "jsonl"])]
+#[case("explore-1", &["explore", "--seed", "7", "--steps", "200", "--format", "jsonl"])]
+#[case("explore-1", &["explore", "--model", "--seed", "5", "--steps", "2000", "--shrink", "1", "--format", "jsonl"])]
 fn what_is_asked_here_is_as_its_schema_says(#[case] name: &str, #[case] arguments: &[&str]) {
     let output = run(arguments);
     if text(&output.stderr).contains("no permission") {

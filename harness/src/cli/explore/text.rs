@@ -123,13 +123,16 @@ fn rule(found: &Found, is_model: bool) -> Option<&'static str> {
     is_model.then(breach).flatten().map(|breach| breach.rule)
 }
 
+/// Version of the JSON Lines, as docs/formats.md says.
+const SCHEMA: u32 = 1;
+
 /// A JSON object a line: the run, then each difference.
 pub(super) fn jsonl(args: &ExploreArgs, explored: &Explored, hints: &Hints) -> Result<()> {
     let mut out = out::stdout();
     let Explored { names: [a, b], sequences, steps, seconds, shrunk, rest, .. } = explored;
     let left_out: Vec<&str> = explored.left_out.iter().map(|offer| offer.word()).collect();
     let head = json!({
-        "type": "explore", "a": a, "b": b,
+        "type": "explore", "schema": SCHEMA, "a": a, "b": b,
         "seed": args.sequence.is_empty().then_some(args.seed),
         "length": args.sequence.is_empty().then_some(args.length),
         "sequences": sequences, "steps": steps, "seconds": seconds, "left-out": left_out,
