@@ -34,6 +34,17 @@ pub fn word(message: Result<Message, Errno>) -> String {
     }
 }
 
+/// Stops outside of a VM of ours, where what follows may never leave the kernel: that uses up the CPU time of a
+/// cgroup that has a limit, and nothing else of the group runs any more, since from 6.18 on a thread is only
+/// throttled when it returns to user mode.
+pub fn may_spin(stage: &Stage) -> Result<(), Stop> {
+    if stage.disposable {
+        return Ok(());
+    }
+    let why = "some kernels never return from it, which starves a group whose CPU time is limited: only asked in a VM";
+    Err(Stop::Precondition(why.into()))
+}
+
 impl Mover {
     /// Starts a thread that makes `call`, a system call that may raise an event.
     pub fn start(stage: &Stage, call: impl FnOnce() -> Rc + Send + 'static) -> Result<Self, Stop> {

@@ -76,9 +76,8 @@ fn human(out: &mut dyn Write, hit: &Hit<'_>, data: &Dataset, cases: bool) -> Res
     };
     let said: Vec<String> = values(hit).iter().map(say).collect();
     let n = hit.cases.len();
-    let cases_word = if n == 1 { "case" } else { "cases" };
     let (probe, fact) = (out::bold(hit.probe.name()), hit.fact);
-    let count = out::dim(format!("({n} {cases_word})"));
+    let count = out::dim(format!("({})", crate::report::count(n, "case")));
     writeln!(out, "{probe} {fact}: {} {count}", said.join("; "))?;
     for case in hit.cases.iter().filter(|_| cases) {
         writeln!(out, "    {}", case.id())?;

@@ -10,3 +10,8 @@ mod series;
 
 pub(crate) use changes::{Step, reason, steps};
 pub use claims::table as claims_table;
+
+/// A count with its noun: `1 case`, `2 cases`.
+pub(crate) fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}

@@ -1,6 +1,6 @@
 //! One case in one child process, under a deadline.
 
-use super::slate::Slate;
+use super::slate::{Said, Slate};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -16,6 +16,8 @@ use uffd_suites::stage::Stage;
 
 /// How long a killed process may take to be gone.
 const BURIAL: Duration = Duration::from_secs(5);
+/// How long after its deadline a case ends by itself, if its runner has not ended it.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Bounds on what should end. They are ways out, never evidence.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +96,8 @@ impl Runner {
 
     fn be_child(&self, case: &Case) -> ! {
         let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+        // Should the runner not get to run in time: the kernel itself then ends the case.
+        nix::unistd::alarm::set(seconds(self.deadline + GRACE));
         self.stage.enter_case();
         let mut sink = &self.slate;
         let ran =
@@ -124,6 +128,7 @@ impl Runner {
             Ok(WaitStatus::Exited(_, code)) => said.outcome(|step| {
                 (End::Broken, format!("exit code {code} without an end, in {step}"))
             }),
+            Ok(WaitStatus::Signaled(_, Signal::SIGALRM, _)) => self.too_late(said, ""),
             Ok(WaitStatus::Signaled(_, signal, _)) => {
                 died_of = Some(signal);
                 said.outcome(|step| (End::Killed, format!("{signal} in step {step:?}")))
@@ -139,11 +144,12 @@ impl Runner {
         let _ = kill(child, Signal::SIGKILL);
         let buried = ended(child, BURIAL).unwrap_or(false);
         let _ = waitpid(child, Some(WaitPidFlag::WNOHANG));
+        self.too_late(said, if buried { "" } else { "; it can't be killed" })
+    }
+
+    fn too_late(&self, said: Said, tail: &str) -> Outcome {
         let limit = self.deadline.as_secs_f32();
-        said.outcome(|step| {
-            let tail = if buried { "" } else { "; it can't be killed" };
-            (End::Hang, format!("in step {step:?}: no end within {limit} s{tail}"))
-        })
+        said.outcome(|step| (End::Hang, format!("in step {step:?}: no end within {limit} s{tail}")))
     }
 }
 
@@ -220,6 +226,11 @@ pub fn ended(child: Pid, within: Duration) -> nix::Result<bool> {
             Err(e) => return Err(e),
         }
     }
+}
+
+/// Whole seconds, for alarm(2).
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
 fn message(payload: &(dyn std::any::Any + Send)) -> &str {

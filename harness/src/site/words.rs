@@ -2,6 +2,7 @@
 
 use super::links::Here;
 use super::world::World;
+pub(super) use crate::report::count;
 use maud::{Markup, html};
 use uffd_results::{Case, Held, Kept, ProbeCases, Recorded};
 
@@ -95,11 +96,6 @@ pub(super) fn columns(world: &World<'_>, here: &Here, before: &[&str]) -> Markup
             }
         }
     }
-}
-
-/// A count with its noun: `1 case`, `2 cases`.
-pub(super) fn count(n: usize, noun: &str) -> String {
-    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
 /// What the signs of a table mean.

@@ -14,6 +14,7 @@ use uffd_results::{End, Record};
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_worker_that_is_killed_costs_nothing", a_worker_that_is_killed_costs_nothing),
     ("a_case_that_is_killed_is_asked_again", a_case_that_is_killed_is_asked_again),
+    ("a_case_whose_runner_does_not_get_to_run_ends", a_case_whose_runner_does_not_get_to_run_ends),
     ("a_run_that_is_ended_leaves_no_process", a_run_that_is_ended_leaves_no_process),
 ];
 
@@ -110,6 +111,35 @@ fn a_case_that_is_killed_is_asked_again() {
         all += killed;
     }
     injected("process of a case killed during a run on this kernel", all);
+}
+
+/// As of a worker whose group has used up its CPU time: it is stopped while its case hangs.
+fn a_case_whose_runner_does_not_get_to_run_ends() {
+    let case = "hidden/hangs[backing=anon]";
+    let mut command = conform();
+    command.args(["run", case, "--deadline", "1", "--jobs", "1", "--format", "jsonl"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let started = Instant::now();
+    let below = |of: Pid| children(of).first().copied();
+    let (worker, hangs) = loop {
+        if let Some(worker) = below(pid(&child))
+            && let Some(case) = below(worker)
+        {
+            break (worker, case);
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "no case has begun");
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    send(worker, Signal::SIGSTOP);
+    let state = || std::fs::read_to_string(format!("/proc/{hangs}/stat")).unwrap_or_default();
+    while !state().contains(") Z ") {
+        assert!(started.elapsed() < Duration::from_secs(60), "it still runs: {}", state());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    send(worker, Signal::SIGCONT);
+    let outcome = &seen(&end(child))[case];
+    assert_eq!(outcome["end"], "hang", "{outcome}");
+    injected("worker process stopped while a case hangs", 1);
 }
 
 /// The cases of a record that were answered.

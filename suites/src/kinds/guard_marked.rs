@@ -4,7 +4,7 @@
 use crate::abi::{REGISTER_MODE_MISSING, REGISTER_MODE_WP, Rc, WRITEPROTECT_MODE_WP, features};
 use crate::expect::Expected;
 use crate::memory::{BLOCK, Block, PAGE, advise, tag};
-use crate::mover::Mover;
+use crate::mover::{Mover, may_spin};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, axis};
 use crate::probe::{Case, Probe, Trial};
@@ -59,6 +59,12 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
+impl Marked {
+    fn may_spin(self) -> bool {
+        !self.backing.is_anon() && matches!(self.mark, Mark::Present | Mark::Protected)
+    }
+}
+
 impl Trial for Marked {
     fn axes(&self) -> String {
         let Self { backing, mark } = self;
@@ -67,6 +73,9 @@ impl Trial for Marked {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         let Self { backing, mark } = *self;
+        if self.may_spin() {
+            may_spin(stage)?;
+        }
         seen.step("set-up");
         let block = Block::map(backing, BLOCK)?;
         let page = block.range(2..3);
@@ -116,7 +125,7 @@ impl Trial for Marked {
     }
 
     fn expect(&self, _: KernelVersion) -> Vec<Expected> {
-        if !self.backing.is_anon() && matches!(self.mark, Mark::Present | Mark::Protected) {
+        if self.may_spin() {
             let says = "madvise_guard_install() in mm/madvise.c zaps what its walk has met and walks again; of \
                         memory with a file zap_pte_range() leaves the mark of write protection (its \
                         zap_drop_markers() is false), which the walk meets again; after five rounds the system \

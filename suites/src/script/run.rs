@@ -175,6 +175,7 @@ impl<'a> Act<'a> {
         let Call::Move(to, from, mode) = call else {
             return Err(Stop::Broken(format!("{call:?} does not meet pins")));
         };
+        crate::mover::may_spin(self.stage)?;
         seen.step("move");
         let context = self.context(ctx)?;
         let field: &'static OnceLock<Field> = Box::leak(Box::new(OnceLock::new()));

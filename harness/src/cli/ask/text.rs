@@ -212,10 +212,7 @@ fn sentences<'c>(
 /// Which cases the answer rests on.
 fn cases(out: &mut dyn Write, table: &Table<'_>, others: &[Asked]) -> Result<()> {
     let all: Vec<&Asked> = table.cases.iter().collect();
-    let of = match all.len() {
-        1 => "1 case".to_owned(),
-        n => format!("{n} cases"),
-    };
+    let of = crate::report::count(all.len(), "case");
     let names = distinct(all.iter().flat_map(|asked| asked.axes()).map(|(name, _)| name));
     let mut axes = Vec::new();
     for name in names {

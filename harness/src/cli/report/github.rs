@@ -53,7 +53,12 @@ impl Writer for Github {
         let sign = if self.trouble.is_empty() { "✅" } else { "❌" };
         writeln!(out, "### {sign} userfaultfd on Linux {}\n", self.title)?;
         let (all, seconds) = (tally.count(|_| true), took.as_secs_f64());
-        writeln!(out, "{all} cases in {seconds:.1} s: {}.\n", tally.words())?;
+        writeln!(
+            out,
+            "{} in {seconds:.1} s: {}.\n",
+            crate::report::count(all, "case"),
+            tally.words()
+        )?;
         if !self.trouble.is_empty() {
             let names = ["verdict", "case", "why"].map(str::to_owned);
             write!(out, "{}{}", head(names.into()), self.trouble.concat())?;

@@ -37,7 +37,12 @@ impl Writer for Human {
     fn end(&mut self, tally: &Tally, took: Duration) -> Result<()> {
         let mut out = out::stdout();
         let (total, seconds) = (tally.count(|_| true), took.as_secs_f64());
-        writeln!(out, "{total} cases in {seconds:.1} s: {}", tally.words())?;
+        writeln!(
+            out,
+            "{} in {seconds:.1} s: {}",
+            crate::report::count(total, "case"),
+            tally.words()
+        )?;
         for ((verdict, why), n) in &tally.reasons {
             writeln!(out, "  {} {n} × {why}", out::verdict(*verdict))?;
         }

@@ -81,9 +81,8 @@ impl<'d> Axes<'d> {
         }
         let words: Vec<&str> = kept.iter().map(|(_, _, word)| word.as_str()).collect();
         let (fitting, exact) = (fit, fit == n);
-        let noun = if n == 1 { "case" } else { "cases" };
         let text = match (exact, words.is_empty()) {
-            (true, _) => format!("{n} {noun}: {}", words.join(", ")),
+            (true, _) => format!("{}: {}", crate::report::count(n, "case"), words.join(", ")),
             (false, true) => format!("{n} of the {all} cases"),
             (false, false) => format!("{n} of the {fitting} cases with {}", words.join(", ")),
         };
