@@ -3,7 +3,7 @@
 use super::slate::{Said, Slate};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -97,6 +97,9 @@ impl Runner {
     fn be_child(&self, case: &Case) -> ! {
         let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
         // Should the runner not get to run in time: the kernel itself then ends the case.
+        let mut alarm = SigSet::empty();
+        alarm.add(Signal::SIGALRM);
+        let _ = alarm.thread_unblock();
         nix::unistd::alarm::set(seconds(self.deadline + GRACE));
         self.stage.enter_case();
         let mut sink = &self.slate;
