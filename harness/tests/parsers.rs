@@ -1,6 +1,10 @@
 //! Every parser of what comes from elsewhere, over its seeds and thousands of cheap changes of them: the
 //! functions that the fuzz targets call, so that what was mended stays so without a fuzzer.
 
+#[path = "../../results/tests/shared/dice.rs"]
+mod dice;
+
+use dice::Dice;
 use std::collections::BTreeSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -32,21 +36,7 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// The same numbers in the same order, each time.
-struct Dice(u64);
-
 impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % u64::try_from(end.max(1)).expect("a number")).expect("below end")
-    }
-
-    fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len())]
-    }
-
     /// A range of some bytes.
     fn range(&mut self, bytes: &[u8]) -> std::ops::Range<usize> {
         let (a, b) = (self.below(bytes.len() + 1), self.below(bytes.len() + 1));

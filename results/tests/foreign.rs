@@ -3,6 +3,10 @@
 //!
 //! What must hold of each stands in `uffd_results::holds`, which `fuzz/` calls too.
 
+#[path = "shared/dice.rs"]
+mod dice;
+
+use dice::Dice;
 use serde_json::{Value, json};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt::{self, Write as _};
@@ -37,22 +41,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// The same numbers in the same order, each time.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % u64::try_from(end.max(1)).expect("a number")).expect("below end")
-    }
-
-    fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len())]
-    }
-}
 
 /// A way to spoil a record's text.
 type Spoil = fn(&str, &mut Dice) -> Vec<u8>;
