@@ -72,7 +72,7 @@ impl Mirror {
                 Self::Stalls => {
                     stream.write_all(head.as_bytes())?;
                     stream.write_all(&vec![7; SIZE / 3])?;
-                    std::thread::sleep(Duration::from_secs(60));
+                    std::thread::sleep(Duration::from_secs(600));
                 }
             }
         }
@@ -90,7 +90,9 @@ fn sweep(scene: &Scene, mirror: Mirror) -> Command {
     kernels[0]["image"]["archive"] = json!("main");
     fs::write(scene.path("lock"), lock.to_string()).expect("written");
     // Whatever proxy this machine uses knows no mirror of ours.
-    let direct = "Acquire::http::Proxy::127.0.0.1 \"DIRECT\";\nAcquire::Retries \"0\";\n";
+    // Nor may apt give up by itself, however long this machine stands still meanwhile.
+    let direct = "Acquire::http::Proxy::127.0.0.1 \"DIRECT\";\nAcquire::Retries \"0\";\n\
+                  Acquire::http::Timeout \"600\";\n";
     fs::write(scene.path("apt.conf"), direct).expect("written");
     let mut command = scene.command();
     command.args(["sweep", "-k", "6.12.118", "--lock"]).arg(scene.path("lock"));

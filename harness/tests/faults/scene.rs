@@ -135,9 +135,13 @@ impl Scene {
         processes_with(&self.folder.path().display().to_string())
     }
 
-    /// The process that is QEMU here.
+    /// The process that is QEMU here, and a machine: not one that is only asked for its version.
     pub(crate) fn machine(&self) -> Option<Pid> {
-        let is = |line: &str| line.split('\0').next().is_some_and(|p| p.ends_with("x86_64"));
+        let is = |line: &str| {
+            let mut words = line.split('\0');
+            words.next().is_some_and(|program| program.ends_with("qemu-system-x86_64"))
+                && !words.any(|word| word == "--version")
+        };
         self.processes().into_iter().find(|(_, line)| is(line)).map(|(pid, _)| pid)
     }
 

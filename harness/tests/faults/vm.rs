@@ -4,7 +4,6 @@
 use crate::scene::{Scene, died_of, end, injected, pid, send, times};
 use crate::shared::{outcomes, text};
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,13 +33,6 @@ fn start(scene: &Scene) -> Child {
     command(scene).spawn().expect("it starts")
 }
 
-/// The QEMU of a harness, once there is one.
-fn machine(scene: &Scene) -> Option<Pid> {
-    let is =
-        |line: &str| line.split('\0').next().is_some_and(|p| p.ends_with("qemu-system-x86_64"));
-    scene.processes().into_iter().find(|(_, line)| is(line)).map(|(pid, _)| pid)
-}
-
 fn undisturbed(scene: &Scene) -> (BTreeMap<String, Value>, Duration) {
     let started = Instant::now();
     let output = end(start(scene));
@@ -56,7 +48,7 @@ fn a_real_machine_that_is_killed_costs_nothing() {
     for n in 0..times {
         let child = start(&scene);
         std::thread::sleep(took * (2 * n + 1) / (2 * times));
-        if let Some(machine) = machine(&scene) {
+        if let Some(machine) = scene.machine() {
             send(machine, Signal::SIGKILL);
             killed += 1;
         }
