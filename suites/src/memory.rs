@@ -25,21 +25,9 @@ pub const PAGE: usize = match option_env!("UFFD_CONFORM_PAGE_KIB") {
     },
 };
 /// Bytes of one page, as a result field says them.
-pub const ONE_PAGE: &str = if PAGE == 4096 {
-    "4096"
-} else if PAGE == 16 << 10 {
-    "16384"
-} else {
-    "65536"
-};
+pub const ONE_PAGE: &str = decimal(PAGE);
 /// Bytes of two pages, the same.
-pub const TWO_PAGES: &str = if PAGE == 4096 {
-    "8192"
-} else if PAGE == 16 << 10 {
-    "32768"
-} else {
-    "131072"
-};
+pub const TWO_PAGES: &str = decimal(2 * PAGE);
 /// Size of a huge page, in bytes.
 pub const HUGE: usize = 2 << 20;
 
@@ -74,6 +62,19 @@ pub mod tag {
 
 /// Readable and writable.
 pub const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
+
+/// The numbers of bytes that expectations name, in digits.
+const fn decimal(bytes: usize) -> &'static str {
+    match bytes {
+        4096 => "4096",
+        8192 => "8192",
+        16384 => "16384",
+        32768 => "32768",
+        65536 => "65536",
+        131_072 => "131072",
+        _ => panic!("no page or two have this size"),
+    }
+}
 
 /// Stops a case that would reach memory outside of the arena, where it could break the process.
 pub(crate) fn guard(at: Range) {

@@ -35,8 +35,8 @@ pub fn word(message: Result<Message, Errno>) -> String {
 }
 
 /// Stops outside of a VM of ours, where what follows may never leave the kernel: that uses up the CPU time of a
-/// cgroup that has a limit, and nothing else of the group runs any more, since from 6.18 on a thread is only
-/// throttled when it returns to user mode.
+/// cgroup that has a limit, and nothing else of the group runs any more. Seen on 6.18.44, where a thread may be
+/// throttled only when it returns to user mode; other kernels were not asked.
 pub fn may_spin(stage: &Stage) -> Result<(), Stop> {
     if stage.disposable {
         return Ok(());

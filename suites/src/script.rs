@@ -3,6 +3,7 @@
 //! For what the grid can't express: two areas, two contexts, several operations. Belongs here: what
 //! the steps are. [`run`] performs them, [`words`] puts them into sentences.
 
+mod areas;
 mod run;
 mod words;
 
@@ -286,7 +287,7 @@ impl Script {
     }
 
     /// The same, and all of it again if a call of the question returns one of `results`, which the kernel gives
-    /// when somebody else (DAMON, khugepaged, compaction) holds a page for a moment.
+    /// when somebody else holds a page for a moment, as khugepaged or compaction may.
     pub(crate) fn again_on(self, results: &'static [&'static str]) -> Self {
         Self { transient: results, ..self }
     }

@@ -186,8 +186,22 @@ fn undisturbed(mut ask: impl FnMut() -> Once) -> Outcome {
     ask().outcome
 }
 
-/// Runs `task` in a child process and returns the text that it made.
-pub fn in_child(task: impl FnOnce() -> Result<String, String>) -> anyhow::Result<String> {
+/// Runs `task` in a child process and returns the text that it made. A child that somebody has killed is no
+/// answer: another one is asked.
+pub fn in_child(task: impl Fn() -> Result<String, String>) -> anyhow::Result<String> {
+    for _ in 1..ASKED_AT_MOST {
+        match in_child_once(&task)? {
+            (_, WaitStatus::Signaled(_, Signal::SIGKILL, _)) => {}
+            ended => return answer(ended),
+        }
+    }
+    answer(in_child_once(&task)?)
+}
+
+/// What a child has written, and how it ended.
+fn in_child_once(
+    task: &impl Fn() -> Result<String, String>,
+) -> anyhow::Result<(String, WaitStatus)> {
     use std::io::{Read, Write};
     let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair()?;
     // SAFETY: this process has one thread, so the child may use everything.
@@ -201,14 +215,22 @@ pub fn in_child(task: impl FnOnce() -> Result<String, String>) -> anyhow::Result
         }
         ForkResult::Parent { child } => {
             drop(theirs);
-            let mut text = String::new();
-            ours.read_to_string(&mut text)?;
-            waitpid(child, None)?;
-            match text.split_at_checked(1) {
-                Some(("=", text)) => Ok(text.to_owned()),
-                Some((_, why)) => anyhow::bail!("{why}"),
-                None => anyhow::bail!("the child process said nothing"),
-            }
+            let mut text = Vec::new();
+            let read = ours.read_to_end(&mut text);
+            let status = waitpid(child, None)?;
+            read?;
+            Ok((String::from_utf8_lossy(&text).into_owned(), status))
+        }
+    }
+}
+
+/// The text of a child that has ended as it should.
+fn answer((text, status): (String, WaitStatus)) -> anyhow::Result<String> {
+    match (status, text.split_at_checked(1)) {
+        (WaitStatus::Exited(_, 0), Some(("=", text))) => Ok(text.to_owned()),
+        (WaitStatus::Exited(_, 0), Some(("!", why))) => anyhow::bail!("{why}"),
+        _ => {
+            anyhow::bail!("a child process of the harness has ended without an answer: {status:?}")
         }
     }
 }

@@ -13,6 +13,10 @@ use uffd_results::{End, Record};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_worker_that_is_killed_costs_nothing", a_worker_that_is_killed_costs_nothing),
+    (
+        "a_run_whose_first_processes_are_killed_goes_on",
+        a_run_whose_first_processes_are_killed_goes_on,
+    ),
     ("a_case_that_is_killed_is_asked_again", a_case_that_is_killed_is_asked_again),
     ("a_case_whose_runner_does_not_get_to_run_ends", a_case_whose_runner_does_not_get_to_run_ends),
     ("a_run_that_is_ended_leaves_no_process", a_run_that_is_ended_leaves_no_process),
@@ -84,6 +88,26 @@ fn a_worker_that_is_killed_costs_nothing() {
         all += killed;
     }
     injected("worker process killed during a run on this kernel", all);
+}
+
+/// Before there are workers, a process reads what the cases will meet here.
+fn a_run_whose_first_processes_are_killed_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (expected, _) = undisturbed(folder.path());
+    let mut all = 0;
+    for n in 1..=times(3) {
+        let mut gone = Vec::new();
+        let (seen, killed) = disturb(folder.path(), Duration::ZERO, |harness| {
+            let first = children(harness).first().copied().filter(|child| !gone.contains(child));
+            let killed = first.filter(|_| gone.len() < 1 + n as usize % 3);
+            gone.extend(killed);
+            killed.into_iter().collect()
+        });
+        assert_eq!(seen, expected);
+        assert!(killed > 0, "nothing was killed");
+        all += killed;
+    }
+    injected("process that reads the environment of a run killed", all);
 }
 
 fn a_case_that_is_killed_is_asked_again() {

@@ -1,19 +1,17 @@
 //! Performs the steps of a script.
 
-use super::{Call, Ctx, Memory, Place, Span, Step, Treat};
+use super::areas::{Areas, allow_huge_pages, huge_bytes, must_be_huge};
+use super::{Call, Ctx, Memory, Span, Step, Treat};
 use crate::abi::{Field, Message, Rc, Uffd};
 use crate::evidence::{self, QueueFile};
-use crate::files;
-use crate::memory::{Block, HUGE, PAGE, RW, map, remap, unmap};
+use crate::memory::{Block, HUGE, map, remap, unmap};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, Discard, PAGES};
+use crate::point::{Discard, PAGES};
 use crate::process::Offspring;
 use crate::scenario::fault_word;
 use crate::stage::Stage;
 use crate::waiter::{Fate, Waiter};
 use crate::{touch, treat};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
 /// A context with its fault queue.
@@ -25,8 +23,7 @@ struct Context {
 /// The state between steps.
 pub(super) struct Act<'a> {
     stage: &'a Stage,
-    /// The file behind the area of each place, and the size of its pages.
-    areas: [Option<Block>; Place::ALL.len()],
+    areas: Areas<'a>,
     contexts: [Option<&'static Context>; 2],
     waiter: Option<(Waiter, Span, Fate)>,
     /// What a call returns if somebody else disturbed it.
@@ -38,7 +35,7 @@ impl<'a> Act<'a> {
         Self {
             stage,
             transient,
-            areas: [const { None }; Place::ALL.len()],
+            areas: Areas::new(stage),
             contexts: [const { None }; 2],
             waiter: None,
         }
@@ -47,11 +44,6 @@ impl<'a> Act<'a> {
     fn context(&self, ctx: Ctx) -> Result<&'static Context, Stop> {
         let context = self.contexts[ctx as usize];
         context.ok_or_else(|| Stop::Broken("a step uses a context that is not open".into()))
-    }
-
-    fn area(&self, span: Span) -> Result<&Block, Stop> {
-        let area = self.areas[span.place as usize].as_ref();
-        area.ok_or_else(|| Stop::Broken(format!("nothing is mapped at {}", span.place.word())))
     }
 
     /// Makes the call that the question is about.
@@ -83,11 +75,11 @@ impl<'a> Act<'a> {
                 let why = "some kernels do not survive it: only asked in a VM";
                 return Err(Stop::Precondition(why.into()));
             }
-            Step::Map(span, memory) => self.map(span, memory)?,
+            Step::Map(span, memory) => self.areas.map(span, memory)?,
             Step::Fill(span, value) => each(span, |at| touch::store(at, value))?,
             Step::Load(span) => each(span, |at| touch::load(at).map(|_| ()))?,
             Step::Cache(span) => {
-                let area = self.area(span)?;
+                let area = self.areas.at(span)?;
                 (span.first..span.first + span.count).try_for_each(|page| area.fill_cache(page))?;
             }
             Step::MustBeHuge(span) => must_be_huge(span)?,
@@ -224,55 +216,6 @@ impl<'a> Act<'a> {
         Ok(())
     }
 
-    fn map(&mut self, span: Span, memory: Memory) -> Result<(), Stop> {
-        let at = span.range();
-        let anon = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let fixed = libc::MAP_FIXED_NOREPLACE;
-        let mut block = Block { backing: Backing::Anon, page: span.unit, file: None };
-        let rc = match memory {
-            Memory::Of(backing) => {
-                block = Block::map(backing, at.start)?;
-                let rest = crate::abi::Range { start: at.end(), len: PAGES * block.page - at.len };
-                if rest.len == 0 { Rc::OK } else { unmap(rest) }
-            }
-            Memory::Anon(prot) => map(at, prot, anon | fixed, None, 0),
-            Memory::ThpShmem => {
-                allow_huge_pages(true)?;
-                block = Block::map_many(Backing::Shmem, at.start, at.len / PAGE)?;
-                Rc::OK
-            }
-            Memory::Thp => {
-                allow_huge_pages(true)?;
-                match map(at, RW, anon | fixed, None, 0) {
-                    Rc(None) => crate::memory::advise(at, libc::MADV_HUGEPAGE),
-                    rc => rc,
-                }
-            }
-            Memory::GrowsDown => map(at, RW, anon | fixed | libc::MAP_GROWSDOWN, None, 0),
-            Memory::File => map(at, RW, libc::MAP_PRIVATE | fixed, Some(self.stage.plain_fd()?), 0),
-            Memory::BlockAgain => {
-                let Some(Block { file: Some(file), .. }) = &self.areas[Place::Block as usize]
-                else {
-                    return Err(Stop::Broken("the block has no file to map again".into()));
-                };
-                map(at, RW, libc::MAP_SHARED | fixed, Some(file.as_fd()), 0)
-            }
-            Memory::HugeFile | Memory::LongFile | Memory::Secret | Memory::Sealable(_) => {
-                let file = file(memory)?;
-                let private = memory == Memory::Sealable(Backing::Private);
-                let kind = if private { libc::MAP_PRIVATE } else { libc::MAP_SHARED };
-                let rc = map(at, RW, kind | fixed, Some(file.as_fd()), 0);
-                block = Block { backing: Backing::Shmem, page: PAGE, file: Some(file) };
-                rc
-            }
-        };
-        if !rc.is_ok() {
-            return Err(Stop::Broken(format!("mapping {memory:?}: {rc}")));
-        }
-        self.areas[span.place as usize] = Some(block);
-        Ok(())
-    }
-
     fn call(&self, ctx: Ctx, call: Call) -> Result<(Rc, Option<Field>), Stop> {
         let uffd = &self.context(ctx)?.uffd;
         let with = |(rc, field): (Rc, Field)| (rc, Some(field));
@@ -303,7 +246,7 @@ impl<'a> Act<'a> {
         Ok(match what {
             Treat::Advise(advice, _) => crate::memory::advise(at, advice),
             Treat::Punch => {
-                self.area(span)?.discard(Discard::Punch, span.first..span.first + span.count)?
+                self.areas.at(span)?.discard(Discard::Punch, span.first..span.first + span.count)?
             }
             Treat::Unmap => unmap(at),
             Treat::MapOver(memory) => {
@@ -311,7 +254,7 @@ impl<'a> Act<'a> {
                 match memory {
                     Memory::Anon(prot) => map(at, prot, anon, None, 0),
                     Memory::Of(backing) => {
-                        let area = self.area(span)?;
+                        let area = self.areas.at(span)?;
                         let pages = span.first..span.first + span.count;
                         let again = Block { backing, page: area.page, file: None };
                         if backing == area.backing { area } else { &again }.map_pages(
@@ -331,7 +274,7 @@ impl<'a> Act<'a> {
             Treat::LockOnFault => treat::lock(at, libc::MLOCK_ONFAULT),
             Treat::Lock => treat::lock(at, 0),
             Treat::Seal => treat::seal(at),
-            Treat::SealFile(seal, _) => self.seal_file(span, seal)?,
+            Treat::SealFile(seal, _) => self.areas.seal_file(span, seal)?,
             Treat::HwPoison => treat::poison(at),
             // Before any userfaultfd is made, whose last close would else be the child's.
             Treat::Fork => {
@@ -347,28 +290,12 @@ impl<'a> Act<'a> {
             Treat::Splice => treat::splice(at)?,
             Treat::TruncateAndGrow => {
                 let whole = 2 * PAGES * span.unit;
-                match self.truncate(span, span.first * span.unit)? {
-                    Rc(None) => self.truncate(span, whole)?,
+                match self.areas.truncate(span, span.first * span.unit)? {
+                    Rc(None) => self.areas.truncate(span, whole)?,
                     rc => rc,
                 }
             }
         })
-    }
-
-    fn seal_file(&self, span: Span, seal: i32) -> Result<Rc, Stop> {
-        let Some(file) = &self.area(span)?.file else {
-            return Err(Stop::Broken("no file to seal".into()));
-        };
-        let seal = FcntlArg::F_ADD_SEALS(SealFlag::from_bits_retain(seal));
-        Ok(Rc(fcntl(file, seal).err()))
-    }
-
-    fn truncate(&self, span: Span, len: usize) -> Result<Rc, Stop> {
-        let Some(file) = &self.area(span)?.file else {
-            return Err(Stop::Broken("no file to truncate".into()));
-        };
-        let len = i64::try_from(len).unwrap_or(i64::MAX);
-        Ok(Rc(nix::unistd::ftruncate(file, len).err()))
     }
 }
 
@@ -382,44 +309,6 @@ fn each(span: Span, access: impl Fn(usize) -> Result<(), touch::Signal>) -> Resu
     (range.start..range.end()).step_by(span.unit).try_for_each(|at| {
         access(at).map_err(|signal| Stop::Broken(format!("setting up {span:?}: {signal}")))
     })
-}
-
-/// The file of a kind of memory that has one of its own.
-fn file(memory: Memory) -> Result<OwnedFd, Stop> {
-    match memory {
-        Memory::HugeFile | Memory::LongFile => {
-            allow_huge_pages(true)?;
-            if memory == Memory::LongFile { files::memfd(2 * HUGE) } else { files::huge(2 * HUGE) }
-        }
-        Memory::Secret => files::secret(2 * PAGES * PAGE),
-        _ => files::memfd(2 * PAGES * PAGE),
-    }
-}
-
-fn must_be_huge(span: Span) -> Result<(), Stop> {
-    let bytes = huge_bytes(span)?;
-    if bytes < span.range().len as u64 {
-        return Err(Stop::Precondition(format!(
-            "no transparent huge page was mapped ({bytes} bytes): \
-             /sys/kernel/mm/transparent_hugepage/enabled, or memory is fragmented"
-        )));
-    }
-    Ok(())
-}
-
-/// How much of a span's first mapping is mapped by huge pages, of anonymous or of shared memory.
-fn huge_bytes(span: Span) -> Result<u64, Stop> {
-    let at = span.range().start;
-    let kilobytes = |field| Ok(treat::smaps(at, field)?.unwrap_or(0));
-    Ok((kilobytes("AnonHugePages")? + kilobytes("ShmemPmdMapped")?) * 1024)
-}
-
-/// Whether this process may have transparent huge pages, which cases else go without.
-fn allow_huge_pages(allow: bool) -> Result<(), Stop> {
-    match treat::allow_huge_pages(allow) {
-        Rc(None) => Ok(()),
-        rc => Err(Stop::Broken(format!("PR_SET_THP_DISABLE: {rc}"))),
-    }
 }
 
 /// Reads one message of a fault: `read`, `wp-write`.

@@ -4,7 +4,7 @@
 //! that the emulator lacks.
 
 use super::{PROOF, Vcpu, VcpuAccess, VcpuEnd};
-use crate::outcome::Stop;
+use crate::outcome::{ASKED_AT_MOST, Stop};
 use crate::process;
 use crate::stage::{KvmProof, Stage};
 use nix::errno::Errno;
@@ -24,7 +24,7 @@ pub(super) fn demand(stage: &Stage) -> Result<(), Stop> {
     }
     let proof = match stage.kvm_proof() {
         KvmProof::Open => {
-            let proof = attempt()?;
+            let proof = unless_killed(attempt)?;
             stage.set_kvm_proof(proof);
             proof
         }
@@ -44,8 +44,20 @@ pub(super) fn demand(stage: &Stage) -> Result<(), Stop> {
     }
 }
 
-/// Runs the smallest guest in a child process.
-fn attempt() -> Result<KvmProof, Stop> {
+/// Tries until nobody has killed the process that runs the guest: that says nothing of KVM.
+fn unless_killed(
+    mut attempt: impl FnMut() -> Result<Option<KvmProof>, Stop>,
+) -> Result<KvmProof, Stop> {
+    for _ in 0..ASKED_AT_MOST {
+        if let Some(proof) = attempt()? {
+            return Ok(proof);
+        }
+    }
+    Err(Stop::Broken("the process that proves KVM was killed each time".into()))
+}
+
+/// Runs the smallest guest in a child process; nothing if somebody else has killed that.
+fn attempt() -> Result<Option<KvmProof>, Stop> {
     let broken = |what: &str, e: Errno| Stop::Broken(format!("{what}, to prove KVM: {e:?}"));
     let (ours, theirs) = nix::unistd::pipe().map_err(|e| broken("pipe", e))?;
     let child = process::fork(|| {
@@ -71,8 +83,29 @@ fn attempt() -> Result<KvmProof, Stop> {
     }
     let status = waitpid(child, None).map_err(|e| broken("waitpid", e))?;
     Ok(match (ended, status) {
-        (false, _) => KvmProof::Hangs,
-        (true, WaitStatus::Exited(..)) => KvmProof::of(said[0]),
-        (true, _) => KvmProof::Fails,
+        (false, _) => Some(KvmProof::Hangs),
+        (true, WaitStatus::Exited(..)) => Some(KvmProof::of(said[0])),
+        (true, WaitStatus::Signaled(_, Signal::SIGKILL, _)) => None,
+        (true, _) => Some(KvmProof::Fails),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    /// The answers of the attempts, and what is taken from them.
+    #[rstest]
+    #[case::at_once(&[Some(KvmProof::Fails)], Some(KvmProof::Fails))]
+    #[case::killed_once(&[None, Some(KvmProof::Works)], Some(KvmProof::Works))]
+    #[case::killed_each_time(&[None; ASKED_AT_MOST as usize], None)]
+    fn a_killed_proof_is_no_proof(
+        #[case] answers: &[Option<KvmProof>],
+        #[case] taken: Option<KvmProof>,
+    ) {
+        let mut left = answers.iter();
+        let proof = unless_killed(|| Ok(*left.next().expect("asked too often")));
+        assert_eq!((proof.ok(), left.len()), (taken, 0));
+    }
 }
