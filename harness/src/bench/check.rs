@@ -107,10 +107,10 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case(40_000, true)]
-    #[case(40_300, true)]
-    #[case(41_000, false)]
-    #[case(20_000, false)]
+    #[case(400_000, true)]
+    #[case(403_000, true)]
+    #[case(410_000, false)]
+    #[case(200_000, false)]
     #[case(0, false)]
     fn a_delay_of_another_size_is_not_taken_for_it(#[case] extra: u64, #[case] holds: bool) {
         let [(without, _), (with, _)] = delays();

@@ -220,10 +220,11 @@ impl Machine for Scripted {
 
 #[fixture]
 fn limits() -> Limits {
+    // Longer than what a moment without a CPU counts for.
     Limits {
-        boot: Duration::from_millis(60),
-        silence: Duration::from_millis(60),
-        farewell: Duration::from_millis(20),
+        boot: Duration::from_millis(400),
+        silence: Duration::from_millis(400),
+        farewell: Duration::from_millis(300),
         barren_boots: 4,
         boots: 20,
         poll: Duration::from_micros(100),
@@ -310,7 +311,7 @@ fn every_case_gets_one_outcome(
      Kernel panic - not syncing: Fatal exception"
 )]
 #[case(Does::VanishAt(1), "the VM ended without a word: QEMU ended with status 0")]
-#[case(Does::HangAt(1), "the VM gave no sign for 0.06 s")]
+#[case(Does::HangAt(1), "the VM gave no sign for 0.4 s")]
 #[case(Does::FaultAt(1), "the guest's program gave up: it panicked: at the runner")]
 fn the_detail_says_how(limits: Limits, #[case] does: Does, #[case] detail: &str) {
     let (report, _) = session(&[does, does, Does::Well], 3, limits);

@@ -179,11 +179,15 @@ fn a_machine_that_is_killed_costs_nothing() {
 fn two_sweeps_of_one_kernel_do_not_mix() {
     let scene = Scene::new();
     let (expected, _) = undisturbed(&scene);
-    let first = scene.slow_sweep(&[], 2 * PACE);
+    let mut first = scene.slow_sweep(&[], 5 * PACE);
     while scene.journals().len() < KERNELS.len() {
+        assert!(first.try_wait().expect("it can be waited for").is_none(), "it was too fast");
         std::thread::sleep(Duration::from_millis(5));
     }
+    // So that it still asks when the other one comes, however late that is.
+    send(pid(&first), Signal::SIGSTOP);
     let second = end(scene.slow_sweep(&[], 0));
+    send(pid(&first), Signal::SIGCONT);
     let error = text(&second.stderr);
     assert_eq!(second.status.code(), Some(2), "{error}");
     assert!(error.contains("another sweep asks this kernel now"), "{error}");

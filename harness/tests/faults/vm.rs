@@ -1,7 +1,7 @@
 //! Real VMs: their QEMU is killed, told to stop with its harness, or starved of memory, and every other case
 //! answers as it does undisturbed.
 
-use crate::scene::{Scene, died_of, end, injected, pid, send, times};
+use crate::scene::{GONE, Scene, died_of, end, injected, pid, send, times};
 use crate::shared::{outcomes, text};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -121,7 +121,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         // What was killed in it takes a moment to be gone.
         let started = Instant::now();
-        while fs::remove_dir(&self.0).is_err() && started.elapsed() < Duration::from_secs(5) {
+        while fs::remove_dir(&self.0).is_err() && started.elapsed() < GONE {
             std::thread::sleep(Duration::from_millis(10));
         }
     }

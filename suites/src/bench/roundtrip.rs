@@ -199,8 +199,9 @@ impl Work for BySignal {
     }
 }
 
-/// Turns of the delay that the checks put into a copy of the handler.
-const DELAYS: [u64; 2] = [0, 20_000];
+/// Turns of the delay that the checks put into a copy of the handler: some ten round trips, whose median differs
+/// by a half from one process to the next.
+const DELAYS: [u64; 2] = [0, 200_000];
 
 /// Ids of round trips with a delay of so many turns of [`super::clock::spin`] in the handler.
 pub fn delays() -> [(String, u64); 2] {
