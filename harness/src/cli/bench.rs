@@ -141,8 +141,7 @@ fn here(args: &BenchArgs, cases: &[Case], store: &Store) -> Result<Exit> {
     let rounds = args.rounds.unwrap_or(ROUNDS.0);
     operations::set_rounds(rounds);
     let load = load();
-    let mut runs = Vec::new();
-    for _ in 0..if args.self_check { TRIES } else { args.repeat } {
+    let measure = || -> Result<(Measured, Record)> {
         let bar = out::progress(cases.len());
         // One after the other: they take the whole machine.
         let record = Here::find()?.ask(cases, HOW.limits(), Some(1), &mut |_, _| bar.inc(1))?;
@@ -151,12 +150,19 @@ fn here(args: &BenchArgs, cases: &[Case], store: &Store) -> Result<Exit> {
         for remark in show::noise(&measured, load, cpus()) {
             out::note(&remark);
         }
-        let is_found = args.self_check && delay(&measured, &record)?.holds();
-        runs.push((measured, record));
-        if is_found {
-            break;
+        Ok((measured, record))
+    };
+    if args.self_check {
+        let mut exit = Exit::Nothing;
+        for _ in 0..TRIES {
+            exit = finish(args, &[measure()?])?;
+            if exit == Exit::Expected {
+                break;
+            }
         }
+        return Ok(exit);
     }
+    let runs = (0..args.repeat).map(|_| measure()).collect::<Result<Vec<_>>>()?;
     if let Some((measured, _)) = runs.first().filter(|_| args.record) {
         out::note(&format!("{} is kept", keep(measured, store)?.display()));
     }
@@ -262,10 +268,10 @@ fn in_vm(
 
 /// Shows and judges the runs on one kernel.
 fn finish(args: &BenchArgs, runs: &[(Measured, Record)]) -> Result<Exit> {
-    let Some((measured, _)) = runs.first() else { return Ok(Exit::Nothing) };
+    let Some((measured, record)) = runs.first() else { return Ok(Exit::Nothing) };
     let mut out = out::stdout();
     if args.self_check {
-        return self_check(&mut out, runs);
+        return self_check(&mut out, measured, record);
     }
     match args.format {
         Format::Human => show::table(&mut out, measured)?,
@@ -321,34 +327,25 @@ fn agree(out: &mut dyn Write, runs: &[Measured]) -> Result<bool> {
     Ok(!judged || bad == 0)
 }
 
-/// What was found of a delay of known length.
-fn delay(measured: &Measured, record: &Record) -> Result<check::Found> {
+/// Whether a delay of known length is found with its size.
+fn self_check(out: &mut dyn Write, measured: &Measured, record: &Record) -> Result<Exit> {
     let turn = match measured.unit {
         Unit::Instructions => check::instructions_of_a_turn(),
         Unit::Nanoseconds => convert::turn(record)?,
     };
-    check::delay(measured, turn).with_context(|| {
+    let found = check::delay(measured, turn).with_context(|| {
         let why = measured.operations.iter().find_map(|o| o.missing.clone());
         format!("the round trips with a delay were not measured: {}", why.unwrap_or_default())
-    })
-}
-
-/// Whether the last of the runs has found a delay of known length with its size.
-fn self_check(out: &mut dyn Write, runs: &[(Measured, Record)]) -> Result<Exit> {
-    let mut exit = Exit::Nothing;
-    for (measured, record) in runs {
-        let found = delay(measured, record)?;
-        let check::Found { put_in, found: seen, tolerance } = found;
-        let (release, unit, off) = (&measured.kernel.release, measured.unit, found.off());
-        let word = if found.holds() { "found" } else { "missed" };
-        writeln!(
-            out,
-            "{release}: a delay of {put_in:.0} {unit} in the handler is {word}: {seen:.0}, {off:.1} % off \
-             ({tolerance} % allowed)"
-        )?;
-        exit = if found.holds() { Exit::Expected } else { Exit::Different };
-    }
-    Ok(exit)
+    })?;
+    let check::Found { put_in, found: seen, tolerance } = found;
+    let (release, unit, off) = (&measured.kernel.release, measured.unit, found.off());
+    let word = if found.holds() { "found" } else { "missed" };
+    writeln!(
+        out,
+        "{release}: a delay of {put_in:.0} {unit} in the handler is {word}: {seen:.0}, {off:.1} % off \
+         ({tolerance} % allowed)"
+    )?;
+    Ok(if found.holds() { Exit::Expected } else { Exit::Different })
 }
 
 /// An operation a line, each with the kernel that it was measured on.

@@ -189,13 +189,16 @@ fn undisturbed(mut ask: impl FnMut() -> Once) -> Outcome {
 /// Runs `task` in a child process and returns the text that it made. A child that somebody has killed is no
 /// answer: another one is asked.
 pub fn in_child(task: impl Fn() -> Result<String, String>) -> anyhow::Result<String> {
+    let mut ended = in_child_once(&task)?;
     for _ in 1..ASKED_AT_MOST {
-        match in_child_once(&task)? {
-            (_, WaitStatus::Signaled(_, Signal::SIGKILL, _)) => {}
-            ended => return answer(ended),
-        }
+        let (_, WaitStatus::Signaled(_, Signal::SIGKILL, _)) = ended else { break };
+        ended = in_child_once(&task)?;
     }
-    answer(in_child_once(&task)?)
+    match (ended.1, ended.0.split_at_checked(1)) {
+        (WaitStatus::Exited(_, 0), Some(("=", text))) => Ok(text.to_owned()),
+        (WaitStatus::Exited(_, 0), Some(("!", why))) => anyhow::bail!("{why}"),
+        (how, _) => anyhow::bail!("a child process of the harness gave no answer: {how:?}"),
+    }
 }
 
 /// What a child has written, and how it ended.
@@ -220,17 +223,6 @@ fn in_child_once(
             let status = waitpid(child, None)?;
             read?;
             Ok((String::from_utf8_lossy(&text).into_owned(), status))
-        }
-    }
-}
-
-/// The text of a child that has ended as it should.
-fn answer((text, status): (String, WaitStatus)) -> anyhow::Result<String> {
-    match (status, text.split_at_checked(1)) {
-        (WaitStatus::Exited(_, 0), Some(("=", text))) => Ok(text.to_owned()),
-        (WaitStatus::Exited(_, 0), Some(("!", why))) => anyhow::bail!("{why}"),
-        _ => {
-            anyhow::bail!("a child process of the harness has ended without an answer: {status:?}")
         }
     }
 }
