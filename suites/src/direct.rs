@@ -50,6 +50,10 @@ impl Storage {
     }
 
     /// Stores a page that begins with `value`.
+    ///
+    /// Not inlined: whoever starts a waiter of another kind would have this page on its stack, too, and each
+    /// case fault it in.
+    #[inline(never)]
     pub(crate) fn fill(&self, value: u64) -> Result<(), Errno> {
         let mut buffer = Buffer([0; PAGE / 8]);
         buffer.0[0] = value;
@@ -57,6 +61,7 @@ impl Storage {
     }
 
     /// What the stored page begins with.
+    #[inline(never)]
     pub(crate) fn value(&self) -> Result<u64, Errno> {
         let mut buffer = Buffer([0; PAGE / 8]);
         self.read_into(Range { start: (&raw mut buffer) as usize, len: PAGE })?;

@@ -3,12 +3,15 @@
 //! A wake-up takes the waiter off the context's queue inside the waking call, and fdinfo counts
 //! that queue exactly. So one look after the call proves "woken" or "not woken".
 
+mod smaps;
+
+pub use smaps::{Mapping, registration};
+
 use crate::abi::{Range, Uffd};
 use crate::memory::PAGE;
 use crate::outcome::Stop;
 use crate::touch;
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 
@@ -139,18 +142,29 @@ impl ThreadFile {
 
     /// Whether it sleeps, and how often it ran.
     pub fn read(&self) -> Result<Thread, Stop> {
-        let mut buffer = [0; 4096];
-        let text = self.status.read(&mut buffer)?;
-        let path = &self.status.path;
-        parse_thread(text)
-            .ok_or_else(|| Stop::Broken(format!("{path} holds no state and switches")))
+        self.status(parse_thread)
     }
 
     /// Its state's letter, as ps(1) shows it: `D` is a sleep that only a deadly signal ends.
     pub fn state(&self) -> Result<char, Stop> {
-        let mut buffer = [0; 4096];
-        let state = parse_state(self.status.read(&mut buffer)?);
-        state.ok_or_else(|| Stop::Broken(format!("{} holds no state", self.status.path)))
+        self.status(parse_state)
+    }
+
+    fn status<T>(&self, parse: fn(&str) -> Option<T>) -> Result<T, Stop> {
+        // A case faults in each page of its stack that it comes to.
+        const SHORT: usize = 2048;
+        let mut buffer = [0; SHORT];
+        let text = self.status.read(&mut buffer)?;
+        let parsed = if text.len() < SHORT { parse(text) } else { self.long_status(parse)? };
+        parsed
+            .ok_or_else(|| Stop::Broken(format!("{} lacks what it should hold", self.status.path)))
+    }
+
+    /// The same where there is more to say, as of thousands of CPUs.
+    #[inline(never)]
+    fn long_status<T>(&self, parse: fn(&str) -> Option<T>) -> Result<Option<T>, Stop> {
+        let mut long = vec![0; 64 << 10];
+        Ok(parse(self.status.read(&mut long)?))
     }
 
     /// The number of the system call that the thread is in, once it is off the CPU.
@@ -194,86 +208,6 @@ fn parse_state(text: &str) -> Option<char> {
     text.lines().find_map(|line| line.strip_prefix("State:"))?.trim().chars().next()
 }
 
-/// How the mapping of each page looks to userfaultfd, one letter a page: `m` registered for missing
-/// pages, `w` for write protection, `i` for minor faults, `r` for protection against all access (a
-/// capital letter for two modes and more: `W` m+w, `I` m+i, `R` m+r, `X` any other), `.` mapped
-/// without, `-` a hole.
-pub fn registration(windows: &[(Range, usize)]) -> Result<Vec<String>, Stop> {
-    let fail = |e| Stop::Broken(format!("reading /proc/self/smaps: {e}"));
-    let end = windows.iter().map(|(range, _)| range.end()).max().unwrap_or(0);
-    let mut rows = Rows::new(windows);
-    // The kernel makes the text of a mapping when it is read: a small buffer, and no read behind the
-    // last window, leaves the costly rest unmade.
-    let mut file = File::open("/proc/self/smaps").map_err(fail)?;
-    let mut text = Vec::with_capacity(4096);
-    let mut chunk = [0; 512];
-    loop {
-        let n = file.read(&mut chunk).map_err(fail)?;
-        text.extend_from_slice(&chunk[..n]);
-        let mut start = 0;
-        while let Some(len) = text[start..].iter().position(|b| *b == b'\n') {
-            rows.line(&text[start..start + len]);
-            start += len + 1;
-        }
-        text.drain(..start);
-        if n == 0 || rows.current.0 >= end {
-            return Ok(rows.finish());
-        }
-    }
-}
-
-/// Reads smaps a line at a time.
-struct Rows<'a> {
-    windows: &'a [(Range, usize)],
-    letters: Vec<Vec<u8>>,
-    current: (usize, usize),
-}
-
-impl<'a> Rows<'a> {
-    fn new(windows: &'a [(Range, usize)]) -> Self {
-        let letters = windows.iter().map(|(range, page)| vec![b'-'; range.len / page]).collect();
-        Self { windows, letters, current: (0, 0) }
-    }
-
-    fn line(&mut self, line: &[u8]) {
-        if let Some(flags) = line.strip_prefix(b"VmFlags:") {
-            let letter = letter(flags);
-            for ((range, page), letters) in self.windows.iter().zip(&mut self.letters) {
-                for (i, slot) in letters.iter_mut().enumerate() {
-                    let at = range.start + i * page;
-                    if self.current.0 <= at && at < self.current.1 {
-                        *slot = letter;
-                    }
-                }
-            }
-        } else if line.first().is_some_and(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b)) {
-            self.current = parse_head(&String::from_utf8_lossy(line)).unwrap_or(self.current);
-        }
-    }
-
-    fn finish(self) -> Vec<String> {
-        self.letters.into_iter().map(|l| String::from_utf8_lossy(&l).into_owned()).collect()
-    }
-}
-
-/// What smaps says of userfaultfd in the flags of the mapping at `at`: `um+uw`, or `none`.
-pub fn flags(at: usize) -> Result<String, Stop> {
-    let text = std::fs::read_to_string("/proc/self/smaps")
-        .map_err(|e| Stop::Broken(format!("reading /proc/self/smaps: {e}")))?;
-    let mut here = false;
-    for line in text.lines() {
-        if let Some(flags) = line.strip_prefix("VmFlags:") {
-            if here {
-                let ours: Vec<_> = flags.split(' ').filter(|flag| flag.starts_with('u')).collect();
-                return Ok(if ours.is_empty() { "none".to_owned() } else { ours.join("+") });
-            }
-        } else if line.starts_with(|c: char| c.is_ascii_digit() || ('a'..='f').contains(&c)) {
-            here = parse_head(line).is_some_and(|(start, end)| start <= at && at < end);
-        }
-    }
-    Err(Stop::Broken(format!("no mapping at {at:#x}")))
-}
-
 /// How many mappings of this process overlap `range`.
 pub fn mappings_in(range: Range) -> Result<usize, Stop> {
     let text = std::fs::read_to_string("/proc/self/maps")
@@ -286,21 +220,6 @@ pub fn mappings_in(range: Range) -> Result<usize, Stop> {
 pub(crate) fn parse_head(line: &str) -> Option<(usize, usize)> {
     let (start, end) = line.split_ascii_whitespace().next()?.split_once('-')?;
     Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
-}
-
-fn letter(flags: &[u8]) -> u8 {
-    let has = |flag: &[u8]| flags.split(|b| *b == b' ').any(|f| f == flag);
-    match (has(b"um"), has(b"uw"), has(b"ui"), has(b"ur")) {
-        (false, false, false, false) => b'.',
-        (true, false, false, false) => b'm',
-        (false, true, false, false) => b'w',
-        (false, false, true, false) => b'i',
-        (false, false, false, true) => b'r',
-        (true, true, false, false) => b'W',
-        (true, false, true, false) => b'I',
-        (true, false, false, true) => b'R',
-        _ => b'X',
-    }
 }
 
 /// What each page holds, one letter a page: `-` no mapping or nothing present (see
@@ -383,17 +302,6 @@ mod tests {
     }
 
     #[rstest]
-    #[case(" rd wr mr mw me ac um sd", b'm')]
-    #[case(" rd wr um uw", b'W')]
-    #[case(" rd wr ui", b'i')]
-    #[case(" rd wr ur", b'r')]
-    #[case(" rd wr um ur", b'R')]
-    #[case(" rd wr", b'.')]
-    fn reads_vm_flags(#[case] flags: &str, #[case] expected: u8) {
-        assert_eq!(letter(flags.as_bytes()), expected);
-    }
-
-    #[rstest]
     #[case(0, '-')]
     #[case(1 << 63, 'p')]
     #[case(1 << 63 | 1 << 57, 'w')]
@@ -401,16 +309,5 @@ mod tests {
     #[case(1 << 62, 's')]
     fn page_table_entries_have_letters(#[case] entry: u64, #[case] expected: char) {
         assert_eq!(entry_letter(entry), expected);
-    }
-
-    #[test]
-    fn registration_is_read_page_by_page() {
-        let smaps = "10000-12000 rw-p 00000000 00:00 0 \nSize: 8 kB\nVmFlags: rd wr um \n\
-                     13000-14000 rw-p 00000000 00:00 0 \nVmFlags: rd wr \n";
-        let window = Range { start: 0x10000, len: 0x5000 };
-        let windows = [(window, 0x1000)];
-        let mut rows = Rows::new(&windows);
-        smaps.lines().for_each(|line| rows.line(line.as_bytes()));
-        assert_eq!(rows.finish(), ["mm-.-"]);
     }
 }

@@ -1,7 +1,7 @@
 //! What every case of one worker process shares, made once before the cases are forked off.
 
 use crate::abi::{Range, Uffd, Way};
-use crate::bump;
+use crate::bump::{self, map, room};
 use crate::evidence;
 use crate::memory::{HUGE, PAGE, RW, tag};
 use crate::outcome::Stop;
@@ -10,11 +10,11 @@ use nix::errno::Errno;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 /// Size of a thread's stack, in bytes; the C library asks for twice 64 KiB on arm64.
-const STACK: usize = if cfg!(target_arch = "x86_64") { 64 << 10 } else { 256 << 10 };
+pub(crate) const STACK: usize = if cfg!(target_arch = "x86_64") { 64 << 10 } else { 256 << 10 };
 /// Threads that a case can have.
 const STACKS: usize = 32;
 
@@ -35,10 +35,8 @@ pub struct Stage {
     pub source: usize,
     /// A regular file, which userfaultfd does not handle; absent if it is on a tmpfs.
     pub plain_file: Option<File>,
-    /// Stacks for threads, made before any case, untouched until one takes one.
-    stacks: Range,
-    heap: Range,
-    stacks_taken: AtomicUsize,
+    /// Memory of the case's own, made before any case: see [`Ground`].
+    ground: Ground,
     /// What the regular file begins with.
     pub plain_tag: u64,
     /// What is known of KVM; shared by the cases of this process.
@@ -58,6 +56,7 @@ impl Stage {
         block_signals().map_err(|e| broken("blocking signals", &e))?;
         // SAFETY: this prctl takes plain numbers and concerns only this process.
         unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+        crate::thread::prepare()?;
         let way = find_way();
         let features = match way {
             Ok(way) => Uffd::open(way)
@@ -65,24 +64,17 @@ impl Stage {
                 .map_err(|e| broken("UFFDIO_API", &format_args!("{e:?}")))?,
             Err(_) => 0,
         };
-        // One mapping of each kind: every one costs each case its copying. Of the shared one, a first
-        // access brings what lies beside it, too.
-        let ground =
-            untouched(bump::SIZE + STACKS * STACK).map_err(|e| broken("mapping memory", &e))?;
-        let shared =
-            shared(NOTES + PAGE + HUGE).map_err(|e| broken("mapping shared memory", &e))?;
+        let ground = Ground::map().map_err(|e| broken("mapping memory", &e))?;
         let (plain_file, plain_tag) = plain_file().map_err(|e| broken("/proc/self/exe", &e))?;
         Ok(Self {
             way,
             features,
-            stacks: Range { start: ground.start + bump::SIZE, len: STACKS * STACK },
-            heap: Range { start: ground.start, len: bump::SIZE },
-            stacks_taken: AtomicUsize::new(0),
-            source: fill(shared + NOTES + PAGE, HUGE),
-            notes: shared,
+            source: fill(ground.shared + NOTES + PAGE, HUGE),
+            notes: ground.shared,
             plain_file,
             plain_tag,
-            kvm: flag(shared + NOTES),
+            kvm: flag(ground.shared + NOTES),
+            ground,
             disposable: nix::unistd::getpid().as_raw() == 1,
             patience,
         })
@@ -117,23 +109,38 @@ impl Stage {
     /// Gives this process, which was forked for one case, a heap of its own; see [`bump`].
     pub fn enter_case(&self) {
         // SAFETY: the range is mapped, never touched by the parent, and this process's alone.
-        unsafe { bump::enter(self.heap.start) }
+        unsafe { bump::enter(self.ground.heap) }
     }
 
     /// A stack for a thread of this case.
     pub fn take_stack(&self) -> Result<Range, Stop> {
-        let n = self.stacks_taken.fetch_add(1, Ordering::Relaxed);
-        let stack = Range { start: self.stacks.start + n * STACK, len: STACK };
-        if stack.end() > self.stacks.end() {
+        let n = bump::next_stack();
+        if n >= STACKS {
             return Err(Stop::Broken(format!("a case has more than {STACKS} threads")));
         }
-        Ok(stack)
+        Ok(Range { start: self.ground.first_stack - n * STACK, len: STACK })
     }
 
-    /// Address of a readable buffer of two huge pages, made by the case that needs it.
+    /// Address of a readable buffer of two huge pages, made by the case that needs it: [`Stage::source`] twice.
     pub fn long_source(&self) -> Result<usize, Stop> {
-        let made = shared(2 * HUGE).map(|start| fill(start, 2 * HUGE));
-        made.map_err(|e| Stop::Broken(format!("mapping a source buffer: {e:?}")))
+        let made = map(None, 2 * HUGE, libc::PROT_NONE, libc::MAP_PRIVATE).and_then(|start| {
+            for at in [start, start + HUGE] {
+                let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+                let (from, at) = (self.source as *mut libc::c_void, at as *mut libc::c_void);
+                // SAFETY: an old size of 0 maps shared pages once more, in place of room that was made above.
+                let ret = unsafe { libc::mremap(from, 0, HUGE, flags, at) };
+                if ret == libc::MAP_FAILED {
+                    return Err(Errno::last());
+                }
+            }
+            Ok(start)
+        });
+        let start = made.map_err(|e| Stop::Broken(format!("mapping a source buffer: {e:?}")))?;
+        for page in (start..start + 2 * HUGE).step_by(PAGE) {
+            // SAFETY: mapped above; the kernel finds each page in the page table then, as of the short one.
+            unsafe { std::ptr::with_exposed_provenance::<u64>(page).read_volatile() };
+        }
+        Ok(start)
     }
 
     /// As [`Stage::long_source`], of which only the first half can be read.
@@ -200,20 +207,37 @@ fn block_signals() -> nix::Result<()> {
     set.thread_set_mask()
 }
 
-/// Private memory that this process never touches, so that children get it empty and cheaply.
-fn untouched(len: usize) -> nix::Result<Range> {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: a fresh mapping at an address that the kernel chooses; never unmapped.
-    let at = unsafe { libc::mmap(std::ptr::null_mut(), len, RW, flags, -1, 0) };
-    if at == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(Range { start: at as usize, len }) }
+/// Memory that is there before any case, in two mappings: each one costs each case its copying.
+///
+/// What nearly every case touches lies between two addresses of huge pages, where it takes one table of the
+/// kernel's: the first stack, the heap, and the shared memory's head.
+#[derive(Debug)]
+struct Ground {
+    /// Address of the first thread's stack, with those of later ones below it. This process touches neither
+    /// them nor the heap, so that children get them empty and cheaply.
+    first_stack: usize,
+    /// Address of [`bump::SIZE`] bytes.
+    heap: usize,
+    /// Address of the notes, a page, a huge page of a source buffer, and what passes: shared with children, so
+    /// that fork need not copy page tables. A first access brings what lies beside it, too.
+    shared: usize,
 }
 
-/// A shared mapping, so that fork does not copy its page tables.
-fn shared(len: usize) -> nix::Result<usize> {
-    let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-    // SAFETY: a fresh mapping at an address that the kernel chooses; never unmapped.
-    let at = unsafe { libc::mmap(std::ptr::null_mut(), len, RW, flags, -1, 0) };
-    if at == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(at.expose_provenance()) }
+impl Ground {
+    fn map() -> nix::Result<Self> {
+        let below = (STACKS - 1) * STACK;
+        let private = STACKS * STACK + bump::SIZE;
+        let whole = private + NOTES + PAGE + HUGE + bump::PASSING;
+        let begin = room(whole, below)?;
+        let first_stack = begin + below;
+        let heap = first_stack + STACK;
+        let shared = heap + bump::SIZE;
+        map(Some(begin), private, RW, libc::MAP_PRIVATE)?;
+        map(Some(shared), whole - private, RW, libc::MAP_SHARED)?;
+        // SAFETY: the last part of the shared memory, which is never unmapped and nobody else's.
+        unsafe { bump::pass_at(shared + NOTES + PAGE + HUGE) };
+        Ok(Self { first_stack, heap, shared })
+    }
 }
 
 /// Has each page of a source buffer begin with the tag of what is copied.

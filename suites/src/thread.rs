@@ -1,18 +1,37 @@
 //! Threads of a case, on stacks that were there before any mapping changes.
 
 use crate::abi::Range;
+use crate::bump::map;
+use crate::memory::RW;
 use crate::outcome::Stop;
-use crate::stage::Stage;
+use crate::stage::{STACK, Stage};
 use nix::errno::Errno;
 
 /// Starts a thread on a stack of the stage's. It ends with the process at the latest; nobody joins it.
 pub fn spawn(stage: &Stage, job: impl FnOnce() + Send + 'static) -> Result<(), Stop> {
     let stack = stage.take_stack()?;
     let job: Box<Box<dyn FnOnce() + Send>> = Box::new(Box::new(job));
-    start(Box::into_raw(job).cast(), stack).map_err(|e| Stop::Broken(format!("a thread: {e:?}")))
+    let started = start(Box::into_raw(job).cast(), stack);
+    started.map(drop).map_err(|e| Stop::Broken(format!("a thread: {e:?}")))
 }
 
-fn start(job: *mut libc::c_void, stack: Range) -> Result<(), Errno> {
+/// Starts a thread and waits for its end, so that the C library has prepared itself for threads before any case
+/// is forked: each would do that again, on pages that it has to copy for it.
+pub(crate) fn prepare() -> Result<(), Stop> {
+    let broken = |e| Stop::Broken(format!("the first thread: {e:?}"));
+    let at = map(None, STACK, RW, libc::MAP_PRIVATE).map_err(broken)?;
+    let job: Box<Box<dyn FnOnce() + Send>> = Box::new(Box::new(|| {}));
+    let thread =
+        start(Box::into_raw(job).cast(), Range { start: at, len: STACK }).map_err(broken)?;
+    // SAFETY: the thread was made above and is joined once; the stack is nobody's then.
+    unsafe {
+        libc::pthread_join(thread, std::ptr::null_mut());
+        libc::munmap(at as *mut _, STACK);
+    }
+    Ok(())
+}
+
+fn start(job: *mut libc::c_void, stack: Range) -> Result<libc::pthread_t, Errno> {
     let check = |ret: i32| if ret == 0 { Ok(()) } else { Err(Errno::from_raw(ret)) };
     // SAFETY: the attribute object is initialised before use; nobody else uses the stack, which
     // is never unmapped; `run` gets the only pointer to the job.
@@ -22,7 +41,8 @@ fn start(job: *mut libc::c_void, stack: Range) -> Result<(), Errno> {
         let base = stack.start as *mut libc::c_void;
         check(libc::pthread_attr_setstack(&raw mut attr, base, stack.len))?;
         let mut thread = 0;
-        check(libc::pthread_create(&raw mut thread, &raw const attr, run, job))
+        check(libc::pthread_create(&raw mut thread, &raw const attr, run, job))?;
+        Ok(thread)
     }
 }
 
@@ -42,6 +62,13 @@ pub fn stay_on_cpu() -> Result<(), Stop> {
         .and_then(|cpu| cpus.set(cpu))
         .and_then(|()| sched_setaffinity(this, &cpus))
         .map_err(|e| Stop::Precondition(format!("binding a thread to its CPU: {e:?}")))
+}
+
+/// Has this process, and those that it forks, leave the CPU to whoever has it when they wake (SCHED_BATCH): a
+/// case's process that took it at once would give it back when its parent has not come to its wait yet, and each
+/// time the CPU would begin with an empty TLB.
+pub fn yield_on_wake_up() -> Result<(), Errno> {
+    schedule(libc::SCHED_BATCH, 0)
 }
 
 /// While it lives, this thread goes before every ordinary one (SCHED_FIFO): what it wakes on its own

@@ -197,22 +197,3 @@ pub fn bits(at: Range, page: usize) -> Result<String, Stop> {
     }
     Ok(out)
 }
-
-/// The kilobytes that `field` of /proc/self/smaps says of the mapping that holds `address`.
-pub fn smaps(address: usize, field: &str) -> Result<Option<u64>, Stop> {
-    let text = std::fs::read_to_string("/proc/self/smaps")
-        .map_err(|e| Stop::Broken(format!("reading /proc/self/smaps: {e}")))?;
-    let mut inside = false;
-    for line in text.lines() {
-        if let Some((start, end)) = crate::evidence::parse_head(line) {
-            inside = start <= address && address < end;
-        } else if inside && let Some(rest) = line.strip_prefix(field) {
-            return Ok(rest
-                .trim_start_matches(':')
-                .split_whitespace()
-                .next()
-                .and_then(|n| n.parse().ok()));
-        }
-    }
-    Ok(None)
-}

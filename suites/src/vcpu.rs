@@ -15,6 +15,7 @@ use crate::abi::kvm::{Failure, Regs, VcpuFd, Vm, code_page, exit};
 use crate::access::Access;
 use crate::memory::{PAGE, tag};
 use crate::outcome::Stop;
+use crate::process;
 use crate::stage::Stage;
 use nix::errno::Errno;
 use std::fmt;
@@ -169,6 +170,23 @@ impl Vcpu {
         }
         Ok(VcpuEnd::Ran(Some(value)))
     }
+}
+
+/// Makes a vCPU that does nothing, in a process of its own that lasts as long as this one. The first vCPU
+/// without an interrupt controller has KVM change the kernel's code (static keys), and the last one has it changed
+/// back, which takes an emulated machine longer than everything else that a vCPU's case does. A kernel without KVM
+/// has none.
+pub fn keep_one() -> Result<(), Stop> {
+    process::fork(|| {
+        let kept = Vm::new().and_then(|vm| Ok((vm.new_vcpu()?, vm)));
+        if kept.is_ok() {
+            loop {
+                nix::unistd::pause();
+            }
+        }
+        0
+    })
+    .map(drop)
 }
 
 impl From<VcpuEnd> for Access {

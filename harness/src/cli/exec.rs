@@ -188,6 +188,7 @@ fn execute(command: &[String], deadline: Duration) -> Result<Outcome, String> {
     let errors = output.try_clone().map_err(|e| format!("can't share {}: {e}", OUTPUT.0))?;
     std::fs::set_permissions(program, Permissions::from_mode(0o755))
         .map_err(|e| format!("can't make {program} executable: {e}"))?;
+    runner::attend_children().map_err(|e| format!("blocking SIGCHLD: {e}"))?;
     let mut child = Command::new(program)
         .args(arguments)
         .current_dir("/tmp")
@@ -196,12 +197,15 @@ fn execute(command: &[String], deadline: Duration) -> Result<Outcome, String> {
         .stderr(errors)
         .spawn()
         .map_err(|e| format!("can't run {program} ({e}): is it linked statically?"))?;
-    let id = i32::try_from(child.id()).map_err(|e| e.to_string())?;
-    let in_time = runner::ended(Pid::from_raw(id), deadline).map_err(|e| e.to_string())?;
+    let id = Pid::from_raw(i32::try_from(child.id()).map_err(|e| e.to_string())?);
+    let wait = |within| runner::wait(id, within).map_err(|e| format!("waiting for {program}: {e}"));
+    let mut status = wait(deadline)?;
+    let in_time = status.is_some();
     if !in_time {
         child.kill().map_err(|e| format!("can't kill {program}: {e}"))?;
+        status = wait(runner::BURIAL)?;
     }
-    let status = child.wait().map_err(|e| format!("waiting for {program}: {e}"))?;
+    let status = status.ok_or_else(|| format!("{program} was killed, and is not gone"))?;
     let mut facts = Facts::new();
     match (status.code(), status.signal()) {
         (Some(code), _) => facts.set("exit", code),

@@ -7,13 +7,15 @@ use crate::environment::{check_pages, environment};
 use crate::journal::Outcomes;
 use crate::kernels::{self, Image};
 use crate::runner::{Limits, Runner};
-use crate::vm::guest::{Agent, Files};
+use crate::vm::guest::{Agent, Files, Run};
 use crate::vm::{self, Event, Options, Plan, SessionReport};
 use anyhow::{Context, Result};
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::time::Duration;
 use uffd_results::{Cases, End, Facts, Outcome, Record, SCHEMA};
+use uffd_suites::bump::{copying, keeping};
 use uffd_suites::explore::Sequence;
 use uffd_suites::probe::Case;
 
@@ -161,12 +163,17 @@ fn cases_agent(plan: &Plan) -> Agent<'static> {
         deadline: Duration::from_secs(number("deadline").unwrap_or(30).into()),
         repeat: number("repeat").unwrap_or(1),
     };
-    let cases = uffd_suites::bump::keeping(|| known(&plan.cases));
+    let cases = keeping(|| known(&plan.cases));
     if let Some(rounds) = number(ROUNDS) {
         uffd_suites::bench::set_rounds(rounds);
     }
     let runner =
         check_pages().and_then(|()| Runner::new(limits.deadline).map_err(|e| e.to_string()));
+    // There if the plan has a case that needs it.
+    if Path::new("/dev/kvm").exists() {
+        // What can't be had costs time and nothing else.
+        let _ = uffd_suites::vcpu::keep_one();
+    }
     let accelerator = plan.setting("accelerator").unwrap_or_default();
     let memory = plan.setting("memory-mib").and_then(|n| n.parse().ok());
     let stage = runner.as_ref().ok().map(Runner::stage);
@@ -177,7 +184,9 @@ fn cases_agent(plan: &Plan) -> Agent<'static> {
         (Err(e), _) => Outcome::ended(End::Broken, format!("preparing: {e}"), Facts::new()),
         (_, _) => Outcome::ended(End::Broken, "the guest does not know the case", Facts::new()),
     };
-    Agent { suite: report::suite(), environment, run: Box::new(run), files: counters(plan) }
+    // The runner, which each case reads from, lies in the box.
+    let run: Run<'static> = copying(|| Box::new(run) as _);
+    Agent { suite: report::suite(), environment, run, files: counters(plan) }
 }
 
 /// Every case that a guest can be asked for; host and guest are one program, so a place means the

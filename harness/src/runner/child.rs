@@ -1,21 +1,20 @@
 //! One case in one child process, under a deadline.
 
+use super::huge;
 use super::slate::{Said, Slate};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use super::wait::{BURIAL, wait};
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use uffd_results::{End, Facts, Outcome};
 use uffd_suites::outcome::{ASKED_AT_MOST, Seen, Stop};
 use uffd_suites::probe::Case;
+use uffd_suites::process;
 use uffd_suites::stage::Stage;
 
-/// How long a killed process may take to be gone.
-const BURIAL: Duration = Duration::from_secs(5);
 /// How long after its deadline a case ends by itself, if its runner has not ended it.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -33,20 +32,27 @@ pub struct Limits {
 pub struct Runner {
     stage: Stage,
     slate: Slate,
+    pool: huge::Pool,
     deadline: Duration,
 }
 
 impl Runner {
-    /// Prepares this process: its signal handlers and mask, and what its children inherit.
+    /// Prepares this process: its signal handlers and mask (SIGCHLD is blocked, as `wait` wants it), and what its
+    /// children inherit.
     pub fn new(deadline: Duration) -> anyhow::Result<Self> {
         // A case that panics says so through its slate; standard error belongs to people.
         std::panic::set_hook(Box::new(|_| {}));
         super::pages::enlarge();
         let stage = Stage::prepare(deadline * 2 / 3)?;
         stage.check_arena()?;
+        if stage.disposable {
+            super::pages::drop_signal_stack();
+            // What can't be had costs time and nothing else.
+            let _ = uffd_suites::thread::yield_on_wake_up();
+        }
         // SAFETY: the stage's mapping is never unmapped, and this is its only slate.
         let slate = unsafe { Slate::new(stage.notes) };
-        Ok(Self { stage, slate, deadline })
+        Ok(Self { stage, slate, pool: huge::Pool::open(), deadline })
     }
 
     /// The shared ground of the cases.
@@ -62,9 +68,9 @@ impl Runner {
         if !case.is_exclusive() {
             return self.run_child(case);
         }
-        let before = HugePool::read();
+        let before = self.pool.read();
         let mut outcome = self.run_child(case);
-        let after = HugePool::read();
+        let after = self.pool.read();
         if before.free != after.free {
             let detail = format!("huge pages are not back: {before:?} before, {after:?} after");
             return Outcome::ended(End::Broken, detail, outcome.facts);
@@ -74,7 +80,7 @@ impl Runner {
             let leaked = after.reserved.wrapping_sub(before.reserved).cast_signed();
             outcome.facts.set("leaked", leaked);
             if self.stage.disposable && leaked > 0 {
-                HugePool::grow(leaked.unsigned_abs());
+                huge::grow(leaked.unsigned_abs());
             }
         }
         outcome
@@ -86,16 +92,19 @@ impl Runner {
 
     fn run_once(&self, case: &Case) -> Once {
         self.slate.clear();
-        // SAFETY: this process has one thread, so the child may use everything.
-        match unsafe { fork() } {
-            Ok(ForkResult::Child) => self.be_child(case),
-            Ok(ForkResult::Parent { child }) => self.attend(child),
+        // What the C library's fork does for processes with threads lies on three pages, which each case would
+        // copy. Its id of the first thread is the parent's then; it asks the kernel where that matters.
+        match process::fork_with(0, || self.be_child(case)) {
+            Ok(child) => self.attend(child),
             Err(e) => Outcome::ended(End::Broken, format!("fork: {e:?}"), Facts::new()).into(),
         }
     }
 
     fn be_child(&self, case: &Case) -> ! {
-        let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+        // PID 1 takes the kernel with it.
+        if !self.stage.disposable {
+            let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+        }
         // Should the runner not get to run in time: the kernel itself then ends the case.
         let mut alarm = SigSet::empty();
         alarm.add(Signal::SIGALRM);
@@ -116,27 +125,27 @@ impl Runner {
     }
 
     fn attend(&self, child: Pid) -> Once {
-        match ended(child, self.deadline) {
-            Ok(true) => {}
-            Ok(false) => return self.kill(child).into(),
+        let status = match wait(child, self.deadline) {
+            Ok(Some(status)) => status,
+            Ok(None) => return self.kill(child).into(),
             Err(e) => {
                 let facts = self.kill(child).facts;
                 return Outcome::ended(End::Broken, format!("waiting: {e:?}"), facts).into();
             }
-        }
+        };
         let said = self.slate.read();
         let disturbed = said.disturbed;
         let mut died_of = None;
-        let outcome = match waitpid(child, None) {
-            Ok(WaitStatus::Exited(_, code)) => said.outcome(|step| {
-                (End::Broken, format!("exit code {code} without an end, in {step}"))
-            }),
-            Ok(WaitStatus::Signaled(_, Signal::SIGALRM, _)) => self.too_late(said, ""),
-            Ok(WaitStatus::Signaled(_, signal, _)) => {
-                died_of = Some(signal);
-                said.outcome(|step| (End::Killed, format!("{signal} in step {step:?}")))
+        let outcome = match status.signal().map(Signal::try_from) {
+            Some(Ok(Signal::SIGALRM)) => self.too_late(said, ""),
+            Some(signal) => {
+                died_of = signal.ok();
+                let name = died_of.map_or_else(|| status.to_string(), |s| s.to_string());
+                said.outcome(|step| (End::Killed, format!("{name} in step {step:?}")))
             }
-            other => said.outcome(|_| (End::Broken, format!("waitpid: {other:?}"))),
+            None => {
+                said.outcome(|step| (End::Broken, format!("{status} without an end, in {step}")))
+            }
         };
         Once { outcome, died_of, disturbed }
     }
@@ -145,8 +154,7 @@ impl Runner {
     fn kill(&self, child: Pid) -> Outcome {
         let said = self.slate.read();
         let _ = kill(child, Signal::SIGKILL);
-        let buried = ended(child, BURIAL).unwrap_or(false);
-        let _ = waitpid(child, Some(WaitPidFlag::WNOHANG));
+        let buried = matches!(wait(child, BURIAL), Ok(Some(_)));
         self.too_late(said, if buried { "" } else { "; it can't be killed" })
     }
 
@@ -227,24 +235,6 @@ fn in_child_once(
     }
 }
 
-/// Waits until a child has ended, without reaping it; false if it has not in time.
-pub fn ended(child: Pid, within: Duration) -> nix::Result<bool> {
-    // SAFETY: pidfd_open takes plain numbers and returns a new descriptor.
-    let ret = unsafe { libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0) };
-    let raw = i32::try_from(Errno::result(ret)?).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just handed out this descriptor; nobody else owns it.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(raw) };
-    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
-    loop {
-        match poll(&mut fds, timeout) {
-            Ok(n) => return Ok(n > 0),
-            Err(Errno::EINTR) => {}
-            Err(e) => return Err(e),
-        }
-    }
-}
-
 /// Whole seconds, for alarm(2).
 fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
@@ -256,35 +246,6 @@ fn message(payload: &(dyn std::any::Any + Send)) -> &str {
         .map(String::as_str)
         .or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("without a message")
-}
-
-/// The pool of 2 MiB pages; all zero without hugetlb.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct HugePool {
-    free: u64,
-    reserved: u64,
-}
-
-impl HugePool {
-    /// Makes up for reservations that the kernel has lost, so that later cases have their pages.
-    fn grow(by: u64) {
-        let file = "/proc/sys/vm/nr_hugepages";
-        let size = std::fs::read_to_string(file).ok().and_then(|n| n.trim().parse::<u64>().ok());
-        if let Some(size) = size {
-            let _ = std::fs::write(file, (size + by).to_string());
-        }
-    }
-
-    fn read() -> Self {
-        let number = |name: &str| {
-            let file = format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{name}");
-            std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok())
-        };
-        Self {
-            free: number("free_hugepages").unwrap_or(0),
-            reserved: number("resv_hugepages").unwrap_or(0),
-        }
-    }
 }
 
 #[cfg(test)]

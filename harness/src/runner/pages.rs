@@ -9,7 +9,7 @@ use libc::{c_void, size_t};
 use nix::errno::Errno;
 use std::num::NonZeroUsize;
 use std::ptr;
-use uffd_suites::treat;
+use uffd_suites::evidence::Mapping;
 
 /// Size of a page and of a huge page.
 const PAGE: usize = 4096;
@@ -26,6 +26,22 @@ pub(super) fn enlarge() {
     for part in parts() {
         // What can't be had costs time and nothing else.
         let _ = part.enlarge();
+    }
+}
+
+/// Gives back the stack that Rust's runtime has for the signal of an overflowing stack: the suites have a handler of
+/// their own, and each mapping costs each case its copying. For a process that ends by `_exit`.
+pub(super) fn drop_signal_stack() {
+    // SAFETY: an all-zero structure is valid, and is filled in.
+    let mut old: libc::stack_t = unsafe { std::mem::zeroed() };
+    let off = libc::stack_t { ss_flags: libc::SS_DISABLE, ..old };
+    // SAFETY: no handler runs, so nobody uses the stack; the page below it is its guard.
+    unsafe {
+        if libc::sigaltstack(&raw const off, &raw mut old) == 0
+            && old.ss_flags & libc::SS_DISABLE == 0
+        {
+            libc::munmap(old.ss_sp.byte_sub(PAGE), old.ss_size + PAGE);
+        }
     }
 }
 
@@ -95,7 +111,8 @@ impl Part {
                 .cast::<u8>()
                 .copy_from_nonoverlapping(at(self.start).cast(), self.end - self.start);
             // In small pages it would cost each case more than the file does.
-            if treat::smaps(copy, "AnonHugePages").ok().flatten() != Some(len as u64 / 1024) {
+            let mapping = Mapping::at(copy).ok().flatten();
+            if mapping.and_then(|m| m.kilobytes("AnonHugePages")) != Some(len as u64 / 1024) {
                 check(libc::munmap(at(room), len + HUGE))?;
                 return Err(Errno::ENOMEM);
             }

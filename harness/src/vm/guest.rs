@@ -17,7 +17,7 @@ use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use uffd_results::{End, Environment, Facts, Outcome, Suite};
-use uffd_suites::bump::keeping;
+use uffd_suites::bump::{keeping, passing};
 
 /// Whether this process is PID 1 of a VM of ours. To be asked first of all in `main`.
 pub fn is_guest() -> bool {
@@ -27,7 +27,7 @@ pub fn is_guest() -> bool {
 /// Runs one case, by its place in the plan of this boot and its id.
 ///
 /// When it returns, every child that it started is waited for: what is left of the case's processes
-/// is reaped by PID 1 then.
+/// is reaped by PID 1 later.
 pub type Run<'a> = Box<dyn FnMut(usize, &str) -> Outcome + 'a>;
 
 /// Hands out the files that are to leave the guest, by name, as they are now.
@@ -35,6 +35,9 @@ pub type Files<'a> = Box<dyn FnMut() -> Result<Vec<(String, Vec<u8>)>, String> +
 
 /// Cases between which files are handed out: what a machine that goes down takes with it.
 const BATCH: usize = 256;
+
+/// Cases between which orphans are reaped: few cases leave any.
+const ORPHANS: usize = 32;
 
 /// What the guest's program adds: the questions' side.
 pub struct Agent<'a> {
@@ -71,7 +74,7 @@ fn live<'a>(agent: impl FnOnce(&Plan) -> Agent<'a>) -> Result<(), String> {
         mount(Some(kind), place, Some(kind), MsFlags::empty(), None::<&str>)
             .map_err(|error| format!("can't mount {kind} on {place}: {error}"))?;
     }
-    let wire = Wire::open().map_err(|error| format!("there is no way out: {error}"))?;
+    let wire = keeping(Wire::open).map_err(|error| format!("there is no way out: {error}"))?;
     let mut sender = Sender { wire, sequence: 0 };
     let work = catch_unwind(AssertUnwindSafe(|| work(&mut sender, agent)));
     let text = match work {
@@ -87,13 +90,25 @@ fn work<'a, W: Write>(
     agent: impl FnOnce(&Plan) -> Agent<'a>,
 ) -> Result<(), String> {
     // This process forks for each case: what stays in it must not be copied each time.
+    let huge = HugeShared::begin();
     let plan = keeping(|| {
         let text =
             std::fs::read_to_string(PLAN).map_err(|error| format!("can't read {PLAN}: {error}"))?;
         Plan::parse(&text).map_err(|why| format!("{PLAN} is no plan: {why}"))
     })?;
     prepare(&plan);
-    let Agent { suite, environment, mut run, mut files } = agent(&plan);
+    let (mut run, mut files) = keeping(|| greet(sender, &plan, agent))?;
+    drop(huge);
+    serve(sender, &plan, &mut *run, &mut *files)
+}
+
+/// Says who answers, and hands out what does.
+fn greet<'a, W: Write>(
+    sender: &mut Sender<W>,
+    plan: &Plan,
+    agent: impl FnOnce(&Plan) -> Agent<'a>,
+) -> Result<(Run<'a>, Files<'a>), String> {
+    let Agent { suite, environment, run, mut files } = agent(plan);
     // What can't be had is said before anything is asked.
     drop(files()?);
     let name = nix::sys::utsname::uname().map_err(|error| format!("uname failed: {error}"))?;
@@ -107,7 +122,7 @@ fn work<'a, W: Write>(
         cases: plan.cases.len(),
     };
     sender.send(&Message::Hello(Box::new(hello)))?;
-    serve(sender, &plan, &mut *run, &mut *files)
+    Ok((run, files))
 }
 
 /// The setting that names modules to be loaded, in order, with commas between them.
@@ -134,6 +149,29 @@ fn prepare(plan: &Plan) {
     let _ = std::fs::write("/proc/sys/vm/unprivileged_userfaultfd", "1");
 }
 
+/// While it lives, shared memory whose user asks for it comes in huge pages.
+struct HugeShared(Option<String>);
+
+impl HugeShared {
+    const SETTING: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+
+    fn begin() -> Self {
+        let Ok(text) = std::fs::read_to_string(Self::SETTING) else { return Self(None) };
+        let before = text.split(['[', ']']).nth(1).map(str::to_owned);
+        // What a kernel refuses costs time and nothing else.
+        let _ = std::fs::write(Self::SETTING, "advise");
+        Self(before)
+    }
+}
+
+impl Drop for HugeShared {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = std::fs::write(Self::SETTING, before);
+        }
+    }
+}
+
 /// Has the kernel take its random numbers for good, which it would otherwise wait a second for when a case
 /// asks for the first ones. They need not be secret in a VM that nobody talks to.
 fn seed() {
@@ -148,6 +186,10 @@ fn seed() {
 }
 
 /// Runs the cases in order; each start is out before its case begins.
+///
+/// Not inlined: what it writes to lies on one page of the stack with what is called from here, and fork has
+/// each page of it copied that is written to between two cases.
+#[inline(never)]
 fn serve<W: Write>(
     sender: &mut Sender<W>,
     plan: &Plan,
@@ -158,13 +200,34 @@ fn serve<W: Write>(
         if index % BATCH == 0 && index > 0 {
             hand_out(sender, files()?)?;
         }
-        sender.send(&Message::Start { index })?;
-        let outcome = run(index, id);
-        sender.send(&Message::Case { index, outcome })?;
-        reap_orphans();
+        let mut sent = Ok(());
+        let work = || {
+            if let Err(why) = one(sender, index, id, run) {
+                sent = Err(keeping(|| why.clone()));
+            }
+        };
+        // SAFETY: neither the sender nor a wire takes memory that it keeps, a runner has its own, and the text
+        // is kept.
+        unsafe { passing(work) };
+        sent?;
+        if index % ORPHANS == 0 {
+            reap_orphans();
+        }
     }
     hand_out(sender, files()?)?;
     sender.send(&Message::End { cases: plan.cases.len() })
+}
+
+/// Asks one case; its start is out before that.
+fn one<W: Write>(
+    sender: &mut Sender<W>,
+    index: usize,
+    id: &str,
+    run: &mut dyn FnMut(usize, &str) -> Outcome,
+) -> Result<(), String> {
+    sender.send(&Message::Start { index })?;
+    let outcome = run(index, id);
+    sender.send(&Message::Case { index, outcome })
 }
 
 /// Sends files, in pieces.
@@ -236,6 +299,20 @@ mod tests {
     use super::*;
     use crate::vm::frame::{Decoder, Item};
 
+    /// A wire that takes all.
+    #[derive(Default)]
+    struct Taken(Vec<u8>);
+
+    impl Write for Taken {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            keeping(|| self.0.write(bytes))
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
     fn messages(bytes: &[u8]) -> Vec<Message> {
         let mut items = Vec::new();
         Decoder::default().feed(bytes, &mut items);
@@ -253,13 +330,13 @@ mod tests {
     #[test]
     fn a_start_is_out_before_its_case_begins() {
         let plan = Plan { cases: vec!["a".into(), "b".into()], ..Plan::default() };
-        let mut sender = Sender { wire: Vec::new(), sequence: 0 };
+        let mut sender = Sender { wire: Taken::default(), sequence: 0 };
         let mut ran = Vec::new();
         let mut run = |index, id: &str| {
-            ran.push((index, id.to_owned()));
+            keeping(|| ran.push((index, id.to_owned())));
             facts("copy=0")
         };
-        serve(&mut sender, &plan, &mut run, &mut || Ok(Vec::new())).expect("a Vec takes all");
+        serve(&mut sender, &plan, &mut run, &mut || Ok(Vec::new())).expect("all taken");
         assert_eq!(ran, [(0, "a".to_owned()), (1, "b".to_owned())]);
         let expected = [
             Message::Start { index: 0 },
@@ -268,18 +345,18 @@ mod tests {
             Message::Case { index: 1, outcome: facts("copy=0") },
             Message::End { cases: 2 },
         ];
-        assert_eq!(messages(&sender.wire), expected);
+        assert_eq!(messages(&sender.wire.0), expected);
     }
 
     #[test]
     fn files_leave_whole_between_cases_and_at_the_end() {
         let plan = Plan { cases: vec!["a".into(); BATCH + 1], ..Plan::default() };
-        let mut sender = Sender { wire: Vec::new(), sequence: 0 };
+        let mut sender = Sender { wire: Taken::default(), sequence: 0 };
         let long = vec![0xff; PIECE + 1];
         let mut files =
             || Ok(vec![("empty".to_owned(), vec![]), ("long".to_owned(), long.clone())]);
         serve(&mut sender, &plan, &mut |_, _| facts("copy=0"), &mut files).expect("all taken");
-        let messages = messages(&sender.wire);
+        let messages = messages(&sender.wire.0);
         let file = |name: &str, len: usize, more| Message::File {
             name: name.into(),
             bytes: vec![0xff; len],
@@ -294,18 +371,18 @@ mod tests {
 
     #[test]
     fn files_that_cannot_be_had_end_the_boot() {
-        let mut sender = Sender { wire: Vec::new(), sequence: 0 };
+        let mut sender = Sender { wire: Taken::default(), sequence: 0 };
         let mut files = || Err("no counters".to_owned());
         let why = serve(&mut sender, &Plan::default(), &mut |_, _| facts("copy=0"), &mut files);
-        assert_eq!((why, sender.wire.len()), (Err("no counters".to_owned()), 0));
+        assert_eq!((why, sender.wire.0.len()), (Err("no counters".to_owned()), 0));
     }
 
     #[test]
     fn what_is_too_long_costs_its_case() {
-        let mut sender = Sender { wire: Vec::new(), sequence: 0 };
+        let mut sender = Sender { wire: Taken::default(), sequence: 0 };
         let outcome = Outcome::ended(End::Killed, "x".repeat(100_000), Facts::new());
-        sender.send(&Message::Case { index: 7, outcome }).expect("a Vec takes all");
-        let messages = messages(&sender.wire);
+        sender.send(&Message::Case { index: 7, outcome }).expect("all taken");
+        let messages = messages(&sender.wire.0);
         assert!(
             matches!(&messages[..], [Message::Case { index: 7, outcome }] if outcome.end == End::Broken),
             "{messages:?}"

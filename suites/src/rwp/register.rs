@@ -3,7 +3,7 @@
 use super::{HEADER, TRACKERS};
 use crate::abi::newer::REGISTER_MODE_RWP;
 use crate::abi::{REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, Rc, features};
-use crate::evidence;
+use crate::evidence::Mapping;
 use crate::expect::{Expected, OBSERVED};
 use crate::lab::{Lab, SMALL, want};
 use crate::outcome::{Seen, Stop};
@@ -105,7 +105,10 @@ impl Trial for Register {
         let done = lab.uffd.register(lab.all(), mode);
         seen.fact("register", Rc(done.err()));
         seen.fact("ioctls", format!("{:#x}", done.unwrap_or(0)));
-        seen.fact("flags", evidence::flags(lab.all().start)?);
+        let mapping = Mapping::at(lab.all().start)?;
+        let flags = mapping.as_ref().and_then(Mapping::flags);
+        let flags = flags.ok_or_else(|| Stop::Broken("smaps lacks the block's flags".into()))?;
+        seen.fact("flags", flags);
         lab.registered("reg", seen)
     }
 

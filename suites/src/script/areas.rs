@@ -2,6 +2,7 @@
 
 use super::{Memory, Place, Span};
 use crate::abi::{Range, Rc};
+use crate::evidence::Mapping;
 use crate::files;
 use crate::memory::{Block, HUGE, PAGE, RW, map, unmap};
 use crate::outcome::Stop;
@@ -123,9 +124,9 @@ pub(super) fn must_be_huge(span: Span) -> Result<(), Stop> {
 
 /// How much of a span's first mapping is mapped by huge pages, of anonymous or of shared memory.
 pub(super) fn huge_bytes(span: Span) -> Result<u64, Stop> {
-    let at = span.range().start;
-    let kilobytes = |field| Ok(treat::smaps(at, field)?.unwrap_or(0));
-    Ok((kilobytes("AnonHugePages")? + kilobytes("ShmemPmdMapped")?) * 1024)
+    let mapping = Mapping::at(span.range().start)?;
+    let kilobytes = |field| mapping.as_ref().and_then(|m| m.kilobytes(field)).unwrap_or(0);
+    Ok((kilobytes("AnonHugePages") + kilobytes("ShmemPmdMapped")) * 1024)
 }
 
 /// Whether this process may have transparent huge pages, which cases else go without.
