@@ -3,21 +3,21 @@
 use super::frame::{self, Hello, Message, PIECE};
 use super::initramfs::PLAN;
 use super::plan::Plan;
+use super::prepare::{HugeShared, prepare};
 use super::wire::Wire;
 use nix::errno::Errno;
-use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::any::Any;
-use std::fs::File;
+use std::hint::black_box;
 use std::io::Write;
-use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use uffd_results::{End, Environment, Facts, Outcome, Suite};
 use uffd_suites::bump::{keeping, passing};
+use uffd_suites::memory::PAGE;
 
 /// Whether this process is PID 1 of a VM of ours. To be asked first of all in `main`.
 pub fn is_guest() -> bool {
@@ -99,7 +99,23 @@ fn work<'a, W: Write>(
     prepare(&plan);
     let (mut run, mut files) = keeping(|| greet(sender, &plan, agent))?;
     drop(huge);
-    serve(sender, &plan, &mut *run, &mut *files)
+    let mut served = Ok(());
+    at_head_of_page(&mut || served = serve(sender, &plan, &mut *run, &mut *files));
+    served
+}
+
+/// Calls `work` where a page of the stack begins: fork has each page copied that is written to between two cases,
+/// and what is called there fits on one.
+#[inline(never)]
+fn at_head_of_page(work: &mut dyn FnMut()) {
+    let step = [0_u8; 256];
+    if black_box(&step).as_ptr().addr() % PAGE >= PAGE - 512 {
+        work();
+    } else {
+        at_head_of_page(work);
+    }
+    // Each call keeps its step until the one below has ended.
+    black_box(&step);
 }
 
 /// Says who answers, and hands out what does.
@@ -125,70 +141,9 @@ fn greet<'a, W: Write>(
     Ok((run, files))
 }
 
-/// The setting that names modules to be loaded, in order, with commas between them.
-pub(super) const MODULES: &str = "modules";
-
-/// Where a guest finds a module.
-pub(super) fn module_path(name: &str) -> String {
-    format!("/lib/modules/{name}.ko")
-}
-
-/// Loads modules and makes settings. What a kernel refuses or lacks stays away: records hold what
-/// it has then, and cases say what they miss.
-fn prepare(plan: &Plan) {
-    let modules = plan.setting(MODULES).unwrap_or_default();
-    for name in modules.split(',').filter(|name| !name.is_empty()) {
-        if let Ok(file) = File::open(module_path(name)) {
-            let _ = finit_module(file, c"", ModuleInitFlags::empty());
-        }
-    }
-    seed();
-    // Warnings come to the console, where the host reads them; the boot itself was quiet.
-    let _ = std::fs::write("/proc/sys/kernel/printk", "5 4 1 7");
-    // Before 5.11 everybody might make userfaultfds that catch the kernel's faults; the same here.
-    let _ = std::fs::write("/proc/sys/vm/unprivileged_userfaultfd", "1");
-}
-
-/// While it lives, shared memory whose user asks for it comes in huge pages.
-struct HugeShared(Option<String>);
-
-impl HugeShared {
-    const SETTING: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
-
-    fn begin() -> Self {
-        let Ok(text) = std::fs::read_to_string(Self::SETTING) else { return Self(None) };
-        let before = text.split(['[', ']']).nth(1).map(str::to_owned);
-        // What a kernel refuses costs time and nothing else.
-        let _ = std::fs::write(Self::SETTING, "advise");
-        Self(before)
-    }
-}
-
-impl Drop for HugeShared {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = std::fs::write(Self::SETTING, before);
-        }
-    }
-}
-
-/// Has the kernel take its random numbers for good, which it would otherwise wait a second for when a case
-/// asks for the first ones. They need not be secret in a VM that nobody talks to.
-fn seed() {
-    /// `struct rand_pool_info`: bits, bytes, and these.
-    #[repr(C)]
-    struct Seed(i32, i32, [u8; 64]);
-    nix::ioctl_write_ptr_bad!(add_entropy, nix::request_code_write!(b'R', 0x03, 8), Seed);
-    let Ok(random) = File::options().write(true).open("/dev/urandom") else { return };
-    let seed = Seed(512, 64, [0x5e; 64]);
-    // SAFETY: the call reads two numbers and as many bytes as the second one says.
-    let _ = unsafe { add_entropy(random.as_raw_fd(), &raw const seed) };
-}
-
 /// Runs the cases in order; each start is out before its case begins.
 ///
-/// Not inlined: what it writes to lies on one page of the stack with what is called from here, and fork has
-/// each page of it copied that is written to between two cases.
+/// Not inlined: its frame is to lie on one page of the stack with those of what it calls.
 #[inline(never)]
 fn serve<W: Write>(
     sender: &mut Sender<W>,
@@ -387,6 +342,16 @@ mod tests {
             matches!(&messages[..], [Message::Case { index: 7, outcome }] if outcome.end == End::Broken),
             "{messages:?}"
         );
+    }
+
+    #[test]
+    fn work_begins_where_a_page_does() {
+        let mut at = 0;
+        at_head_of_page(&mut || {
+            let local = [0_u64; 1];
+            at = black_box(&local).as_ptr().addr();
+        });
+        assert!(at % PAGE > PAGE / 2, "{at:#x}");
     }
 
     #[test]

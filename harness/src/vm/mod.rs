@@ -17,6 +17,7 @@ mod image;
 mod initramfs;
 mod machine;
 mod plan;
+mod prepare;
 mod qemu;
 mod session;
 #[cfg(test)]

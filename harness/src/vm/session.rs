@@ -7,9 +7,9 @@
 use super::accel::{self, Choice};
 use super::error::VmError;
 use super::frame::Hello;
-use super::guest;
 use super::machine::Launcher;
 use super::plan::Plan;
+use super::prepare;
 use super::qemu::Qemu;
 use super::watch::{Cause, Down, Watch};
 use crate::arch::Arch;
@@ -73,8 +73,8 @@ impl Options {
     /// Has the guest load these modules, in this order, before its first case.
     pub fn give_modules(&mut self, modules: Vec<(String, Vec<u8>)>) {
         let names: Vec<&str> = modules.iter().map(|(name, _)| name.as_str()).collect();
-        self.settings.insert(guest::MODULES.to_owned(), names.join(","));
-        let file = |(name, bytes): (String, _)| (guest::module_path(&name), bytes);
+        self.settings.insert(prepare::MODULES.to_owned(), names.join(","));
+        let file = |(name, bytes): (String, _)| (prepare::module_path(&name), bytes);
         self.files.extend(modules.into_iter().map(file));
     }
 }
