@@ -20,6 +20,9 @@ const STACKS: usize = 32;
 
 /// Size of [`Stage::notes`], in bytes.
 pub const NOTES: usize = 16 * 1024;
+/// Where the page behind the notes begins, in the shared memory, and where the source buffer does.
+const FLAGS: usize = NOTES.next_multiple_of(PAGE);
+const SOURCE: usize = FLAGS + PAGE;
 
 /// Shared ground of the cases of one process.
 #[derive(Debug)]
@@ -69,11 +72,11 @@ impl Stage {
         Ok(Self {
             way,
             features,
-            source: fill(ground.shared + NOTES + PAGE, HUGE),
+            source: fill(ground.shared + SOURCE, HUGE),
             notes: ground.shared,
             plain_file,
             plain_tag,
-            kvm: flag(ground.shared + NOTES),
+            kvm: flag(ground.shared + FLAGS),
             ground,
             disposable: nix::unistd::getpid().as_raw() == 1,
             patience,
@@ -227,7 +230,7 @@ impl Ground {
     fn map() -> nix::Result<Self> {
         let below = (STACKS - 1) * STACK;
         let private = STACKS * STACK + bump::SIZE;
-        let whole = private + NOTES + PAGE + HUGE + bump::PASSING;
+        let whole = private + SOURCE + HUGE + bump::PASSING;
         let begin = room(whole, below)?;
         let first_stack = begin + below;
         let heap = first_stack + STACK;
@@ -235,7 +238,7 @@ impl Ground {
         map(Some(begin), private, RW, libc::MAP_PRIVATE)?;
         map(Some(shared), whole - private, RW, libc::MAP_SHARED)?;
         // SAFETY: the last part of the shared memory, which is never unmapped and nobody else's.
-        unsafe { bump::pass_at(shared + NOTES + PAGE + HUGE) };
+        unsafe { bump::pass_at(shared + SOURCE + HUGE) };
         Ok(Self { first_stack, heap, shared })
     }
 }
