@@ -27,7 +27,7 @@ pub fn is_guest() -> bool {
 /// Runs one case, by its place in the plan of this boot and its id.
 ///
 /// When it returns, every child that it started is waited for: what is left of the case's processes
-/// is reaped by PID 1 later.
+/// is reaped by PID 1 then.
 pub type Run<'a> = Box<dyn FnMut(usize, &str) -> Outcome + 'a>;
 
 /// Hands out the files that are to leave the guest, by name, as they are now.
@@ -35,9 +35,6 @@ pub type Files<'a> = Box<dyn FnMut() -> Result<Vec<(String, Vec<u8>)>, String> +
 
 /// Cases between which files are handed out: what a machine that goes down takes with it.
 const BATCH: usize = 256;
-
-/// Cases between which orphans are reaped: few cases leave any.
-const ORPHANS: usize = 32;
 
 /// What the guest's program adds: the questions' side.
 pub struct Agent<'a> {
@@ -165,9 +162,7 @@ fn serve<W: Write>(
         // is kept.
         unsafe { passing(work) };
         sent?;
-        if index % ORPHANS == 0 {
-            reap_orphans();
-        }
+        reap_orphans();
     }
     hand_out(sender, files()?)?;
     sender.send(&Message::End { cases: plan.cases.len() })
