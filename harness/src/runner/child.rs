@@ -2,7 +2,7 @@
 
 use super::huge;
 use super::slate::{Said, Slate};
-use super::wait::{BURIAL, wait};
+use super::wait::{BURIAL, attend_children, wait};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -37,12 +37,12 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Prepares this process: its signal handlers and mask (SIGCHLD is blocked, as `wait` wants it), and what its
-    /// children inherit.
+    /// Prepares this process: its signal handlers and mask, and what its children inherit.
     pub fn new(deadline: Duration) -> anyhow::Result<Self> {
         // A case that panics says so through its slate; standard error belongs to people.
         std::panic::set_hook(Box::new(|_| {}));
         super::pages::enlarge();
+        attend_children()?;
         let stage = Stage::prepare(deadline * 2 / 3)?;
         stage.check_arena()?;
         if stage.disposable {

@@ -1,7 +1,7 @@
 //! Waiting for a child under a deadline.
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::Pid;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -13,6 +13,9 @@ pub const BURIAL: Duration = Duration::from_secs(5);
 /// Has the ends of this process's children be told by [`wait`]: to be said before the first one is made. For a
 /// process with one thread, since another one could take the signal.
 pub fn attend_children() -> nix::Result<()> {
+    // Who was started with it ignored would never see a child's end.
+    // SAFETY: the default action runs nothing of ours.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
     children().thread_block()
 }
 
@@ -99,6 +102,17 @@ mod tests {
             Ok(format!("{:?} {:?}", wait(child, LONG)?.and_then(|s| s.code()), wait(child, SHORT)))
         });
         assert_eq!(said, "Some(3) Err(ECHILD)");
+    }
+
+    #[test]
+    fn who_was_started_with_the_signal_ignored_sees_it_too() {
+        let said = alone(|| {
+            // SAFETY: nothing runs when the signal comes.
+            unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
+            attend_children()?;
+            Ok(format!("{:?}", wait(ends(3)?, LONG)?.and_then(|s| s.code())))
+        });
+        assert_eq!(said, "Some(3)");
     }
 
     #[test]
