@@ -173,6 +173,17 @@ def module(needs):
     return f"\x7fELF\0license=GPL\0depends={needs}\0name=x\0".encode("latin-1")
 
 
+def sections(names):
+    """A module with sections of these names, of which the last one holds them."""
+    texts = 64 + 64 * len(names)
+    head = b"\x7fELF\x02\x01" + bytes(34) + struct.pack("<Q10xHHH", 64, 64, len(names), len(names) - 1)
+    text = b""
+    for name in names:
+        head += struct.pack("<I20xQ32x", len(text), texts)
+        text += name.encode() + b"\0"
+    return head + text
+
+
 def tar(members):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -200,6 +211,7 @@ def packages():
     put("package", "raw.xz", xz(bytes(range(200)), lzma.CHECK_NONE))
     put("package", "module.zst", zstd(module("a,b") * 9))
     put("package", "signed.ko", signed)
+    put("package", "traced.ko", sections([".text", "__mcount_loc", ".names"]))
 
 
 def rpms():

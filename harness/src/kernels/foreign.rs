@@ -3,6 +3,7 @@
 use super::apt::{Mirrors, complaints};
 use super::archive::trusted;
 use super::index::Index;
+use super::lighten::lighten;
 use super::lock::{Archive, BUILT_IN, Lock};
 use super::modules::{self, KEPT, MAX_MODULE, Packing};
 use super::{cpio, debian, header, identity, rpm, select, unpack};
@@ -35,10 +36,10 @@ pub(crate) fn package(bytes: &[u8]) -> Held {
         for name in modules::depends(&module) {
             must(!name.contains(['-', ',']), || format!("{name:?} is needed"))?;
         }
-        let before = module.len();
-        modules::unsign(&mut module);
-        must(module.len() <= before, || "a module grew".to_owned())?;
-        taken |= packing != Packing::None || module.len() < before;
+        let before = module.clone();
+        lighten(&mut module);
+        must(module.len() <= before.len(), || "a module grew".to_owned())?;
+        taken |= packing != Packing::None || module != before;
     }
     let Ok(found) = unpack::members(bytes, Path::new("/dev/null")) else { return Ok(taken) };
     taken |= found.image || found.config.is_some();

@@ -14,6 +14,7 @@ pub(crate) mod foreign;
 mod header;
 mod identity;
 mod index;
+mod lighten;
 mod lock;
 mod modules;
 mod packed;

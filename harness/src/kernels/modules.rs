@@ -4,6 +4,7 @@
 //! is read from the module itself. Only the few that cases ask for are kept, unpacked, as a tar file
 //! beside the boot image: the guest has no program that unpacks or resolves anything.
 
+use super::lighten::lighten;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -144,26 +145,11 @@ pub(super) fn read_tar(tar: impl Read, wanted: &[&str]) -> io::Result<Vec<Module
         let mut bytes = Vec::new();
         entry.by_ref().take(MAX_MODULE).read_to_end(&mut bytes)?;
         if let Some((name, _)) = name_of(&entry.path()?.to_string_lossy()) {
-            unsign(&mut bytes);
+            lighten(&mut bytes);
             held.insert(name, bytes);
         }
     }
     in_order(wanted, &|name| Ok(held.get(name).cloned()))
-}
-
-/// Takes the signature away, which no kernel of the archive insists on: under emulation it takes half a
-/// second to check those of KVM.
-pub(super) fn unsign(module: &mut Vec<u8>) {
-    const MAGIC: &[u8] = b"~Module signature appended~\n";
-    // `struct module_signature`, which ends with the signature's length.
-    const HEAD: usize = 12;
-    let Some(size) = module.strip_suffix(MAGIC).and_then(<[u8]>::last_chunk) else { return };
-    let cut = usize::try_from(u32::from_be_bytes(*size))
-        .unwrap_or(usize::MAX)
-        .saturating_add(HEAD + MAGIC.len());
-    if let Some(len) = module.len().checked_sub(cut) {
-        module.truncate(len);
-    }
 }
 
 /// `wanted` and what they depend on, each behind its dependencies; a wanted module is left out if it,
@@ -337,19 +323,6 @@ mod tests {
     #[test]
     fn a_package_without_modules_makes_no_file() {
         assert_eq!(Members::default().to_tar().expect("nothing to do"), None);
-    }
-
-    #[rstest]
-    #[case(b"code", b"code")]
-    #[case(
-        b"codesig\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\0\0\0\x03~Module signature appended~\n",
-        b"code"
-    )]
-    #[case(b"\0\0\0\xff~Module signature appended~\n", b"\0\0\0\xff~Module signature appended~\n")]
-    fn signatures_are_cut_off(#[case] module: &[u8], #[case] left: &[u8]) {
-        let mut module = module.to_vec();
-        unsign(&mut module);
-        assert_eq!(module, left);
     }
 
     #[test]
