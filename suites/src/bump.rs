@@ -89,7 +89,7 @@ fn is_kept(piece: *mut u8) -> bool {
 }
 
 /// Shared memory, whose page tables fork leaves out. In huge pages, where the kernel has them for it: a guest
-/// would else fault in ten thousand pages before its first case, and each case several.
+/// would else fault in ten thousand pages before its first case.
 fn map_kept() -> Option<usize> {
     let start = room(KEPT, 0).and_then(|at| map(Some(at), KEPT, RW, libc::MAP_SHARED)).ok()?;
     // SAFETY: advice on a mapping of our own; a kernel that does not take it makes do with small pages.

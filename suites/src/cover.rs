@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn every_value_of_a_default_trial_stays_a_default() {
-        let mut cases = crate::registry();
+        let mut cases = crate::registry().to_vec();
         let values = |cases: &[Case]| -> HashSet<String> {
             cases
                 .iter()

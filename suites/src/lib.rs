@@ -194,14 +194,14 @@ pub const REVISION: &str = env!("UFFD_SUITES_REVISION");
 
 /// Every case, in the order of the suites, with what the suites propose for a default run. What the cases
 /// consist of is made once, and kept.
-pub fn registry() -> Vec<Case> {
+pub fn registry() -> &'static [Case] {
     static ALL: OnceLock<Vec<Case>> = OnceLock::new();
-    ALL.get_or_init(|| SUITES.iter().flat_map(|suite| (suite.cases)()).collect()).clone()
+    ALL.get_or_init(|| SUITES.iter().flat_map(|suite| (suite.cases)()).collect())
 }
 
 /// Every case, in the order of the suites, with what a default run asks.
 pub fn cases() -> Vec<Case> {
-    let mut cases = registry();
+    let mut cases = registry().to_vec();
     cover::thin(&mut cases);
     cases
 }

@@ -10,9 +10,9 @@ use crate::runner::{Limits, Runner};
 use crate::vm::guest::{Agent, Files, Run};
 use crate::vm::{self, Event, Options, Plan, SessionReport};
 use anyhow::{Context, Result};
-use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 use uffd_results::{Cases, End, Facts, Outcome, Record, SCHEMA};
 use uffd_suites::bump::{copying, keeping};
@@ -189,13 +189,12 @@ fn cases_agent(plan: &Plan) -> Agent<'static> {
     Agent { suite: report::suite(), environment, run, files: counters(plan) }
 }
 
-/// Every case that a guest can be asked for; host and guest are one program, so a place means the
-/// same in both.
-fn askable() -> impl Iterator<Item = Case> {
-    uffd_suites::registry()
-        .into_iter()
-        .chain(uffd_suites::hidden_cases())
-        .chain(uffd_suites::bench::cases())
+/// Every case that a guest can be asked for, in two parts, one behind the other; host and guest are one program, so
+/// a place means the same in both.
+fn askable() -> [&'static [Case]; 2] {
+    static BESIDE: OnceLock<Vec<Case>> = OnceLock::new();
+    let beside = || uffd_suites::hidden_cases().into_iter().chain(uffd_suites::bench::cases());
+    [uffd_suites::registry(), BESIDE.get_or_init(|| beside().collect())]
 }
 
 /// The ids with the places of their cases before them: a guest that had to make all ids to find a few
@@ -203,7 +202,7 @@ fn askable() -> impl Iterator<Item = Case> {
 fn placed(ids: &[String]) -> Vec<String> {
     let mut places: HashMap<&str, Option<usize>> =
         ids.iter().map(|id| (id.as_str(), None)).collect();
-    for (place, case) in askable().enumerate() {
+    for (place, case) in askable().into_iter().flatten().enumerate() {
         if let Some(known) = places.get_mut(case.id().as_str()) {
             *known = Some(place);
         }
@@ -217,19 +216,18 @@ fn placed(ids: &[String]) -> Vec<String> {
 
 /// The cases of a plan.
 fn known(plan: &[String]) -> Vec<Option<Case>> {
-    let all = OnceCell::new();
     let find = |line: &String| {
         if let Some(case) = Sequence::case_of(line) {
             return Some(case);
         }
-        let all: &Vec<Case> = all.get_or_init(|| askable().collect());
+        let [registry, beside] = askable();
+        let named = |id: &str| registry.iter().chain(beside).find(|case| case.id() == id).copied();
         // A plan of somebody else's names cases by their ids alone.
-        let Some((place, id)) = line.split_once(' ') else {
-            return all.iter().find(|case| case.id() == *line).copied();
-        };
+        let Some((place, id)) = line.split_once(' ') else { return named(line) };
+        let place = place.parse::<usize>().ok()?;
+        let here = registry.get(place).or_else(|| beside.get(place.checked_sub(registry.len())?));
         // A program that is built for another architecture may have it in another place.
-        let here = all.get(place.parse::<usize>().ok()?).copied().filter(|case| case.id() == id);
-        here.or_else(|| all.iter().find(|case| case.id() == id).copied())
+        here.copied().filter(|case| case.id() == id).or_else(|| named(id))
     };
     plan.iter().map(find).collect()
 }

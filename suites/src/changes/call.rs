@@ -102,7 +102,7 @@ fn call(scene: &Scene<'_>, step: Step) -> Result<Rc, Stop> {
         Step::LockOnFault(span) => treat::lock(range(span), libc::MLOCK_ONFAULT),
         Step::Unlock(span) => treat::unlock(range(span)),
         Step::Munlockall => nix(nix::sys::mman::munlockall()),
-        Step::Bind(span) => bind(range(span)),
+        Step::Bind(span) => bind(range(span))?,
         Step::Msync(span) => sync(range(span)),
         Step::RemapFilePages(span) => treat::remap_file_pages(range(span), 0),
     })
@@ -144,13 +144,17 @@ fn pkey_protect(at: Range, prot: i32) -> Rc {
     Rc::of(unsafe { libc::syscall(libc::SYS_pkey_mprotect, at.start, at.len, prot, -1) })
 }
 
-fn bind(at: Range) -> Rc {
+fn bind(at: Range) -> Result<Rc, Stop> {
     guard(at);
     // MPOL_PREFERRED with an empty mask: any node, but a policy of its own.
     // SAFETY: changes no content; the empty mask is a null pointer.
-    Rc::of(unsafe {
+    let rc = Rc::of(unsafe {
         libc::syscall(libc::SYS_mbind, at.start, at.len, 1, std::ptr::null::<u64>(), 0, 0)
-    })
+    });
+    if rc.0 == Some(Errno::ENOSYS) {
+        return Err(Stop::Unsupported("mbind(2): ENOSYS (CONFIG_NUMA)".into()));
+    }
+    Ok(rc)
 }
 
 fn sync(at: Range) -> Rc {

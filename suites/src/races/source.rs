@@ -105,7 +105,8 @@ axis! {
 
 impl Upset {
     /// Whether it is a default for a huge page, which costs as much as three small ones: one upset of each
-    /// kind, of those that are all asked of small pages.
+    /// kind, of those that are all asked of small pages, and the one that leaves a target that could be filled and is
+    /// no hugetlb any more.
     const fn is_first_of_huge(self) -> bool {
         matches!(
             self,
@@ -113,6 +114,7 @@ impl Upset {
                 | Self::Unmap
                 | Self::OverAnon
                 | Self::OverSame
+                | Self::OverRegistered
                 | Self::Move
                 | Self::Unregister
                 | Self::Filled

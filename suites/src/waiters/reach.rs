@@ -13,6 +13,7 @@ use crate::scenario::Scene;
 use crate::stage::Stage;
 use crate::touch;
 use crate::waiter::{Access, Fate, Waiter};
+use nix::errno::Errno;
 use std::time::Instant;
 use uffd_results::KernelVersion;
 
@@ -83,6 +84,9 @@ impl Trial for Reach {
         seen.step("call");
         let mut waiter = Waiter::begin(stage, move || ready.go())?;
         let fate = waiter.settle(&scene.uffd, &scene.queue)?;
+        if fate == Fate::Ended(Access::Failed(Errno::ENOSYS)) {
+            return Err(Stop::Unsupported(format!("{}: ENOSYS", self.call.word())));
+        }
         if self.waits.is_none() {
             if ends {
                 gone(stage, waiter.tid())?;
@@ -91,7 +95,7 @@ impl Trial for Reach {
             seen.fact("queue", scene.queue.read()?);
             return scene.survey(Change::None, seen);
         }
-        if fate == Fate::Ended(Access::Failed(nix::errno::Errno::EFAULT)) {
+        if fate == Fate::Ended(Access::Failed(Errno::EFAULT)) {
             return Err(Stop::Denied("kernel-mode faults fail on this userfaultfd".into()));
         }
         seen.fact("call", fate);
