@@ -49,7 +49,7 @@ pub(super) fn page(world: &World<'_>, recipes: &[Recipe]) -> Page {
             "serve other threads' page faults while mappings change under them. What the kernel then does to an ioctl, "
             "and to the thread that waits, is mostly undocumented; believing the wrong thing hangs or corrupts a VM." }
         h2 #stuck { "A VM stands still" }
-        div.cards {
+        div.cards.pairs {
             div.card { h3 { a href=(here.to("ask.html")) { "Ask" } }
                 p { "Choose the operation, the change and who waits: see what every kernel answers, and the way out." } }
             div.card { h3 { a href=(here.to("guarantees.html")) { "Guarantees" } }

@@ -263,7 +263,8 @@ struct Reader {
 
 impl Reader {
     fn new(file: File) -> Self {
-        Self { file, at: 0, buffer: vec![0; 64 << 10] }
+        // Small: the wire's file has its whole length from the start, so each look copies a buffer of it.
+        Self { file, at: 0, buffer: vec![0; 4 << 10] }
     }
 
     /// Appends what is new. With `until_nul`, a NUL is where nothing was written yet.
