@@ -47,8 +47,6 @@ impl Runner {
         stage.check_arena()?;
         if stage.disposable {
             super::pages::drop_signal_stack();
-            // What can't be had costs time and nothing else.
-            let _ = uffd_suites::thread::yield_on_wake_up();
         }
         // SAFETY: the stage's mapping is never unmapped, and this is its only slate.
         let slate = unsafe { Slate::new(stage.notes) };
