@@ -262,6 +262,11 @@ pub fn entries(process: &str, range: Range, page: usize) -> Result<String, Stop>
     Ok(page_table(process, range, page)?.into_iter().map(entry_letter).collect())
 }
 
+/// Whether each page of the range is this process's alone: bit 56 of /proc/self/pagemap (4.2 brought it).
+pub fn alone(range: Range) -> Result<Vec<bool>, Stop> {
+    Ok(page_table("self", range, PAGE)?.into_iter().map(|entry| entry >> 56 & 1 == 1).collect())
+}
+
 fn entry_letter(entry: u64) -> char {
     let bit = |n: u32| entry >> n & 1 == 1;
     match (bit(63), bit(57), bit(62)) {

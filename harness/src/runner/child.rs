@@ -1,6 +1,7 @@
 //! One case in one child process, under a deadline.
 
 use super::huge;
+use super::pins;
 use super::slate::{Said, Slate};
 use super::wait::{BURIAL, attend_children, wait};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -8,6 +9,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 use std::time::Duration;
 use uffd_results::{End, Facts, Outcome};
 use uffd_suites::outcome::{ASKED_AT_MOST, Seen, Stop};
@@ -34,6 +36,8 @@ pub struct Runner {
     slate: Slate,
     pool: huge::Pool,
     deadline: Duration,
+    /// Done before the first case, in a VM.
+    pinned: Once,
 }
 
 impl Runner {
@@ -50,7 +54,7 @@ impl Runner {
         }
         // SAFETY: the stage's mapping is never unmapped, and this is its only slate.
         let slate = unsafe { Slate::new(stage.notes) };
-        Ok(Self { stage, slate, pool: huge::Pool::open(), deadline })
+        Ok(Self { stage, slate, pool: huge::Pool::open(), deadline, pinned: Once::new() })
     }
 
     /// The shared ground of the cases.
@@ -88,7 +92,12 @@ impl Runner {
         undisturbed(|| self.run_once(case))
     }
 
-    fn run_once(&self, case: &Case) -> Once {
+    fn run_once(&self, case: &Case) -> Asked {
+        if self.stage.disposable {
+            // From here, where the stack is as deep as when a case is forked. What can't be had costs time alone.
+            let here = 0;
+            self.pinned.call_once(|| drop(pins::pin(&self.stage, &here)));
+        }
         self.slate.clear();
         // What the C library's fork does for processes with threads lies on three pages, which each case would
         // copy. Its id of the first thread is the parent's then; it asks the kernel where that matters.
@@ -122,7 +131,7 @@ impl Runner {
         unsafe { libc::_exit(0) }
     }
 
-    fn attend(&self, child: Pid) -> Once {
+    fn attend(&self, child: Pid) -> Asked {
         let status = match wait(child, self.deadline) {
             Ok(Some(status)) => status,
             Ok(None) => return self.kill(child).into(),
@@ -145,7 +154,7 @@ impl Runner {
                 said.outcome(|step| (End::Broken, format!("{status} without an end, in {step}")))
             }
         };
-        Once { outcome, died_of, disturbed }
+        Asked { outcome, died_of, disturbed }
     }
 
     /// Ends a child that did not end by itself.
@@ -163,7 +172,7 @@ impl Runner {
 }
 
 /// A case that was asked once.
-struct Once {
+struct Asked {
     outcome: Outcome,
     /// The signal that ended it, if one did.
     died_of: Option<Signal>,
@@ -171,7 +180,7 @@ struct Once {
     disturbed: bool,
 }
 
-impl From<Outcome> for Once {
+impl From<Outcome> for Asked {
     fn from(outcome: Outcome) -> Self {
         Self { outcome, died_of: None, disturbed: false }
     }
@@ -179,7 +188,7 @@ impl From<Outcome> for Once {
 
 /// Asks until nobody else has a part in the outcome. SIGKILL comes from others, such as a system that runs out
 /// of memory: only a case that dies of it twice has to do with it. What disturbs a case every time is no accident.
-fn undisturbed(mut ask: impl FnMut() -> Once) -> Outcome {
+fn undisturbed(mut ask: impl FnMut() -> Asked) -> Outcome {
     let mut killed = false;
     for _ in 1..ASKED_AT_MOST {
         let once = ask();
@@ -273,7 +282,7 @@ mod tests {
         let outcome = undisturbed(|| {
             let (word, died_of, disturbed) = *left.next().expect("asked too often");
             let outcome = Outcome::ended(End::Done, word.to_owned(), Facts::new());
-            Once { outcome, died_of, disturbed }
+            Asked { outcome, died_of, disturbed }
         });
         assert_eq!((outcome.detail.as_str(), left.len()), (stands, 0));
     }

@@ -3,6 +3,7 @@
 mod child;
 mod huge;
 mod pages;
+mod pins;
 mod pool;
 mod repeat;
 mod slate;

@@ -9,10 +9,12 @@ use libc::{c_void, size_t};
 use nix::errno::Errno;
 use std::num::NonZeroUsize;
 use std::ptr;
+use uffd_suites::abi::Range;
 use uffd_suites::evidence::Mapping;
 
-/// Size of a page and of a huge page.
-const PAGE: usize = 4096;
+/// Size of a page, where this is done.
+pub(super) const PAGE: usize = 4096;
+/// Size of a huge page.
 const HUGE: usize = 2 << 20;
 
 /// Moves the program's code and constants to huge pages, at the addresses where they are. A part that
@@ -23,7 +25,7 @@ pub(super) fn enlarge() {
     if !cfg!(target_arch = "x86_64") {
         return;
     }
-    for part in parts() {
+    for part in never_written() {
         // What can't be had costs time and nothing else.
         let _ = part.enlarge();
     }
@@ -53,8 +55,23 @@ struct Part {
     executable: bool,
 }
 
-/// What the program's headers say of it.
-fn parts() -> Vec<Part> {
+/// The parts that nobody writes to. What is written to once, by the start-up code, is read-only afterwards.
+fn never_written() -> impl Iterator<Item = Part> {
+    let never = |(kind, flags): &(u32, u32)| match *kind {
+        libc::PT_LOAD => flags & libc::PF_W == 0,
+        kind => kind == libc::PT_GNU_RELRO,
+    };
+    parts().into_iter().filter(move |(header, _)| never(header)).map(|(_, part)| part)
+}
+
+/// The program's variables: the last part of it that is loaded.
+pub(super) fn variables() -> Option<Range> {
+    let loaded = parts().into_iter().rfind(|((kind, _), _)| *kind == libc::PT_LOAD);
+    loaded.map(|(_, part)| Range { start: part.start, len: part.end - part.start })
+}
+
+/// What the program's headers say of it, each with its kind and flags.
+fn parts() -> Vec<((u32, u32), Part)> {
     // SAFETY: these read numbers that the kernel has left for the process.
     let (table, count) =
         unsafe { (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM)) };
@@ -82,12 +99,7 @@ fn parts() -> Vec<Part> {
             executable: header.p_flags & libc::PF_X != 0,
         }
     };
-    // What is written to once, by the start-up code, is read-only afterwards.
-    let never_written = headers.iter().filter(|header| match header.p_type {
-        libc::PT_LOAD => header.p_flags & libc::PF_W == 0,
-        kind => kind == libc::PT_GNU_RELRO,
-    });
-    never_written.map(part).collect()
+    headers.iter().map(|header| ((header.p_type, header.p_flags), part(header))).collect()
 }
 
 impl Part {

@@ -145,8 +145,16 @@ impl Instance {
 
     /// `IORING_REGISTER_BUFFERS` of one buffer, whose pages are pinned.
     pub fn register_buffer(&self, range: Range) -> Rc {
-        let vector = libc::iovec { iov_base: range.start as *mut _, iov_len: range.len };
-        self.register(REGISTER_BUFFERS, (&raw const vector) as usize, 1)
+        self.register_buffers(&[range])
+    }
+
+    /// The same of several; a ring takes buffers once.
+    pub fn register_buffers(&self, ranges: &[Range]) -> Rc {
+        let vector =
+            |range: &Range| libc::iovec { iov_base: range.start as *mut _, iov_len: range.len };
+        let vectors: Vec<_> = ranges.iter().map(vector).collect();
+        let count = u32::try_from(vectors.len()).unwrap_or(u32::MAX);
+        self.register(REGISTER_BUFFERS, vectors.as_ptr() as usize, count)
     }
 
     /// `IORING_REGISTER_FILES` of one descriptor.
