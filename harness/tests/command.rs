@@ -24,7 +24,6 @@ use uffd_results::{End, Outcome, Record};
 #[case(&["run", "--coverage", "/tmp/new", "copy/present"], &["--kernel-image"])]
 #[case(&["exec", "-k", "6.12"], &["PROGRAM"])]
 #[case(&["run", "--accelerator", "auto"], &["--accelerator", "-k"])]
-#[case(&["run", "-k", "6.12", "--jobs", "2"], &["--jobs", "sweep"])]
 #[case(&["run", "--record", "/"], &["writing /", "nothing was changed"])]
 #[case(&["run", ""], &["filter is empty"])]
 #[case(&["exec", "--", "/bin/true"], &["no kernel is named"])]

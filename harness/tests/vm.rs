@@ -24,7 +24,7 @@ fn main() {
         guest::main(agent);
     }
     let kernel = std::env::var_os("UFFD_TEST_KERNEL").map(PathBuf::from);
-    let tests: [(&'static str, Test); 9] = [
+    let tests: [(&'static str, Test); 10] = [
         ("an_empty_plan_ends", an_empty_plan_ends),
         ("the_accelerator_is_the_proved_one", the_accelerator_is_the_proved_one),
         ("without_pci_the_serial_port_serves", without_pci_the_serial_port_serves),
@@ -34,6 +34,7 @@ fn main() {
         ("a_thousand_cases_of_each_kind", a_thousand_cases_of_each_kind),
         ("a_kernel_that_goes_down_costs_one_case", a_kernel_that_goes_down_costs_one_case),
         ("a_guest_that_falls_silent_costs_one_case", a_guest_that_falls_silent_costs_one_case),
+        ("two_vms_share_a_plan", two_vms_share_a_plan),
     ];
     if kernel.is_none() {
         eprintln!("UFFD_TEST_KERNEL names no vmlinuz: no kernel is booted");
@@ -295,4 +296,16 @@ fn a_guest_that_falls_silent_costs_one_case(kernel: &Path) -> Result<(), Failed>
     let limits = Limits { silence: Duration::from_secs(3), ..Limits::default() };
     let report = run(kernel, &["silence", "nothing"], &Options { limits, ..options() })?;
     expect(ends(&report) == [End::Hang, End::Done] && report.boots == 3, &report)
+}
+
+fn two_vms_share_a_plan(kernel: &Path) -> Result<(), Failed> {
+    let mut cases = vec!["nothing"; 801];
+    cases[400] = "oops";
+    let report = run(kernel, &cases, &Options { machines: 2, ..options() })?;
+    let mut expected = vec![End::Done; 801];
+    expected[400] = End::Panic;
+    // One of them once, the other one again for the case that brings it down, and for those behind it.
+    let whole = ends(&report) == expected && report.hello.cases == 801 && report.boots == 4;
+    let known = report.complaints.iter().all(|complaint| complaint.near == Some(400));
+    expect(whole && known && report.lost.is_empty(), &report)
 }

@@ -175,7 +175,7 @@ fn load() -> f64 {
 }
 
 fn cpus() -> f64 {
-    let n = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let n = choose::cpus();
     f64::from(u32::try_from(n).unwrap_or(u32::MAX))
 }
 
@@ -183,10 +183,7 @@ fn in_vms(args: &BenchArgs, cases: &[Case], store: &Store) -> Result<Exit> {
     let images = args.kernel.images(&|text| out::note(text))?;
     let repeat = usize::try_from(args.repeat).unwrap_or(1);
     let tasks = images.iter().flat_map(|image| std::iter::repeat_n(image, repeat)).enumerate();
-    let jobs = args.jobs.map_or_else(
-        || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        usize::from,
-    );
+    let jobs = args.jobs.map_or_else(choose::cpus, usize::from);
     let bar = out::progress(cases.len() * images.len() * repeat);
     let (tasks, done) = (Mutex::new(tasks), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -236,7 +233,7 @@ fn in_vm(
     args: &BenchArgs,
     image: &Image,
     cases: &[Case],
-    tell: &dyn Fn(),
+    tell: &(dyn Fn() + Sync),
 ) -> Result<(Measured, Record)> {
     let rounds = args.rounds.unwrap_or(if args.times { ROUNDS.0 } else { ROUNDS.1 });
     let mut options = Options {
@@ -253,7 +250,7 @@ fn in_vm(
             tell();
         }
     };
-    let session = vm::ask_by(image, cases, &Outcomes::new(), &HOW, options, &mut on_event)?;
+    let session = vm::ask(image, cases, &Outcomes::new(), &HOW, options, &mut on_event)?;
     for remark in vm::remarks(&session.report) {
         out::note(&remark);
     }

@@ -192,6 +192,11 @@ impl VmArgs {
     }
 }
 
+/// CPUs that this process may use.
+pub(crate) fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 impl KernelArgs {
     /// Whether a kernel other than the running one is named.
     pub(crate) fn names_any(&self) -> bool {
@@ -212,6 +217,11 @@ impl KernelArgs {
             Some(shard) => shard.take(slots),
             None => slots,
         })
+    }
+
+    /// How many kernels that is at most.
+    pub(crate) fn count(&self) -> Result<usize> {
+        Ok(if self.own.kernel_image.is_some() { 1 } else { self.slots()?.len() })
     }
 
     /// The kernels, fetched one after the other and handed out as they come.

@@ -1,6 +1,6 @@
 //! Asking the running kernel: who it is, and what the cases saw.
 
-use super::report;
+use super::{choose, report};
 use crate::environment::{Uname, check_pages, environment};
 use crate::runner::{Limits, Pool, Runner};
 use anyhow::{Context, Result, bail};
@@ -34,7 +34,7 @@ impl Here {
         jobs: Option<u16>,
         done: &mut dyn FnMut(&Case, &Outcome),
     ) -> Result<Record> {
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cpus = choose::cpus();
         let mut seen: Vec<(String, Outcome)> = Vec::with_capacity(cases.len());
         Pool::new(jobs.map_or(cpus, usize::from), limits).run(cases, &mut |index, outcome| {
             done(&cases[index], &outcome);

@@ -29,7 +29,8 @@ pub(crate) struct RunArgs {
     /// What the exit code means: ours, or kselftest's (0 pass, 1 fail or unusable, 4 skip).
     #[arg(long, value_enum, default_value_t, value_name = "CODES")]
     pub(super) exit_codes: ExitCodes,
-    /// Cases that run side by side on this kernel (default: one a CPU).
+    /// Cases that run side by side on this kernel, or VMs that share them (default: one a CPU, and in VMs
+    /// fewer if there are few cases).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
     /// Also write what was seen as a record.
@@ -91,12 +92,6 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
     if args.record.is_some() {
         bail!("--record is for this kernel; `uffd-conform sweep` writes the records of others");
     }
-    if args.jobs.is_some() {
-        bail!(
-            "--jobs is for this kernel; in a VM one case is asked after the other (`uffd-conform sweep \
-             --jobs N` runs several VMs)"
-        );
-    }
     let images = args.kernel.images(&|text| out::note(text))?;
     let mut exit = Exit::Nothing;
     let mut report = Report::new(args.format, args.verbose, images.len())?;
@@ -112,9 +107,14 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
                 folder.take(&event);
             }
         };
-        let counts = args.coverage.is_some();
-        let session =
-            vm::ask(&image, cases, &Outcomes::new(), &args.cases, &args.vm, counts, &mut on_event);
+        let mut options = args.vm.options();
+        if args.coverage.is_some() {
+            // Each VM's counters would take the place of the others'.
+            options.settings.insert(vm::COVERAGE.into(), "yes".into());
+        } else {
+            options.machines = args.jobs.map_or_else(choose::cpus, usize::from);
+        }
+        let session = vm::ask(&image, cases, &Outcomes::new(), &args.cases, options, &mut on_event);
         let session = told(&mut report, session)?;
         bar.finish_and_clear();
         for remark in vm::remarks(&session.report) {

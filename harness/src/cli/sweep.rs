@@ -8,11 +8,12 @@ use crate::journal::{Asked, Journal, JournalError};
 use crate::judge::judge;
 use crate::kernels::Image;
 use crate::store::{self, Store};
-use crate::vm::Event;
+use crate::vm::{Event, Options};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use uffd_results::{End, Record, Verdict};
@@ -34,7 +35,8 @@ pub(crate) struct SweepArgs {
     cases: CaseArgs,
     #[command(flatten)]
     vm: choose::VmArgs,
-    /// VMs side by side (default: one a CPU).
+    /// VMs side by side (default: one a CPU). A kernel has one, or as many as there are for each where fewer
+    /// kernels than that are left.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
     /// Record kernels again whose record is up to date.
@@ -77,8 +79,9 @@ pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
     crate::vm::qemu_version(None)?;
     let _guard = interrupt::guard();
     let journals = Mutex::new(Vec::new());
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let jobs = args.jobs.map_or(cpus, usize::from);
+    let jobs = args.jobs.map_or_else(choose::cpus, usize::from);
+    let kernels = args.kernel.count()?;
+    let taken = AtomicUsize::new(0);
     let bars = MultiProgress::new();
     let (send_image, images) = sync_channel::<Image>(jobs);
     let (send_done, done) = sync_channel::<Done>(jobs);
@@ -87,12 +90,16 @@ pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
         for _ in 0..jobs {
             let send_done = send_done.clone();
             let (images, cases, bars, journals) = (&images, &cases, &bars, &journals);
+            let taken = &taken;
             scope.spawn(move || {
                 // To the last one, also when told to stop: the fetcher waits for each to be taken.
                 while let Some(image) = next(images) {
                     let bar = bars.add(out::progress(cases.len()));
                     let say = |text: &str| bars.suspend(|| out::note(text));
-                    let asking = Asking { args, store, image: &image, cases, bar: &bar, say: &say };
+                    let machines = machines(taken.fetch_add(1, Ordering::Relaxed), kernels, jobs);
+                    let image = &image;
+                    let asking =
+                        Asking { args, store, image, cases, machines, bar: &bar, say: &say };
                     let done = asking.record(journals).unwrap_or_else(|error| {
                         let release = &image.identity.release;
                         Done::Failed(error.context(format!("{release} is not recorded")))
@@ -138,6 +145,13 @@ pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
     })
 }
 
+/// How many VMs share the cases of a kernel, of which `taken` were taken before it: one, or more where the last ones
+/// are fewer than there are VMs.
+fn machines(taken: usize, kernels: usize, jobs: usize) -> usize {
+    let last = kernels % jobs;
+    if last > 0 && taken + last >= kernels { jobs / last } else { 1 }
+}
+
 fn next(images: &Mutex<Receiver<Image>>) -> Option<Image> {
     images.lock().ok()?.recv().ok()
 }
@@ -148,6 +162,8 @@ struct Asking<'a> {
     store: &'a Store,
     image: &'a Image,
     cases: &'a [Case],
+    /// VMs that share the cases.
+    machines: usize,
     bar: &'a ProgressBar,
     say: &'a dyn Fn(&str),
 }
@@ -234,8 +250,8 @@ impl Asking<'_> {
                 }
                 _ => {}
             };
-            let session =
-                vm::ask(image, cases, &given, &args.cases, &args.vm, false, &mut on_event)?;
+            let options = Options { machines: self.machines, ..args.vm.options() };
+            let session = vm::ask(image, cases, &given, &args.cases, options, &mut on_event)?;
             if fit {
                 return Ok(session);
             }
@@ -346,4 +362,28 @@ fn println(text: &str) -> Result<()> {
     use std::io::Write;
     writeln!(out::stdout(), "{text}")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::machines;
+    use rstest::rstest;
+
+    /// VMs of each kernel in turn.
+    #[rstest]
+    #[case(1, 1, &[1])]
+    #[case(1, 2, &[2])]
+    #[case(2, 2, &[1, 1])]
+    #[case(3, 2, &[1, 1, 2])]
+    #[case(3, 8, &[2, 2, 2])]
+    #[case(5, 4, &[1, 1, 1, 1, 4])]
+    #[case(3, 1, &[1, 1, 1])]
+    fn no_vm_is_idle_at_the_end(
+        #[case] kernels: usize,
+        #[case] jobs: usize,
+        #[case] each: &[usize],
+    ) {
+        let shared: Vec<usize> = (0..kernels).map(|n| machines(n, kernels, jobs)).collect();
+        assert_eq!(shared, each);
+    }
 }

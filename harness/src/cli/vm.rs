@@ -34,37 +34,19 @@ pub(crate) struct Session {
     pub(crate) report: SessionReport,
 }
 
-/// Asks a kernel in a VM, but for the outcomes that are given; with `coverage`, its counters come as files
-/// among the events.
-pub(crate) fn ask(
-    image: &Image,
-    cases: &[Case],
-    given: &Outcomes,
-    how: &CaseArgs,
-    vm: &VmArgs,
-    coverage: bool,
-    on_event: &mut dyn FnMut(Event<'_>),
-) -> Result<Session> {
-    let mut options = vm.options();
-    if coverage {
-        options.settings.insert(COVERAGE.into(), "yes".into());
-    }
-    ask_by(image, cases, given, how, options, on_event)
-}
-
 /// The ids of the cases that are not among the given outcomes; events count within these.
 pub(crate) fn to_ask(cases: &[Case], given: &Outcomes) -> Vec<String> {
     cases.iter().map(Case::id).filter(|id| !given.contains_key(id)).collect()
 }
 
-/// Asks a kernel in a VM that is like `options`.
-pub(crate) fn ask_by(
+/// Asks a kernel in VMs that are like `options`, but for the outcomes that are given.
+pub(crate) fn ask(
     image: &Image,
     cases: &[Case],
     given: &Outcomes,
     how: &CaseArgs,
     mut options: Options,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut (dyn FnMut(Event<'_>) + Send),
 ) -> Result<Session> {
     let ids = to_ask(cases, given);
     of_image(image, &mut options);

@@ -54,6 +54,12 @@ pub enum VmError {
     /// The plan can't be written down.
     #[error("the list of cases can't be handed to a VM: {0}")]
     Plan(String),
+    /// Two VMs of one kernel don't say the same of themselves, so their answers make no record.
+    #[error(
+        "two VMs that were to share the cases say different things of themselves: {0} and {1}; ask again \
+         with --jobs 1"
+    )]
+    Unlike(String, String),
     /// Not one of several boots got as far as the guest's first word.
     #[error(
         "{image} did not come up in {boots} boots; the last one: {why}. If the machine is busy, try \

@@ -1,10 +1,10 @@
 //! A kernel in a VM: from a boot image and a list of cases to one outcome a case.
 //!
 //! Host side: `initramfs` packs this very program as PID 1, `qemu` starts the machine, `console` reads
-//! what the kernel says, `session` boots as often as it takes until every case has its outcome, `accel`
-//! decides between KVM and emulation. Guest side: `guest` is PID 1, `wire` is its way out. Both sides:
-//! `plan` (what goes in) and `frame` (what comes out). Does not belong here: what a case does, and
-//! where kernels come from.
+//! what the kernel says, `session` boots as often as it takes until every case has its outcome, `share`
+//! has several machines work on one plan, `accel` decides between KVM and emulation. Guest side:
+//! `guest` is PID 1, `wire` is its way out. Both sides: `plan` (what goes in) and `frame` (what comes
+//! out). Does not belong here: what a case does, and where kernels come from.
 
 pub mod accel;
 mod console;
@@ -22,6 +22,7 @@ mod qemu;
 mod session;
 #[cfg(test)]
 mod session_tests;
+mod share;
 mod watch;
 mod wire;
 

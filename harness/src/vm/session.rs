@@ -11,6 +11,7 @@ use super::machine::Launcher;
 use super::plan::Plan;
 use super::prepare;
 use super::qemu::Qemu;
+use super::share;
 use super::watch::{Cause, Down, Watch};
 use crate::arch::Arch;
 use crate::interrupt;
@@ -46,6 +47,8 @@ pub struct Options {
     pub program: Option<PathBuf>,
     /// QEMU, if not the one in PATH.
     pub qemu: Option<PathBuf>,
+    /// VMs that share the cases, side by side; fewer if there are few cases.
+    pub machines: usize,
     /// When to give up.
     pub limits: Limits,
 }
@@ -64,6 +67,7 @@ impl Default for Options {
             files: Vec::new(),
             program: None,
             qemu: None,
+            machines: 1,
             limits: Limits::default(),
         }
     }
@@ -202,15 +206,15 @@ pub struct SessionReport {
     pub console: String,
 }
 
-/// Boots `image` and has every case of `plan` run in it.
+/// Boots `image` and has every case of `plan` run in it, or in as many VMs with it as the options say.
 ///
 /// Fails only if nothing at all can be said: QEMU or the image is missing, no boot came up, or this
-/// process was told to stop. The machine is gone when this returns, and when the calling thread ends.
+/// process was told to stop. The machines are gone when this returns, and when the calling thread ends.
 pub fn run_vm(
     image: &Path,
     plan: &[String],
     options: &Options,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut (dyn FnMut(Event<'_>) + Send),
 ) -> Result<SessionReport, VmError> {
     let started = Instant::now();
     let _guard = interrupt::guard();
@@ -218,9 +222,12 @@ pub fn run_vm(
     let mut settings = options.settings.clone();
     settings.insert("accelerator".to_owned(), accelerator.word().to_owned());
     settings.insert("memory-mib".to_owned(), options.memory_mib.to_string());
-    let plan = Plan { settings, cases: plan.to_vec() };
-    let mut launcher = Qemu::new(image, accelerator, options)?;
-    let report = run(&mut launcher, image, &plan, options.limits, on_event)?;
+    let machines = share::worth(options.machines, plan.len());
+    let report = share::share(plan, machines, on_event, &|cases, on_event| {
+        let plan = Plan { settings: settings.clone(), cases: cases.to_vec() };
+        let mut launcher = Qemu::new(image, accelerator, options)?;
+        run(&mut launcher, image, &plan, options.limits, on_event)
+    })?;
     Ok(SessionReport { took: started.elapsed(), ..report })
 }
 
@@ -298,7 +305,7 @@ pub(super) fn run(
 }
 
 /// Complaints that are kept and told.
-const COMPLAINTS: usize = 100;
+pub(super) const COMPLAINTS: usize = 100;
 
 /// What is known so far.
 #[derive(Default)]

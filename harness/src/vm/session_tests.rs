@@ -83,6 +83,11 @@ fn outcome(index: usize) -> Outcome {
 }
 
 fn hello(cases: usize) -> Message {
+    Message::Hello(Box::new(said("6.12", cases)))
+}
+
+/// What a guest says of itself.
+pub(super) fn said(release: &str, cases: usize) -> Hello {
     let environment = Environment {
         accelerator: "tcg".into(),
         cpus: 1,
@@ -97,8 +102,8 @@ fn hello(cases: usize) -> Message {
     };
     let suite = Suite { version: "0".into(), revision: "r".into() };
     let text = |t: &str| t.to_owned();
-    let (release, version, machine) = (text("6.12"), text("#1"), text("x86_64"));
-    Message::Hello(Box::new(Hello { release, version, machine, environment, suite, cases }))
+    let (release, version, machine) = (text(release), text("#1"), text("x86_64"));
+    Hello { release, version, machine, environment, suite, cases }
 }
 
 fn file(bytes: &[u8], more: bool) -> Message {

@@ -1,6 +1,7 @@
 //! The two kernels that are asked: the running one, or kernels in VMs.
 
 use super::ExploreArgs;
+use crate::cli::choose;
 use crate::cli::choose::{KernelArgs, OwnArgs, VmArgs};
 use crate::cli::here::Here;
 use crate::cli::out;
@@ -153,7 +154,7 @@ impl Pair {
 fn here(sequences: &[Sequence]) -> Result<Vec<Outcome>> {
     // The workers are forked from this process, which a sequence's case outlives.
     let cases: Vec<Case> = keeping(|| sequences.iter().map(Sequence::case).collect());
-    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let jobs = choose::cpus();
     let mut outcomes = Vec::with_capacity(cases.len());
     let limits = Limits { deadline: DEADLINE, repeat: 1 };
     Pool::new(jobs, limits).run(&cases, &mut |_, outcome| outcomes.push(outcome))?;

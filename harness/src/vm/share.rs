@@ -1,0 +1,251 @@
+//! One plan in several machines side by side, where CPUs would else have nothing to do.
+//!
+//! Each takes every nth case, so that dear ones are spread, in a session of its own: what brings a machine down
+//! costs no other one anything.
+
+use super::error::VmError;
+use super::session::{COMPLAINTS, Complaint, Event, Lost, SessionReport};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// Cases that are worth a machine: it takes as long to boot as five or six hundred of them.
+const WORTH: usize = 400;
+
+/// Who is told of events.
+type Listener<'a> = &'a mut dyn FnMut(Event<'_>);
+
+/// Asks the cases of one machine.
+type Session<'a> = &'a (dyn Fn(&[String], Listener<'_>) -> Result<SessionReport, VmError> + Sync);
+
+/// How many of `machines` a plan of so many cases is worth.
+pub(super) fn worth(machines: usize, cases: usize) -> usize {
+    machines.min(cases / WORTH).max(1)
+}
+
+/// Has `machines` sessions work on a plan, one thread each, and makes one report of theirs. Events count within the
+/// whole plan.
+pub(super) fn share(
+    plan: &[String],
+    machines: usize,
+    on_event: &mut (dyn FnMut(Event<'_>) + Send),
+    session: Session<'_>,
+) -> Result<SessionReport, VmError> {
+    if machines <= 1 {
+        return session(plan, on_event);
+    }
+    let started = Instant::now();
+    let listener = Mutex::new(on_event);
+    let work = |part: Part| {
+        let cases: Vec<String> = part.of(plan).cloned().collect();
+        session(&cases, &mut |event| {
+            let mut listener = listener.lock().unwrap_or_else(PoisonError::into_inner);
+            part.tell(event, &mut **listener);
+        })
+    };
+    let parts: Vec<Part> = (0..machines).map(|first| Part { first, step: machines }).collect();
+    let ended: Vec<_> = std::thread::scope(|scope| {
+        let running: Vec<_> = parts.iter().map(|part| scope.spawn(|| work(*part))).collect();
+        running.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+    });
+    let reports = ended.into_iter().map(|end| end.unwrap_or_else(|p| std::panic::resume_unwind(p)));
+    let reports = reports.collect::<Result<Vec<_>, _>>()?;
+    let report = join(&parts, reports, plan.len())?;
+    Ok(SessionReport { took: started.elapsed(), ..report })
+}
+
+/// Which of a plan's cases a session has: each `step`th one from `first` on.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    first: usize,
+    step: usize,
+}
+
+impl Part {
+    fn of<T>(self, plan: &[T]) -> impl Iterator<Item = &T> {
+        plan.iter().skip(self.first).step_by(self.step)
+    }
+
+    /// Where a case of the part stands in the plan.
+    const fn place(self, index: usize) -> usize {
+        self.first + index * self.step
+    }
+
+    fn complaint(self, Complaint { near, line }: &Complaint) -> Complaint {
+        Complaint { near: near.map(|n| self.place(n)), line: line.clone() }
+    }
+
+    fn lost(self, Lost { during, why }: &Lost) -> Lost {
+        Lost { during: during.map(|n| self.place(n)), why: why.clone() }
+    }
+
+    /// Tells of an event, with the places of the plan.
+    fn tell(self, event: Event<'_>, on_event: Listener<'_>) {
+        match event {
+            Event::Boot { number, from } => {
+                on_event(Event::Boot { number, from: self.place(from) });
+            }
+            Event::Start { index } => on_event(Event::Start { index: self.place(index) }),
+            Event::Outcome { index, outcome } => {
+                on_event(Event::Outcome { index: self.place(index), outcome });
+            }
+            Event::Complaint(complaint) => {
+                on_event(Event::Complaint(&self.complaint(complaint)));
+            }
+            Event::Lost(lost) => on_event(Event::Lost(&self.lost(lost))),
+            same @ (Event::Up { .. } | Event::File { .. }) => on_event(same),
+        }
+    }
+}
+
+/// One report of all, in the order of the plan.
+fn join(
+    parts: &[Part],
+    reports: Vec<SessionReport>,
+    cases: usize,
+) -> Result<SessionReport, VmError> {
+    let mut sum: Option<SessionReport> = None;
+    let mut outcomes = Vec::new();
+    for (part, mut report) in parts.iter().zip(reports) {
+        report.hello.cases = cases;
+        outcomes.push(std::mem::take(&mut report.outcomes).into_iter());
+        report.lost = report.lost.iter().map(|lost| part.lost(lost)).collect();
+        report.complaints = report.complaints.iter().map(|c| part.complaint(c)).collect();
+        sum = Some(match sum {
+            None => report,
+            Some(sum) => add(sum, report)?,
+        });
+    }
+    let mut sum = sum.ok_or_else(|| VmError::Plan("no machine is to take it".to_owned()))?;
+    // They take turns.
+    let turns = (0..cases).map_while(|n| outcomes.get_mut(n % parts.len())?.next());
+    sum.outcomes = turns.collect();
+    Ok(sum)
+}
+
+/// Two machines' reports as one, but for their outcomes.
+fn add(mut sum: SessionReport, more: SessionReport) -> Result<SessionReport, VmError> {
+    if sum.hello != more.hello {
+        let text = |report: &SessionReport| format!("{:?}", report.hello);
+        return Err(VmError::Unlike(text(&sum), text(&more)));
+    }
+    sum.boots += more.boots;
+    sum.lost.extend(more.lost);
+    sum.complaints.extend(more.complaints);
+    sum.more_complaints += more.more_complaints + sum.complaints.len().saturating_sub(COMPLAINTS);
+    sum.complaints.truncate(COMPLAINTS);
+    sum.gave_up = sum.gave_up.or(more.gave_up);
+    sum.booted_in = sum.booted_in.max(more.booted_in);
+    sum.console = more.console;
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::session_tests::said;
+    use rstest::rstest;
+    use std::time::Duration;
+    use uffd_results::{Facts, Outcome};
+
+    fn plan(len: usize) -> Vec<String> {
+        (0..len).map(|n| format!("n{n}")).collect()
+    }
+
+    /// What a machine says that asks its cases, and loses itself once before its second one.
+    fn asked(part: &[String], on_event: Listener<'_>, release: &str) -> SessionReport {
+        let lost = Lost { during: Some(1), why: "lost".to_owned() };
+        let complaint = Complaint { near: Some(1), line: "WARNING".to_owned() };
+        on_event(Event::Boot { number: 2, from: 1 });
+        on_event(Event::Lost(&lost));
+        on_event(Event::Complaint(&complaint));
+        let outcome = |id: &String| {
+            Outcome::done(Facts::parse(&format!("id={id}")).expect("facts of this test"))
+        };
+        let outcomes: Vec<Outcome> = part.iter().map(outcome).collect();
+        for (index, outcome) in outcomes.iter().enumerate() {
+            on_event(Event::Start { index });
+            on_event(Event::Outcome { index, outcome });
+        }
+        SessionReport {
+            hello: said(release, part.len()),
+            outcomes,
+            boots: 2,
+            lost: vec![lost],
+            complaints: vec![complaint],
+            more_complaints: 0,
+            gave_up: None,
+            booted_in: Duration::from_secs(part.len() as u64),
+            took: Duration::ZERO,
+            console: String::new(),
+        }
+    }
+
+    #[rstest]
+    #[case(1, 7)]
+    #[case(2, 7)]
+    #[case(3, 7)]
+    #[case(3, 6)]
+    fn each_case_is_asked_once_and_stands_in_its_place(
+        #[case] machines: usize,
+        #[case] cases: usize,
+    ) {
+        let plan = plan(cases);
+        let mut told = vec![None; cases];
+        let mut places = Vec::new();
+        let mut on_event = |event: Event<'_>| match event {
+            Event::Outcome { index, outcome } => {
+                assert!(told[index].replace(outcome.facts.to_string()).is_none());
+            }
+            Event::Boot { from, .. } => places.push(from),
+            Event::Lost(lost) => places.extend(lost.during),
+            Event::Complaint(complaint) => places.extend(complaint.near),
+            _ => {}
+        };
+        let report = share(&plan, machines, &mut on_event, &|part, on_event| {
+            Ok(asked(part, on_event, "6.12"))
+        });
+        let report = report.expect("no machine fails");
+        let wanted: Vec<String> = plan.iter().map(|id| format!("id={id}")).collect();
+        let said: Vec<String> = report.outcomes.iter().map(|o| o.facts.to_string()).collect();
+        assert_eq!(said, wanted);
+        assert_eq!(told.into_iter().flatten().collect::<Vec<_>>(), wanted);
+        assert_eq!((report.hello.cases, report.boots as usize), (cases, 2 * machines));
+        places.sort_unstable();
+        // The second case of each part.
+        let second: Vec<usize> = (machines..2 * machines).flat_map(|n| [n; 3]).collect();
+        assert_eq!(places, second);
+        let lost: Vec<_> = report.lost.iter().filter_map(|lost| lost.during).collect();
+        assert_eq!(lost, (machines..2 * machines).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn machines_that_differ_are_no_answer() {
+        let differs = share(&plan(4), 2, &mut |_| {}, &|part, on_event| {
+            Ok(asked(part, on_event, if part[0] == "n0" { "6.12" } else { "6.13" }))
+        });
+        let error = differs.expect_err("two kernels").to_string();
+        assert!(error.contains("6.12") && error.contains("6.13"), "{error}");
+    }
+
+    #[test]
+    fn what_one_machine_fails_of_all_fail_of() {
+        let failed = share(&plan(4), 2, &mut |_| {}, &|part, on_event| match &*part[0] {
+            "n1" => Err(VmError::Plan("of the second".to_owned())),
+            _ => Ok(asked(part, on_event, "6.12")),
+        });
+        assert!(failed.expect_err("one failed").to_string().contains("of the second"));
+    }
+
+    #[rstest]
+    #[case(8, 4300, 8)]
+    #[case(2, 1, 1)]
+    #[case(4, 900, 2)]
+    #[case(0, 4300, 1)]
+    fn a_machine_is_worth_its_boot(
+        #[case] machines: usize,
+        #[case] cases: usize,
+        #[case] worth_it: usize,
+    ) {
+        assert_eq!(worth(machines, cases), worth_it);
+    }
+}
