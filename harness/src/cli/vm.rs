@@ -146,14 +146,16 @@ fn cases_agent(plan: &Plan) -> Agent<'static> {
         repeat: number("repeat").unwrap_or(1),
     };
     let cases = keeping(|| known(&plan.cases));
-    match number(ROUNDS) {
-        // What is measured is scheduled as programs are: who wakes whom is a part of what it costs.
+    let measured = number(ROUNDS);
+    match measured {
+        // What is measured is scheduled and forked as programs are: who wakes whom is a part of what it costs.
         Some(rounds) => uffd_suites::bench::set_rounds(rounds),
         // What can't be had costs time and nothing else.
         None => drop(uffd_suites::thread::yield_on_wake_up()),
     }
     let runner =
         check_pages().and_then(|()| Runner::new(limits.deadline).map_err(|e| e.to_string()));
+    let runner = if measured.is_some() { runner } else { runner.map(Runner::pinning) };
     // There if the plan has a case that needs it.
     if Path::new("/dev/kvm").exists() {
         // What can't be had costs time and nothing else.

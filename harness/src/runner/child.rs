@@ -36,8 +36,8 @@ pub struct Runner {
     slate: Slate,
     pool: huge::Pool,
     deadline: Duration,
-    /// Done before the first case, in a VM.
-    pinned: Once,
+    /// Whether pages are to be pinned, which is done before the first case.
+    pins: Option<Once>,
 }
 
 impl Runner {
@@ -54,7 +54,14 @@ impl Runner {
         }
         // SAFETY: the stage's mapping is never unmapped, and this is its only slate.
         let slate = unsafe { Slate::new(stage.notes) };
-        Ok(Self { stage, slate, pool: huge::Pool::open(), deadline, pinned: Once::new() })
+        Ok(Self { stage, slate, pool: huge::Pool::open(), deadline, pins: None })
+    }
+
+    /// Has fork copy at once what nearly every case writes to ([`pins`]). For a VM of ours: the pages are pinned for
+    /// as long as this process lives.
+    #[must_use]
+    pub fn pinning(self) -> Self {
+        Self { pins: Some(Once::new()), ..self }
     }
 
     /// The shared ground of the cases.
@@ -93,10 +100,10 @@ impl Runner {
     }
 
     fn run_once(&self, case: &Case) -> Asked {
-        if self.stage.disposable {
+        if let Some(pins) = &self.pins {
             // From here, where the stack is as deep as when a case is forked. What can't be had costs time alone.
             let here = 0;
-            self.pinned.call_once(|| drop(pins::pin(&self.stage, &here)));
+            pins.call_once(|| drop(pins::pin(&self.stage, &here)));
         }
         self.slate.clear();
         // What the C library's fork does for processes with threads lies on three pages, which each case would
