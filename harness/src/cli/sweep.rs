@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
-use uffd_results::{End, Record, Verdict};
+use uffd_results::{Cases, End, Record, Verdict};
 use uffd_suites::probe::Case;
 
 /// Options of `sweep`.
@@ -180,7 +180,8 @@ impl Asking<'_> {
         self.bar.set_prefix(identity.upstream.to_string());
         let blank = identity.kernel(&identity.release, "", image.arch.word());
         let path = store.path(&blank)?;
-        let is_current = up_to_date(&path, image, self.cases);
+        let known = store::read(&path).ok();
+        let is_current = known.as_ref().is_some_and(|record| up_to_date(record, image, self.cases));
         let place = path.with_extension("journal");
         if is_current && !args.force {
             Journal::discard(&place);
@@ -191,7 +192,8 @@ impl Asking<'_> {
             keep(journals, place);
             return Ok(Done::UpToDate(identity.release.clone()));
         }
-        let asked = self.ask(&mut journal);
+        let asked =
+            self.ask(&harmless_first(self.cases, known.as_ref().map(|r| &r.cases)), &mut journal);
         if let Some(why) = journal.as_ref().and_then(Journal::trouble) {
             (self.say)(&format!("{}: {why}: --resume will ask some cases again", place.display()));
         }
@@ -228,8 +230,8 @@ impl Asking<'_> {
     }
 
     /// Asks what the journal does not hold.
-    fn ask(&self, journal: &mut Option<Journal>) -> Result<vm::Session> {
-        let Self { args, image, cases, bar, .. } = *self;
+    fn ask(&self, cases: &[Case], journal: &mut Option<Journal>) -> Result<vm::Session> {
+        let Self { args, image, bar, .. } = *self;
         loop {
             let given = journal.as_ref().map(|j| j.outcomes().clone()).unwrap_or_default();
             let ids = vm::to_ask(cases, &given);
@@ -264,10 +266,20 @@ fn keep(journals: &Mutex<Vec<PathBuf>>, path: PathBuf) {
     journals.lock().unwrap_or_else(PoisonError::into_inner).push(path);
 }
 
-/// Whether the record of this very image answers just these cases as this program asks them, none of them
+/// The cases, with those behind that brought this kernel down before: no VM is booted for others after them.
+fn harmless_first(cases: &[Case], known: Option<&Cases>) -> Vec<Case> {
+    let harms = |case: &Case| {
+        let outcome = known.and_then(|known| known.get(&case.id()));
+        outcome.is_some_and(|outcome| matches!(outcome.end, End::Panic | End::Hang))
+    };
+    let mut cases = cases.to_vec();
+    cases.sort_by_cached_key(harms);
+    cases
+}
+
+/// Whether the record is of this very image and answers just these cases as this program asks them, none of them
 /// lost by our fault.
-fn up_to_date(path: &Path, image: &Image, cases: &[Case]) -> bool {
-    let Ok(record) = store::read(path) else { return false };
+fn up_to_date(record: &Record, image: &Image, cases: &[Case]) -> bool {
     record.suite == super::report::suite()
         && record.kernel.image_sha256.as_ref() == Some(&image.identity.image_sha256)
         && record.cases.len() == cases.len()
@@ -366,8 +378,20 @@ fn println(text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::machines;
+    use super::{harmless_first, machines};
     use rstest::rstest;
+    use uffd_results::{Cases, End, Facts, Outcome};
+    use uffd_suites::probe::Case;
+
+    #[test]
+    fn what_brought_the_kernel_down_is_asked_last() {
+        let cases = &uffd_suites::registry()[..5];
+        let ended = |n: usize, end| (cases[n].id(), Outcome::ended(end, "", Facts::new()));
+        let known = [ended(0, End::Done), ended(1, End::Panic), ended(3, End::Hang)];
+        let asked = harmless_first(cases, Some(&Cases::new(known.into())));
+        let order = [0, 2, 4, 1, 3].map(|n: usize| cases[n].id());
+        assert_eq!(asked.iter().map(Case::id).collect::<Vec<_>>(), order);
+    }
 
     /// VMs of each kernel in turn.
     #[rstest]

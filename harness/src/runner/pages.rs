@@ -12,9 +12,8 @@ use std::ptr;
 use uffd_suites::abi::Range;
 use uffd_suites::evidence::Mapping;
 
-/// Size of a page, where this is done.
-pub(super) const PAGE: usize = 4096;
-/// Size of a huge page.
+/// Size of a page and of a huge page.
+const PAGE: usize = 4096;
 const HUGE: usize = 2 << 20;
 
 /// Moves the program's code and constants to huge pages, at the addresses where they are. A part that
