@@ -20,6 +20,7 @@ use uffd_results::{End, Outcome, Record};
 #[case(&["run", "--kernel-image", "/tmp", "copy/present"], &["/tmp"])]
 #[case(&["run", "--repeat", "0"], &["--repeat"])]
 #[case(&["run", "--jobs", "0"], &["--jobs"])]
+#[case(&["run", "--kernel-image", "x", "--coverage", "y", "--jobs", "2"], &["--coverage", "--jobs"])]
 #[case(&["matrix", "--results", "/nowhere"], &["/nowhere", "sweep"])]
 #[case(&["run", "--coverage", "/tmp/new", "copy/present"], &["--kernel-image"])]
 #[case(&["exec", "-k", "6.12"], &["PROGRAM"])]

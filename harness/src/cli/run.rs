@@ -37,7 +37,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
     /// Write the counters of a kernel that was built with gcov to this new folder.
-    #[arg(long, value_name = "DIR", requires = "kernel_image")]
+    #[arg(long, value_name = "DIR", requires = "kernel_image", conflicts_with = "jobs")]
     coverage: Option<PathBuf>,
     #[command(flatten)]
     kernel: choose::KernelArgs,
@@ -109,7 +109,7 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
         };
         let mut options = args.vm.options();
         if args.coverage.is_some() {
-            // Each VM's counters would take the place of the others'.
+            // One VM: each one's counters would take the place of the others'.
             options.settings.insert(vm::COVERAGE.into(), "yes".into());
         } else {
             options.machines = args.jobs.map_or_else(choose::cpus, usize::from);

@@ -69,7 +69,8 @@ struct Sum {
 pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
     let cases = filter::choose(&[], args.cases.full)?;
     // What would stop everything is said first, what the user typed before what the machine lacks.
-    if args.kernel.own.kernel_image.is_none() && args.kernel.slots()?.is_empty() {
+    let kernels = args.kernel.count()?;
+    if kernels == 0 {
         out::note("this part has no kernel: there are fewer kernels than parts");
         return Ok(Exit::Expected);
     }
@@ -80,7 +81,6 @@ pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
     let _guard = interrupt::guard();
     let journals = Mutex::new(Vec::new());
     let jobs = args.jobs.map_or_else(choose::cpus, usize::from);
-    let kernels = args.kernel.count()?;
     let taken = AtomicUsize::new(0);
     let bars = MultiProgress::new();
     let (send_image, images) = sync_channel::<Image>(jobs);

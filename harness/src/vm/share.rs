@@ -6,9 +6,9 @@
 use super::error::VmError;
 use super::session::{COMPLAINTS, Complaint, Event, Lost, SessionReport};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
-/// Cases that are worth a machine: it takes as long to boot as five or six hundred of them.
+/// Cases for which a machine is worth its boot, which takes as long as five or six hundred of them but passes beside
+/// those of the others.
 const WORTH: usize = 400;
 
 /// Who is told of events.
@@ -22,8 +22,8 @@ pub(super) fn worth(machines: usize, cases: usize) -> usize {
     machines.min(cases / WORTH).max(1)
 }
 
-/// Has `machines` sessions work on a plan, one thread each, and makes one report of theirs. Events count within the
-/// whole plan.
+/// Has `machines` sessions work on a plan, one thread each, and makes one report of theirs, but for the time that all
+/// took. Events count within the whole plan.
 pub(super) fn share(
     plan: &[String],
     machines: usize,
@@ -33,7 +33,6 @@ pub(super) fn share(
     if machines <= 1 {
         return session(plan, on_event);
     }
-    let started = Instant::now();
     let listener = Mutex::new(on_event);
     let work = |part: Part| {
         let cases: Vec<String> = part.of(plan).cloned().collect();
@@ -49,8 +48,7 @@ pub(super) fn share(
     });
     let reports = ended.into_iter().map(|end| end.unwrap_or_else(|p| std::panic::resume_unwind(p)));
     let reports = reports.collect::<Result<Vec<_>, _>>()?;
-    let report = join(&parts, reports, plan.len())?;
-    Ok(SessionReport { took: started.elapsed(), ..report })
+    join(&parts, reports, plan.len())
 }
 
 /// Which of a plan's cases a session has: each `step`th one from `first` on.
