@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Write;
 use uffd_results::{Assumption, Bound, Certainty, Contract, Dataset, Kept, Support};
 
@@ -40,22 +41,31 @@ pub(crate) fn contract(args: &ContractArgs, store: &Store) -> Result<Exit> {
     }
     let chosen = choose(&known.contracts, &args.name)?;
     let mut out = out::stdout();
-    let mut broken = false;
+    let (mut broken, mut known_of_any) = (false, args.kernel.is_empty());
     for contract in &chosen {
         let all = all_of(contract, &known.contracts);
         let bound: Vec<Bound<'_, '_>> = all.iter().map(|a| a.bind(&known.data)).collect();
         let view = View { args, known: &known };
-        broken |= match args.format {
+        match args.format {
             Format::Jsonl => view.jsonl(&mut out, contract, &bound)?,
             Format::Human if args.name.is_empty() => view.line(&mut out, contract, &bound)?,
             Format::Human => view.human(&mut out, contract, &bound)?,
-        };
+        }
+        for bound in &bound {
+            let standing = view.standing(bound)?;
+            broken |= standing == Standing::Broken;
+            known_of_any |= !matches!(standing, Standing::NotAsked | Standing::Unknown);
+        }
     }
     if args.name.is_empty() && args.format == Format::Human {
         writeln!(out, "\n`uffd-conform contract NAME` shows one; -k KERNEL asks for one kernel")?;
     }
     // Without a kernel it is a report over all of them, which always has something broken.
-    Ok(if broken && !args.kernel.is_empty() { Exit::Different } else { Exit::Expected })
+    Ok(match (broken && !args.kernel.is_empty(), known_of_any) {
+        (true, _) => Exit::Different,
+        (false, true) => Exit::Expected,
+        (false, false) => Exit::Nothing,
+    })
 }
 
 /// The contracts of these names; all of them without names.
@@ -89,42 +99,40 @@ impl View<'_> {
         Ok(found)
     }
 
-    fn is_broken(&self, bound: &Bound<'_, '_>) -> Result<bool> {
-        let broken = |kept: Option<Kept>| kept == Some(Kept::Broken);
+    /// What the chosen kernels, or all, do to an assumption; none where nothing is known.
+    fn seen(&self, bound: &Bound<'_, '_>) -> Result<Vec<Option<Kept>>> {
         if self.args.kernel.is_empty() {
-            return Ok((0..self.known.data.kernels().len()).any(|i| broken(bound.kept(i))));
+            return Ok((0..self.known.data.kernels().len()).map(|i| bound.kept(i)).collect());
         }
-        Ok(self.verdicts(bound)?.iter().any(|found| broken(found.answer.value)))
+        Ok(self.verdicts(bound)?.into_iter().map(|found| found.answer.value).collect())
     }
 
-    fn line(
-        &self,
-        out: &mut dyn Write,
-        contract: &Contract,
-        all: &[Bound<'_, '_>],
-    ) -> Result<bool> {
-        let (mut counts, mut broken) = (BTreeMap::<&str, usize>::new(), false);
+    fn standing(&self, bound: &Bound<'_, '_>) -> Result<Standing> {
+        Ok(match bound.assumption.not_asked {
+            Some(_) => Standing::NotAsked,
+            None => Standing::of(&self.seen(bound)?),
+        })
+    }
+
+    /// How many assumptions stand in which way, the worst first.
+    fn counts(&self, all: &[Bound<'_, '_>]) -> Result<BTreeMap<Standing, usize>> {
+        let mut counts = BTreeMap::new();
         for bound in all {
-            let is_broken = self.is_broken(bound)?;
-            broken |= is_broken;
-            let word = match bound.assumption.not_asked {
-                Some(_) => "not asked",
-                None if is_broken => "broken somewhere",
-                None => "kept",
-            };
-            *counts.entry(word).or_default() += 1;
+            *counts.entry(self.standing(bound)?).or_default() += 1;
         }
-        let counts: Vec<String> = counts.iter().map(|(word, n)| format!("{n} {word}")).collect();
-        writeln!(out, "{:<28} {}", out::bold(&contract.name), counts.join(", "))?;
-        Ok(broken)
+        Ok(counts)
     }
 
-    fn human(
-        &self,
-        out: &mut dyn Write,
-        contract: &Contract,
-        all: &[Bound<'_, '_>],
-    ) -> Result<bool> {
+    fn line(&self, out: &mut dyn Write, contract: &Contract, all: &[Bound<'_, '_>]) -> Result<()> {
+        let counts = self.counts(all)?;
+        if self.args.broken && !counts.contains_key(&Standing::Broken) {
+            return Ok(());
+        }
+        let counts: Vec<String> = counts.iter().map(|(how, n)| format!("{n} {how}")).collect();
+        Ok(writeln!(out, "{:<28} {}", out::bold(&contract.name), counts.join(", "))?)
+    }
+
+    fn human(&self, out: &mut dyn Write, contract: &Contract, all: &[Bound<'_, '_>]) -> Result<()> {
         let Contract { title, about, snapshot, .. } = contract;
         writeln!(
             out,
@@ -132,16 +140,18 @@ impl View<'_> {
             out::bold(title),
             out::dim(format_args!("read: {snapshot}"))
         )?;
-        let mut any = false;
         for bound in all {
-            let broken = self.is_broken(bound)?;
-            any |= broken;
+            let broken = self.standing(bound)? == Standing::Broken;
             if broken || !self.args.broken {
                 self.assumption(out, bound, broken)?;
             }
         }
-        writeln!(out)?;
-        Ok(any)
+        if self.args.broken {
+            let rest = self.counts(all)?.into_iter().filter(|(how, _)| *how != Standing::Broken);
+            let rest: Vec<String> = rest.map(|(how, n)| format!("{n} {how}")).collect();
+            writeln!(out, "\n  {}", out::dim(format_args!("not shown: {}", rest.join(", "))))?;
+        }
+        Ok(writeln!(out)?)
     }
 
     fn assumption(&self, out: &mut dyn Write, bound: &Bound<'_, '_>, broken: bool) -> Result<()> {
@@ -159,9 +169,16 @@ impl View<'_> {
             let why = answer.why.map(|why| format!(": {why}")).unwrap_or_default();
             let rests: Vec<String> =
                 answer.basis.iter().map(|(k, kept)| format!("{} {kept}", k.upstream)).collect();
+            let rests = match answer.value {
+                None if rests.is_empty() => {
+                    format!("; of recorded kernels {}", over_all(data, bound))
+                }
+                _ => format!("; {}", rests.join(", ")),
+            };
             let sure = match answer.certainty {
                 Certainty::Exact => String::new(),
-                certainty => format!(" ({certainty}{why}; {})", rests.join(", ")),
+                Certainty::Unknown => format!("{why}{rests}"),
+                certainty => format!(" ({certainty}{why}{rests})"),
             };
             writeln!(out, "    {label}: {}{sure}", out::kept(answer.value, word))?;
         }
@@ -201,18 +218,10 @@ impl View<'_> {
         Ok(places)
     }
 
-    fn jsonl(
-        &self,
-        out: &mut dyn Write,
-        contract: &Contract,
-        all: &[Bound<'_, '_>],
-    ) -> Result<bool> {
+    fn jsonl(&self, out: &mut dyn Write, contract: &Contract, all: &[Bound<'_, '_>]) -> Result<()> {
         let data = &self.known.data;
-        let mut any = false;
         for bound in all {
-            let broken = self.is_broken(bound)?;
-            any |= broken;
-            if self.args.broken && !broken {
+            if self.args.broken && self.standing(bound)? != Standing::Broken {
                 continue;
             }
             let verdicts: Vec<_> = if self.args.kernel.is_empty() {
@@ -230,20 +239,85 @@ impl View<'_> {
             let line = json!({"contract": contract.name, "assumption": bound.assumption, "cases": bound.cases().count(), "verdicts": verdicts});
             writeln!(out, "{line}")?;
         }
-        Ok(any)
+        Ok(())
+    }
+}
+
+/// How an assumption stands on all kernels that are looked at, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// One of them breaks it.
+    Broken,
+    /// Nothing is known.
+    Unknown,
+    /// Those that answered keep it; of others nothing is known.
+    KeptWhereKnown,
+    /// They lack what it is about.
+    Unsupported,
+    /// All that have what it is about keep it.
+    Kept,
+    NotAsked,
+}
+
+impl Standing {
+    fn of(seen: &[Option<Kept>]) -> Self {
+        let any = |kept: Option<Kept>| seen.contains(&kept);
+        if any(Some(Kept::Broken)) {
+            Self::Broken
+        } else if seen.iter().all(Option::is_none) {
+            Self::Unknown
+        } else if any(None) {
+            Self::KeptWhereKnown
+        } else if any(Some(Kept::Kept)) {
+            Self::Kept
+        } else {
+            Self::Unsupported
+        }
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Broken => "broken",
+            Self::Unknown => "unknown",
+            Self::KeptWhereKnown => "kept where known",
+            Self::Unsupported => "unsupported",
+            Self::Kept => "kept",
+            Self::NotAsked => "not asked",
+        })
     }
 }
 
 /// An assumption over all recorded kernels, in a line.
-pub(crate) fn over_all(data: &Dataset, bound: &Bound<'_, '_>) -> String {
+fn over_all(data: &Dataset, bound: &Bound<'_, '_>) -> String {
     let kernels = data.kernels();
-    let support = Support::of((0..kernels.len()).filter_map(|i| Some((i, bound.kept(i)?))));
-    let words: Vec<String> = [Kept::Broken, Kept::Kept, Kept::Unsupported]
+    // A kernel that did not answer is no part of what the others said.
+    let support = Support::of((0..kernels.len()).map(|i| (i, bound.kept(i))));
+    let words: Vec<String> = [Some(Kept::Broken), Some(Kept::Kept), Some(Kept::Unsupported), None]
         .into_iter()
         .filter(|kept| support.runs().iter().any(|run| run.value == *kept))
         .map(|kept| {
-            format!("{}: {}", out::kept(Some(kept), kept.word()), support.extent(kept).say(kernels))
+            let word = out::kept(kept, kept.map_or("unknown", Kept::word));
+            format!("{word}: {}", support.extent(kept).say(kernels))
         })
         .collect();
-    if words.is_empty() { "answered by no kernel".into() } else { words.join("; ") }
+    words.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(&[Some(Kept::Kept), Some(Kept::Broken), None], Standing::Broken)]
+    #[case(&[None, None], Standing::Unknown)]
+    #[case(&[], Standing::Unknown)]
+    #[case(&[Some(Kept::Kept), None], Standing::KeptWhereKnown)]
+    #[case(&[Some(Kept::Kept), Some(Kept::Unsupported)], Standing::Kept)]
+    #[case(&[Some(Kept::Unsupported)], Standing::Unsupported)]
+    fn what_nobody_has_seen_is_not_kept(#[case] seen: &[Option<Kept>], #[case] stands: Standing) {
+        assert_eq!(Standing::of(seen), stands);
+    }
 }
