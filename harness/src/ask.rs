@@ -20,7 +20,8 @@ pub(crate) struct Asked {
     pub(crate) case: Case,
     /// Its id.
     pub(crate) id: String,
-    /// Its axes: of a point of the grid all of them, with its change, operation and mode.
+    /// Its axes: of a point of the grid all of them, with its change, operation and mode; of a trial its own,
+    /// with its probe, since what decides may be which of two questions was asked.
     axes: Vec<(String, String)>,
 }
 
@@ -35,6 +36,8 @@ impl Asked {
                 ("change", point.change.name()),
             ];
             axes.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        } else {
+            axes.push(("probe".to_owned(), case.probe.to_string()));
         }
         let rest = case.axes();
         let rest = rest.split(',').filter_map(|axis| axis.split_once('='));

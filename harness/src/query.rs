@@ -7,6 +7,8 @@ mod parse;
 
 pub(crate) use parse::QueryError;
 
+use crate::ask::distinct;
+use crate::ask::words::meant;
 use crate::cli::which::Which;
 use crate::contracts::all_of;
 use crate::known::Known;
@@ -16,6 +18,9 @@ use std::collections::{HashMap, HashSet};
 use uffd_results::{
     Assumption, Case, Dataset, End, Extent, Group, Held, KernelVersion, Statement, Support, glob,
 };
+
+/// Words that are shown where there is none like the one that was given.
+const NEAR: usize = 12;
 
 /// Cases of a probe in which a fact goes the same way over the kernels, as far as the expression is
 /// true of them.
@@ -53,6 +58,9 @@ impl Query {
         for name in self.0.terms().filter(|t| t.name == Name::Contract).map(|t| &t.argument) {
             contracts.insert(name.as_str(), assumptions(known, name)?);
         }
+        for term in self.0.terms() {
+            check(term, statements)?;
+        }
         let mut hits = Vec::new();
         for statement in statements {
             let mut view = View {
@@ -78,6 +86,61 @@ impl Query {
         }
         Ok(hits)
     }
+}
+
+/// An error if a term names what there is not: a slip of the pen must not read as a fact about kernels.
+fn check(term: &Term, statements: &[Statement<'_>]) -> Result<(), String> {
+    let (what, known) = match term.name {
+        Name::Suite => ("a suite", distinct(statements.iter().map(|s| s.probe.suite()))),
+        Name::Probe => ("a probe", distinct(statements.iter().map(|s| s.probe.name()))),
+        Name::Fact => ("a fact", distinct(statements.iter().map(|s| s.fact))),
+        Name::Consumer => {
+            let all = statements.iter().flat_map(|s| s.probe.consumers()).map(String::as_str);
+            ("a consumer", distinct(all))
+        }
+        Name::Backing | Name::Axis => {
+            let (axis, _) = term.axis();
+            let cases = statements.iter().flat_map(|s| s.probe.cases());
+            ("a case with that axis and", distinct(cases.filter_map(|case| case.axis(axis))))
+        }
+        _ => return Ok(()),
+    };
+    let text = term.argument.as_str();
+    let is_meant = |word: &&&str| match term.name {
+        Name::Probe => is_probe(text, word),
+        Name::Consumer => is_in(text, word),
+        Name::Backing | Name::Axis => {
+            let (axis, value) = term.axis();
+            is_value(axis, value, word)
+        }
+        _ => glob(text, word),
+    };
+    if known.iter().any(|word| is_meant(&word)) {
+        return Ok(());
+    }
+    let close = |word: &str| strsim::jaro_winkler(text, word);
+    let mut near = known;
+    near.sort_by(|a, b| close(b).total_cmp(&close(a)));
+    near.truncate(NEAR);
+    let there = if near.is_empty() { "nothing".to_owned() } else { near.join(", ") };
+    Err(format!(
+        "nothing that was recorded is {what} {text:?}; there are, the nearest first: {there}"
+    ))
+}
+
+fn is_probe(text: &str, name: &str) -> bool {
+    glob(text, name) || glob(text, name.split_once('/').map_or("", |(_, short)| short))
+}
+
+/// Whether a text has these words somewhere, whatever their case.
+fn is_in(text: &str, place: &str) -> bool {
+    let (text, place) = (text.to_lowercase(), place.to_lowercase());
+    if text.contains('*') { glob(&text, &place) } else { place.contains(&text) }
+}
+
+/// Whether a value of an axis is meant, by itself, a pattern or a word that people use for it.
+fn is_value(axis: &str, wanted: &str, value: &str) -> bool {
+    glob(wanted, value) || meant(axis, wanted).contains(&value)
 }
 
 fn assumptions(known: &Known, name: &str) -> Result<Vec<Assumption>, String> {
@@ -114,19 +177,15 @@ impl<'d> View<'_, 'd> {
     fn term(&mut self, term: &Term, group: &Group<'d>, case: Case<'d>) -> bool {
         let probe = self.statement.probe;
         let text = term.argument.as_str();
-        let has = |place: &str| place.to_lowercase().contains(&text.to_lowercase());
+        let has = |place: &str| is_in(text, place);
         match term.name {
             Name::Suite => glob(text, probe.suite()),
-            Name::Probe => {
-                let short = probe.name().split_once('/').map_or("", |(_, name)| name);
-                glob(text, probe.name()) || glob(text, short)
-            }
+            Name::Probe => is_probe(text, probe.name()),
             Name::Fact => glob(text, self.statement.fact),
             Name::Value => group.support.runs().iter().any(|run| glob(text, run.value)),
-            Name::Backing => case.axis("backing").is_some_and(|value| glob(text, value)),
-            Name::Axis => {
-                let (name, value) = text.split_once('=').unwrap_or((text, "*"));
-                case.axis(name).is_some_and(|seen| glob(value, seen))
+            Name::Backing | Name::Axis => {
+                let (axis, value) = term.axis();
+                case.axis(axis).is_some_and(|seen| is_value(axis, value, seen))
             }
             Name::Changed => !group.support.is_constant(),
             Name::Constant => group.support.is_constant(),
@@ -210,6 +269,7 @@ fn named(which: &Which) -> Option<KernelVersion> {
 mod tests {
     use super::*;
     use crate::known::built_in;
+    use rstest::rstest;
 
     /// Every term is true of something that is recorded, and not of everything.
     #[test]
@@ -252,10 +312,33 @@ mod tests {
         assert_eq!(both + any, cases(a) + cases(b));
     }
 
-    #[test]
-    fn a_contract_must_be_there() {
+    #[rstest]
+    #[case("contract(nobody)", "qemu-postcopy")]
+    #[case("suite(unregistr)", "unregister")]
+    #[case("probe(copy/munnmap)", "copy/munmap")]
+    #[case("fact(wayter)", "waiter")]
+    #[case("backing(teapot)", "shmem")]
+    #[case("changed & axis(weiter=vcpu-read)", "nothing")]
+    #[case("consumer(nobody)", "QEMU")]
+    fn what_is_named_must_be_there(#[case] text: &str, #[case] near: &str) {
         let known = built_in();
-        let query = Query::parse("contract(nobody)").expect("an expression");
-        assert!(query.run(&known).is_err_and(|error| error.contains("qemu-postcopy")));
+        let query = Query::parse(text).expect("an expression");
+        let error = query.run(&known).err().expect("an error");
+        assert!(error.contains(near), "{error}");
+    }
+
+    #[rstest]
+    #[case("backing(memfd)", "backing(shmem)")]
+    #[case("axis(waiter=vcpu)", "axis(waiter=vcpu-*)")]
+    #[case("consumer(*QEMU*)", "consumer(qemu)")]
+    fn words_that_people_use_mean_the_same(#[case] text: &str, #[case] as_well: &str) {
+        let known = built_in();
+        let cases = |text: &str| {
+            let query = Query::parse(text).expect("an expression");
+            let hits = query.run(&known).expect("an answer");
+            hits.iter().map(|hit| hit.cases.len()).sum::<usize>()
+        };
+        assert_eq!(cases(text), cases(as_well));
+        assert!(cases(text) > 0);
     }
 }

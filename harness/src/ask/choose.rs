@@ -196,7 +196,8 @@ fn reason(wanted: &Wanted) -> Option<&'static str> {
             "`over` is of mmap-over"
         }
         () if all("change", &["discard"]) || all("over", &["same"]) => {
-            "that change is only crossed with look, copy, unregister and wake, by the claims"
+            "that change is only crossed with look, copy, unregister and wake, by the claims; madvise(2) with \
+             every waiter is asked beside the grid: `uffd-conform ask changes/madvise`"
         }
         () if all("op", &["copy", "zeropage"]) && given("mode") => {
             "COPY and ZEROPAGE fill missing pages"

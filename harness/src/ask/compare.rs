@@ -81,7 +81,7 @@ pub(crate) fn said(table: &Table<'_>, group: &Group<'_>, subject: &str) -> Vec<C
     let basis = group.cell.basis.iter().map(|(kernel, seen)| {
         let said: Vec<String> = say(*seen).into_iter().map(|clause| clause.text).collect();
         let text = format!("On {}: {}", kernel.upstream, said.join(" "));
-        Clause { key: kernel.release.clone(), text }
+        Clause { key: kernel.release.clone(), text, is_line: true }
     });
     basis.collect()
 }
@@ -95,6 +95,9 @@ fn note(group: &Group<'_>) -> String {
         (Certainty::Exact, _) => String::new(),
         (_, Some(why)) if kernels.is_empty() => format!("not known: {why}"),
         (_, Some(why)) => format!("not known: {why}; the nearest recorded: {kernels}"),
+        (certainty, None) if cell.basis.len() == 1 => {
+            format!("not recorded itself; {certainty}: as {kernels}")
+        }
         (certainty, None) => format!("not recorded itself; {certainty}: {kernels} agree"),
     }
 }

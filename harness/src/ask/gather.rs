@@ -128,6 +128,13 @@ pub(crate) struct Column<'d> {
     pub(crate) cells: Vec<Cell<'d>>,
 }
 
+impl Column<'_> {
+    /// Whether it is a recorded kernel itself, and not another one that recorded ones speak for.
+    fn is_recorded(&self) -> bool {
+        self.cells.iter().all(|cell| cell.certainty == Certainty::Exact || cell.is_silent())
+    }
+}
+
 impl<'d> Table<'d> {
     /// The table of some cases, which must be recorded to be in it.
     pub(crate) fn of(cases: Vec<Asked>, data: &'d Dataset) -> Self {
@@ -335,12 +342,17 @@ fn group<'d>(cells: &[Cell<'d>]) -> Vec<Group<'d>> {
     groups
 }
 
-/// Columns by their labels, neighbours as a range.
+/// Columns by their labels, neighbours as a range: of what was named only recorded kernels between which there
+/// is no other.
 fn ranges(columns: &[Column<'_>], at: &[usize]) -> String {
+    let place = |at: usize| columns[at].kernel.filter(|_| columns[at].is_recorded());
+    let next = |a: usize, b: usize| {
+        a + 1 == b && place(a).zip(place(b)).is_some_and(|(older, newer)| older + 1 == newer)
+    };
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for at in at {
         match runs.last_mut() {
-            Some((_, last)) if *last + 1 == *at => *last = *at,
+            Some((_, last)) if next(*last, *at) => *last = *at,
             _ => runs.push((*at, *at)),
         }
     }

@@ -13,6 +13,8 @@ pub(crate) struct Clause {
     pub(crate) key: String,
     /// A sentence.
     pub(crate) text: String,
+    /// Whether it stands in a line of its own.
+    pub(crate) is_line: bool,
 }
 
 /// The operations of the grid as the facts name them, with their ioctls.
@@ -41,7 +43,9 @@ pub(crate) fn subject<'a>(mut waiters: impl Iterator<Item = Option<&'a str>>) ->
 /// What a case showed, in sentences.
 pub(crate) fn clauses(seen: &Seen, is_point: bool, subject: &str) -> Vec<Clause> {
     let mut said = Vec::new();
-    let mut say = |key: &str, text: String| said.push(Clause { key: key.to_owned(), text });
+    let mut say = |key: &str, text: String| {
+        said.push(Clause { key: key.to_owned(), text, is_line: is_point });
+    };
     if seen.end != End::Done {
         say("end", ended(seen));
     }
@@ -65,11 +69,19 @@ pub(crate) fn clauses(seen: &Seen, is_point: bool, subject: &str) -> Vec<Clause>
     if let (Some(rc), Some(fate)) = (seen.fact("rescue"), seen.fact("rescued")) {
         match fate {
             "again" => {
+                // What removes a write protection is told below, as a fact.
+                let fill = match seen.fact("unprotected") {
+                    None => format!(
+                        " To free the {subject}: fill the page, by UFFDIO_COPY of its data, or by \
+                         UFFDIO_CONTINUE where minor faults are handled."
+                    ),
+                    Some(_) => String::new(),
+                };
                 say(
                     "rescue",
                     format!(
                         "UFFDIO_WAKE of its page wakes the {subject}, but does not free it: its page is \
-                             still registered, so it faults again and waits with a new message."
+                             still registered, so it faults again and waits with a new message.{fill}"
                     ),
                 );
             }
@@ -104,10 +116,13 @@ pub(crate) fn clauses(seen: &Seen, is_point: bool, subject: &str) -> Vec<Clause>
         );
     }
     if let Some(fate) = seen.fact("closed") {
+        let all =
+            if fate == "ran:zero" { ", as does whoever meets a page not yet filled" } else { "" };
         say(
             "closed",
             format!(
-                "The last close of the userfaultfd frees it: then the {subject} {}.",
+                "Only if the context is to be given up: its last close frees the {subject} as well, which then \
+                 {}{all}.",
                 fate_of(fate, subject)
             ),
         );
@@ -188,7 +203,11 @@ mod tests {
     )]
     #[case(
         &[("zeropage", "EINVAL"), ("waiter", "asleep"), ("rescue", "0"), ("rescued", "again"), ("closed", "ran")],
-        &["but does not free it", "The last close"]
+        &["but does not free it", "fill the page, by UFFDIO_COPY", "its last close"]
+    )]
+    #[case(
+        &[("rescue", "0"), ("rescued", "again"), ("unprotected", "ran"), ("closed", "ran:zero")],
+        &["UFFDIO_WRITEPROTECT of its page without MODE_WP", "reads zeros, as does whoever"]
     )]
     #[case(&[("unregister", "0"), ("waiter", "EFAULT")], &["returns 0", "KVM_RUN fail with EFAULT"])]
     #[case(&[("change", "EINVAL")], &["The change itself fails with EINVAL"])]

@@ -1,6 +1,7 @@
 //! The words that name values of the grid's axes: those of case ids, and those that people use.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
 use clap::{Arg, Command, Error};
 use std::ffi::OsStr;
 use uffd_suites::point::{Backing, Discard, Mode, Msg, Op, Over, Part, Remap, Waiter};
@@ -102,12 +103,22 @@ pub(crate) fn values(axis: &str) -> Vec<&'static str> {
         "part" => Part::ALL.iter().map(|v| v.word()).collect(),
         "over" => Over::ALL.iter().map(|v| v.word()).collect(),
         "how" => remaps().chain(Discard::ALL.iter().map(|v| v.word())).collect(),
-        "waiter" => Waiter::ALL.iter().map(|v| v.word()).collect(),
+        "waiter" => Waiter::GRID.iter().map(|v| v.word()).collect(),
         "backing" => Backing::ALL.iter().map(|v| v.word()).collect(),
         "msg" => Msg::ALL.iter().map(|v| v.word()).collect(),
         _ => Vec::new(),
     }
 }
+
+/// Changes that are asked beside the grid, by the words that people use, with what to ask for.
+const BESIDE: [(&[&str], &str); 6] = [
+    (&["mprotect", "protect"], "changes/mprotect"),
+    (&["ftruncate", "truncate", "fallocate"], "changes/truncate"),
+    (&["madvise", "madv_free", "free", "collapse"], "changes/madvise"),
+    (&["fork"], "'*fork*'"),
+    (&["exec", "execve"], "'*exec*'"),
+    (&["exit", "kill"], "lifetime/"),
+];
 
 /// A word as it is compared: `UFFDIO_COPY` is `copy`.
 fn plain(word: &str) -> String {
@@ -161,6 +172,13 @@ impl TypedValueParser for Words {
         value: &OsStr,
     ) -> Result<Meant, Error> {
         let word = plain(&value.to_string_lossy());
+        let beside = BESIDE.iter().find(|(words, _)| words.contains(&word.as_str()));
+        if let (Some((_, filter)), "change") = (beside, self.axis) {
+            let message = format!(
+                "{word} is no change of the grid, and is asked beside it: `uffd-conform ask {filter}`\n"
+            );
+            return Err(Error::raw(ErrorKind::InvalidValue, message));
+        }
         let word = self.known.parse_ref(command, argument, OsStr::new(&word))?;
         Ok(Meant(meant(self.axis, &word)))
     }
@@ -186,6 +204,19 @@ mod tests {
     #[case("backing", "teapot", &[])]
     fn words_mean_values(#[case] axis: &str, #[case] word: &str, #[case] expected: &[&str]) {
         assert_eq!(meant(axis, word), expected);
+    }
+
+    #[test]
+    fn changes_beside_the_grid_have_cases() {
+        let known = values("change");
+        for (words, filter) in BESIDE {
+            assert!(words.iter().all(|word| !known.contains(word)), "{words:?}");
+            let filter = filter.trim_matches('\'').to_owned();
+            assert!(
+                crate::filter::choose(&[filter], true).is_ok_and(|cases| !cases.is_empty()),
+                "{words:?}"
+            );
+        }
     }
 
     #[test]

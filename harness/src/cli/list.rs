@@ -5,7 +5,9 @@ use crate::filter;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
+use std::collections::HashMap;
 use std::io::Write;
+use uffd_suites::probe::{Case, Probe};
 
 /// Options of `list`.
 #[derive(Debug, Args)]
@@ -42,16 +44,22 @@ pub(crate) fn list(args: &ListArgs) -> Result<Exit> {
     Ok(Exit::Expected)
 }
 
-fn probes(out: &mut dyn Write, format: Format, cases: &[uffd_suites::probe::Case]) -> Result<()> {
-    let mut start = 0;
-    while let Some(case) = cases.get(start) {
-        let probe = case.probe;
-        let same = |c: &&uffd_suites::probe::Case| std::ptr::eq(c.probe, probe);
-        let count = cases[start..].iter().take_while(same).count();
-        start += count;
+fn probes(out: &mut dyn Write, format: Format, cases: &[Case]) -> Result<()> {
+    let mut counts: Vec<(&Probe, usize)> = Vec::new();
+    let mut places = HashMap::new();
+    for case in cases {
+        // Cases of a probe need not stand together.
+        let place = *places.entry(case.probe.to_string()).or_insert(counts.len());
+        match counts.get_mut(place) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((case.probe, 1)),
+        }
+    }
+    for (probe, count) in counts {
         match format {
             Format::Human => {
-                writeln!(out, "{} {}", out::bold(probe), out::dim(format_args!("{count} cases")))?;
+                let cases = crate::report::count(count, "case");
+                writeln!(out, "{} {}", out::bold(probe), out::dim(cases))?;
                 writeln!(out, "    {}", probe.statement)?;
             }
             Format::Jsonl => {

@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use serde_json::json;
 use std::io::Write;
-use uffd_results::{Dataset, Extent};
+use uffd_results::{Case, Dataset, Extent};
 
 /// What can be said in an expression.
 const TERMS: &str = "\
@@ -45,10 +45,12 @@ pub(crate) fn query(args: &QueryArgs, store: &Store) -> Result<Exit> {
     let known = known::load(store)?;
     let hits = query.run(&known).map_err(|error| anyhow!(error))?;
     let mut out = out::stdout();
-    for hit in &hits {
-        match args.format {
-            Format::Human => human(&mut out, hit, &known.data, args.cases)?,
-            Format::Jsonl => jsonl(&mut out, hit, &known.data, args.cases)?,
+    match args.format {
+        Format::Human => human(&mut out, &hits, &known.data, args.cases)?,
+        Format::Jsonl => {
+            for hit in &hits {
+                jsonl(&mut out, hit, &known.data, args.cases)?;
+            }
         }
     }
     if hits.is_empty() {
@@ -69,20 +71,34 @@ fn values<'d>(hit: &Hit<'d>) -> Vec<(&'d str, Extent)> {
     values
 }
 
-fn human(out: &mut dyn Write, hit: &Hit<'_>, data: &Dataset, cases: bool) -> Result<()> {
+/// Hits that differ only in kernels that did not answer read alike, and are one.
+fn human(out: &mut dyn Write, hits: &[Hit<'_>], data: &Dataset, cases: bool) -> Result<()> {
+    let mut lines: Vec<(&str, String, Vec<&Case<'_>>)> = Vec::new();
+    for hit in hits {
+        let (name, said) = (hit.probe.name(), said(hit, data));
+        match lines.iter_mut().find(|(probe, known, _)| *probe == name && *known == said) {
+            Some((_, _, cases)) => cases.extend(&hit.cases),
+            None => lines.push((name, said, hit.cases.iter().collect())),
+        }
+    }
+    for (probe, said, all) in lines {
+        let count = out::dim(format!("({})", crate::report::count(all.len(), "case")));
+        writeln!(out, "{} {said} {count}", out::bold(probe))?;
+        for case in all.iter().filter(|_| cases) {
+            writeln!(out, "    {}", case.id())?;
+        }
+    }
+    Ok(())
+}
+
+/// The fact of a hit with its values and where they were seen.
+fn said(hit: &Hit<'_>, data: &Dataset) -> String {
     let say = |(value, extent): &(&str, Extent)| match extent {
         Extent::All => (*value).to_owned(),
         extent => format!("{value} {}", extent.say(data.kernels())),
     };
     let said: Vec<String> = values(hit).iter().map(say).collect();
-    let n = hit.cases.len();
-    let (probe, fact) = (out::bold(hit.probe.name()), hit.fact);
-    let count = out::dim(format!("({})", crate::report::count(n, "case")));
-    writeln!(out, "{probe} {fact}: {} {count}", said.join("; "))?;
-    for case in hit.cases.iter().filter(|_| cases) {
-        writeln!(out, "    {}", case.id())?;
-    }
-    Ok(())
+    format!("{}: {}", hit.fact, said.join("; "))
 }
 
 fn jsonl(out: &mut dyn Write, hit: &Hit<'_>, data: &Dataset, cases: bool) -> Result<()> {

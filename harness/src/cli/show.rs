@@ -40,7 +40,7 @@ pub(crate) fn show(args: &ShowArgs, store: &Store) -> Result<Exit> {
     if cases.len() > MANY && !args.all {
         let (n, words) = (cases.len(), args.case.join(" "));
         bail!(
-            "{n} cases match {words}: narrow it down (`uffd-conform list {words}` shows them), or use --all"
+            "{n} cases match {words}: narrow it down (`uffd-conform list --full {words}` shows them), or use --all"
         );
     }
     let records = match store.load() {
@@ -53,13 +53,17 @@ pub(crate) fn show(args: &ShowArgs, store: &Store) -> Result<Exit> {
     };
     let named = Named::of(&args.kernel, &records, store)?;
     let mut out = out::stdout();
+    let mut is_known = named.is_none();
     for case in &cases {
         match args.format {
             Format::Human => human(&mut out, case, &records, named.as_ref())?,
             Format::Jsonl => jsonl(&mut out, case, &records, named.as_ref())?,
         }
+        if let Some(named) = named.as_ref().filter(|_| !is_known) {
+            is_known = named.found(case)?.iter().any(|found| found.answer.value.is_some());
+        }
     }
-    Ok(Exit::Expected)
+    Ok(if is_known { Exit::Expected } else { Exit::Nothing })
 }
 
 /// Kernels that were named, and what they are looked up in.
@@ -76,6 +80,14 @@ impl<'a> Named<'a> {
         }
         let known = if records.is_empty() { known::built_in() } else { known::of(records, store)? };
         Ok(Some(Self { kernels, known }))
+    }
+
+    /// The version of the first kernel that is named; of a series that of its newest recorded one.
+    fn version(&self) -> Option<KernelVersion> {
+        let which = self.kernels.first()?;
+        let newest = which.places(&self.known.data).ok()?.last().copied();
+        let recorded = newest.map(|place| self.known.data.kernels()[place].upstream);
+        recorded.or_else(|| KernelVersion::parse(&which.to_string()).ok())
     }
 
     fn found(&self, case: &Case) -> Result<Vec<Found<'_, &Outcome>>> {
@@ -131,13 +143,15 @@ fn human(
         writeln!(out, "  {}. {step}", n + 1)?;
     }
     let versions = versions(records);
-    let newest = versions.last().copied().unwrap_or(KernelVersion::new(7, 3, 0));
-    writeln!(out, "\n  {} {}", out::bold("expected"), out::dim(format_args!("on {newest}")))?;
-    for Expected { fact, value, source } in case.expect(newest) {
+    let meant = version(&versions, named);
+    writeln!(out, "\n  {} {}", out::bold("expected"), out::dim(format_args!("on {meant}")))?;
+    for Expected { fact, value, source } in case.expect(meant) {
         let fact = format!("{fact}={value}");
         writeln!(out, "    {fact:<24} {}", out::dim(source))?;
     }
-    edges(out, case, &versions)?;
+    if named.is_none() {
+        edges(out, case, &versions)?;
+    }
     writeln!(out, "\n  {}", out::bold("relied on by"))?;
     for consumer in case.probe.consumers {
         writeln!(out, "    {consumer}")?;
@@ -201,6 +215,12 @@ fn edges(out: &mut dyn Write, case: &Case, versions: &[KernelVersion]) -> Result
     Ok(())
 }
 
+/// The kernel of which is said what is expected: the one that is named, else the newest.
+fn version(recorded: &[KernelVersion], named: Option<&Named<'_>>) -> KernelVersion {
+    let named = named.and_then(Named::version);
+    named.or(recorded.last().copied()).unwrap_or(KernelVersion::new(7, 3, 0))
+}
+
 fn versions(records: &[Record]) -> Vec<KernelVersion> {
     records.iter().filter_map(|record| record.upstream().ok()).collect()
 }
@@ -211,9 +231,8 @@ fn jsonl(
     records: &[Record],
     named: Option<&Named<'_>>,
 ) -> Result<()> {
-    let newest = versions(records).last().copied().unwrap_or(KernelVersion::new(7, 3, 0));
     let expected: Vec<_> = case
-        .expect(newest)
+        .expect(version(&versions(records), named))
         .iter()
         .map(|e| json!({"fact": e.fact, "value": e.value, "source": e.source}))
         .collect();

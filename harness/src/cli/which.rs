@@ -51,29 +51,34 @@ impl Which {
         data: &'d Dataset,
         at: impl Fn(usize) -> Option<T>,
     ) -> Result<Vec<Found<'d, T>>> {
+        let answer = |i: usize| recorded(&data.kernels()[i], at(i));
         match self {
             Self::Release(release) => {
-                let answer = data.resolve(release, at);
+                let builds = self.places(data)?;
+                if data.exact(release).is_none() && !builds.is_empty() {
+                    return Ok(builds.into_iter().map(answer).collect());
+                }
+                let answer = data.resolve(release, &at);
                 Ok(vec![Found { label: release.to_string(), answer }])
             }
             Self::Series(series) => self.places(data).map(|places| {
-                let found = |i: usize| recorded(&data.kernels()[i], at(i));
                 if places.is_empty() {
                     // Nothing of the series was recorded: its first release stands for it, and is
                     // between its neighbours or unknown.
                     let release = Release::parse(&format!("{series}.0-0-unknown")).ok();
-                    let answer = release.map(|release| data.resolve(&release, at));
-                    return answer
+                    let between = release.map(|release| data.resolve(&release, &at));
+                    return between
                         .map(|answer| Found { label: series.clone(), answer })
                         .into_iter()
                         .collect();
                 }
-                places.into_iter().map(found).collect()
+                places.into_iter().map(answer).collect()
             }),
         }
     }
 
-    /// The recorded kernels that are meant, by their places; of a release its very build.
+    /// The recorded kernels that are meant, by their places; of a release its very build, of an upstream version
+    /// all of its builds.
     pub(crate) fn places(&self, data: &Dataset) -> Result<Vec<usize>> {
         if data.kernels().is_empty() {
             bail!(
@@ -81,7 +86,14 @@ impl Which {
             );
         }
         Ok(match self {
-            Self::Release(release) => data.exact(release).into_iter().collect(),
+            Self::Release(release) => match data.exact(release) {
+                Some(exact) => vec![exact],
+                None => {
+                    let kernels = data.kernels().iter().enumerate();
+                    let is_it = |kernel: &Recorded| kernel.upstream.to_string() == release.as_str();
+                    kernels.filter(|(_, kernel)| is_it(kernel)).map(|(i, _)| i).collect()
+                }
+            },
             Self::Series(series) => {
                 let kernels = data.kernels().iter().enumerate();
                 kernels.filter(|(_, k)| k.upstream.series() == *series).map(|(i, _)| i).collect()

@@ -33,6 +33,16 @@ pub(super) struct Term {
     pub(super) version: Option<Which>,
 }
 
+impl Term {
+    /// The axis that is meant, and its value; any value where only the axis is named.
+    pub(super) fn axis(&self) -> (&str, &str) {
+        match self.name {
+            Name::Backing => ("backing", &self.argument),
+            _ => self.argument.split_once('=').unwrap_or((&self.argument, "*")),
+        }
+    }
+}
+
 /// The terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {

@@ -30,7 +30,7 @@ pub(crate) struct Group<K> {
     values: Vec<(String, String)>,
     /// The probes of the cases.
     pub(crate) probes: Vec<String>,
-    /// Why; the first that was given, if they ended in different ways.
+    /// Why.
     pub(crate) reason: Option<String>,
     /// The axes of the cases.
     cases: Vec<String>,
@@ -47,8 +47,7 @@ pub(crate) fn group<K: Clone + Eq + Hash>(
     let mut places: HashMap<Key<K>, usize> = HashMap::new();
     for (place, Difference { probe, axes, fact, values, reason }) in all {
         let ended = fact == "end";
-        let told = reason.clone().filter(|_| !ended);
-        let key = (place.clone(), fact.clone(), told, ended.then(|| values.clone()));
+        let key = (place.clone(), fact.clone(), reason.clone(), ended.then(|| values.clone()));
         let at = *places.entry(key).or_insert_with(|| {
             let (values, probes, cases) = (Vec::new(), Vec::new(), Vec::new());
             groups.push(Group { place, fact, values, probes, reason, cases });

@@ -8,6 +8,7 @@ use crate::ask::gather::{Seen, Span, Table};
 use crate::ask::say::{Clause, clauses, subject};
 use crate::ask::{Asked, distinct};
 use crate::judge::judge;
+use crate::kernels::{Lock, select};
 use anyhow::Result;
 use std::io::Write;
 use uffd_results::{Dataset, End, KernelVersion};
@@ -37,11 +38,22 @@ impl Text<'_> {
         for silent in &told.silent {
             writeln!(out, "{}", out::dim(format_args!("no answer on {silent}")))?;
         }
+        if told.spans.is_empty() && !self.args.kernel.is_empty() {
+            writeln!(
+                out,
+                "\n{}\n",
+                out::bold("What recorded kernels say, which is no answer for that one:")
+            )?;
+            for span in &table.tell(&[])?.spans {
+                self.span(out, table, span)?;
+            }
+        }
         cases(out, table, others)?;
         if let Some(id) = table.cases.first().map(|asked| &asked.id) {
             writeln!(out, "repeat: {}", self.command(id))?;
         }
-        Ok(if told.spans.is_empty() { Exit::Nothing } else { Exit::Expected })
+        let is_known = |span: &Span<'_>| span.groups.iter().any(|group| group.cell.seen.is_some());
+        Ok(if told.spans.iter().any(is_known) { Exit::Expected } else { Exit::Nothing })
     }
 
     fn span(&self, out: &mut dyn Write, table: &Table<'_>, span: &Span<'_>) -> Result<()> {
@@ -55,20 +67,15 @@ impl Text<'_> {
         if !compared.note.is_empty() {
             writeln!(out, "  {}", compared.note)?;
         }
-        sentences(out, table, "  ", compared.common.iter())?;
+        sentences(out, "  ", compared.common.iter())?;
         if !compared.parts.is_empty() {
-            self.differences(out, table, &compared)?;
+            self.differences(out, &compared)?;
         }
         self.facts(out, table, span)?;
         Ok(writeln!(out)?)
     }
 
-    fn differences(
-        &self,
-        out: &mut dyn Write,
-        table: &Table<'_>,
-        compared: &Compared<'_>,
-    ) -> Result<()> {
+    fn differences(&self, out: &mut dyn Write, compared: &Compared<'_>) -> Result<()> {
         let parts = &compared.parts;
         writeln!(out, "  {}", out::bold(format_args!("What differs{}:", compared.by())))?;
         let shown = if self.args.all { parts.len() } else { MANY };
@@ -84,13 +91,14 @@ impl Text<'_> {
             }
             let note = if note.is_empty() { String::new() } else { format!(" {note}") };
             writeln!(out, "    {label}:{}", out::dim(note))?;
-            sentences(out, table, "      ", own.iter())?;
+            sentences(out, "      ", own.iter())?;
             if own.is_empty() {
                 writeln!(out, "      nothing more")?;
             }
         }
         if parts.len() > shown {
-            writeln!(out, "    and {} more groups (--all shows them)", parts.len() - shown)?;
+            let more = crate::report::count(parts.len() - shown, "more group");
+            writeln!(out, "    and {more} (--all shows them)")?;
         }
         Ok(())
     }
@@ -133,8 +141,10 @@ impl Text<'_> {
 
     /// Says that cases exist and no kernel was asked, what is expected, and how to ask.
     pub(super) fn not_recorded(&self, out: &mut dyn Write, others: &[Asked]) -> Result<()> {
-        let Some(first) = others.first() else { return Ok(()) };
         let n = others.len();
+        if n == 0 {
+            return Ok(());
+        }
         let head = if n == 1 {
             "No recorded kernel was asked this.".to_owned()
         } else {
@@ -142,16 +152,34 @@ impl Text<'_> {
         };
         writeln!(out, "{}", out::bold(head))?;
         let version = self.version();
-        let facts = first.case.expect(version);
-        let facts = facts.iter().map(|e| (e.fact.to_owned(), e.value.to_string()));
-        let (end, detail) = (End::Done, String::new());
-        let seen = Seen { end, detail, facts: facts.collect() };
-        let subject = subject(std::iter::once(first.axis("waiter")));
         let name = self.args.kernel.first().map_or(version.to_string(), ToString::to_string);
         writeln!(out, "  What the documents make one expect on {name}, which is no record:")?;
-        let said = clauses(&seen, first.is_point(), subject);
-        for clause in said {
-            writeln!(out, "    {}", clause.text)?;
+        let mut groups: Vec<(Vec<String>, Vec<&str>)> = Vec::new();
+        for asked in others {
+            let said = documented(asked, version);
+            match groups.iter_mut().find(|(known, _)| *known == said) {
+                Some((_, ids)) => ids.push(&asked.id),
+                None => groups.push((said, vec![&asked.id])),
+            }
+        }
+        groups.sort_by_key(|(_, ids)| std::cmp::Reverse(ids.len()));
+        let shown = if self.args.all { groups.len() } else { FEW };
+        for (said, ids) in groups.iter().take(shown) {
+            if groups.len() > 1 {
+                writeln!(
+                    out,
+                    "    {} such as {}",
+                    out::bold(format_args!("{} of them,", ids.len())),
+                    ids[0]
+                )?;
+            }
+            for text in said {
+                writeln!(out, "    {text}")?;
+            }
+        }
+        if groups.len() > shown {
+            let more = crate::report::count(groups.len() - shown, "other answer");
+            writeln!(out, "    and {more} (--all shows them)")?;
         }
         writeln!(out, "  To ask:")?;
         let shown = if self.args.all { n } else { FEW };
@@ -167,13 +195,18 @@ impl Text<'_> {
     /// How to ask a case again: in VMs of the series that were named, or on a host of a kernel that
     /// no mirror of ours has.
     fn command(&self, id: &str) -> String {
-        let in_vm = |which: &Which| match which {
-            Which::Release(release) if release.origin().carries_back() => None,
-            which => {
-                let name = which.to_string();
-                let series = KernelVersion::parse(&name).map(KernelVersion::series);
-                Some(format!("-k {}", series.unwrap_or(name)))
+        let lock = Lock::open(None).ok();
+        let in_vm = |which: &Which| {
+            if let Which::Release(release) = which
+                && (release.origin().carries_back()
+                    || !release.machine().is_none_or(|m| m == "x86_64"))
+            {
+                return None;
             }
+            let name = which.to_string();
+            let series = KernelVersion::parse(&name).map_or(name, KernelVersion::series);
+            select(lock.as_ref()?, std::slice::from_ref(&series), false).ok()?;
+            Some(format!("-k {series}"))
         };
         let named: Option<Vec<String>> = self.args.kernel.iter().map(in_vm).collect();
         match named.map(|named| named.join(" ")) {
@@ -194,17 +227,34 @@ impl Text<'_> {
     }
 }
 
+/// What the documents make one expect of a case, in sentences; facts of a trial, which are only named, in one.
+fn documented(asked: &Asked, version: KernelVersion) -> Vec<String> {
+    let facts = asked.case.expect(version);
+    let facts = facts.iter().map(|e| (e.fact.to_owned(), e.value.to_string()));
+    let seen = Seen { end: End::Done, detail: String::new(), facts: facts.collect() };
+    let subject = subject(std::iter::once(asked.axis("waiter")));
+    let said = clauses(&seen, asked.is_point(), subject).into_iter().map(|clause| clause.text);
+    if asked.is_point() { said.collect() } else { vec![said.collect::<Vec<_>>().join(" ")] }
+}
+
 /// Sentences a line each; what is only named, of trials, in one line.
 fn sentences<'c>(
     out: &mut dyn Write,
-    table: &Table<'_>,
     indent: &str,
     clauses: impl Iterator<Item = &'c Clause>,
 ) -> Result<()> {
-    let texts: Vec<&str> = clauses.map(|clause| clause.text.as_str()).collect();
-    let joint = if table.cases[0].is_point() { format!("\n{indent}") } else { " ".into() };
-    if !texts.is_empty() {
-        writeln!(out, "{indent}{}", texts.join(&joint))?;
+    let (mut text, mut ended) = (String::new(), true);
+    for clause in clauses {
+        let joint = match (text.is_empty(), ended || clause.is_line) {
+            (true, _) => indent.to_owned(),
+            (false, true) => format!("\n{indent}"),
+            (false, false) => " ".to_owned(),
+        };
+        text = text + &joint + &clause.text;
+        ended = clause.is_line;
+    }
+    if !text.is_empty() {
+        writeln!(out, "{text}")?;
     }
     Ok(())
 }

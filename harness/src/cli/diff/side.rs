@@ -1,12 +1,14 @@
 //! What the two words of `diff` name.
 
+use crate::ask::distinct;
+use crate::ask::words::meant;
 use crate::cli::which::Which;
 use crate::diff::Side;
 use crate::known;
 use crate::store::{self, Store, StoreError};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
-use uffd_results::{Dataset, Recorded, printable};
+use uffd_results::{Certainty, Dataset, Recorded, printable};
 
 /// Two kernels and what holds their answers.
 pub(super) struct Sides {
@@ -120,18 +122,47 @@ pub(super) fn place(data: &Dataset, text: Option<&str>) -> Result<usize> {
 
 /// The recorded kernels that a word names: a series, a build, or an upstream version.
 pub(super) fn places(data: &Dataset, which: &Which) -> Result<Vec<usize>> {
-    let mut places = which.places(data)?;
+    let places = which.places(data)?;
+    if !places.is_empty() {
+        return Ok(places);
+    }
     let kernels = data.kernels();
-    let name = match which {
-        Which::Series(series) => series.clone(),
-        Which::Release(release) => release.to_string(),
-    };
-    if places.is_empty() {
-        places = (0..kernels.len()).filter(|i| kernels[*i].upstream.to_string() == name).collect();
+    let name = |place: usize| kernels[place].upstream.to_string();
+    if let Which::Release(release) = which {
+        // Another flavour of a recorded build answers as that one does; two kernels that agree are not one.
+        let answer = data.resolve(release, Some);
+        if let (Some(place), Certainty::WithinSeries) = (answer.value, answer.certainty) {
+            crate::cli::out::note(&format!("{which} is taken for {}, its source", name(place)));
+            return Ok(vec![place]);
+        }
+        let near: Vec<String> = answer.basis.iter().map(|(_, place)| name(*place)).collect();
+        if !near.is_empty() {
+            bail!("{which} is not recorded; the nearest that are: {}", near.join(" "));
+        }
     }
-    if places.is_empty() {
-        let all: Vec<String> = kernels.iter().map(|k| k.upstream.to_string()).collect();
-        bail!("{name} is not recorded; there are {}", all.join(" "));
+    let all: Vec<String> = (0..kernels.len()).map(name).collect();
+    bail!("{which} is not recorded; there are {}", all.join(" "))
+}
+
+/// The value of an axis that a word means, as `ask` takes words; an error says what there is.
+pub(super) fn value<'d>(data: &'d Dataset, axis: &str, word: &str) -> Result<&'d str> {
+    let values = distinct(data.cases().filter_map(|case| case.axis(axis)));
+    if values.is_empty() {
+        let ids: Vec<String> = data.cases().map(|case| case.id()).collect();
+        let axes = ids.iter().filter_map(|id| id.strip_suffix(']')?.split_once('['));
+        let axes = axes.flat_map(|(_, axes)| axes.split(',')).filter_map(|a| a.split_once('='));
+        let mut names = distinct(axes.map(|(name, _)| name));
+        names.sort_unstable();
+        bail!("no recorded case has an axis {axis:?}; there are: {}", names.join(" "));
     }
-    Ok(places)
+    if let Some(value) = values.iter().find(|value| **value == word) {
+        return Ok(value);
+    }
+    let meant = meant(axis, word);
+    let found: Vec<&str> = values.iter().filter(|value| meant.contains(value)).copied().collect();
+    match found[..] {
+        [value] => Ok(value),
+        [] => bail!("no recorded case has {axis}={word}; there are: {}", values.join(" ")),
+        _ => bail!("{axis}={word} can be {}: name one of them", found.join(" or ")),
+    }
 }
