@@ -187,7 +187,7 @@ impl View<'_> {
         }
         if self.args.verbose {
             writeln!(out, "    {}", out::dim(format_args!("relied on in {}", r#where.join("; "))))?;
-            for kernel in self.shown_kernels()? {
+            for kernel in self.shown_kernels(bound)? {
                 let breaches = bound.breaches(kernel);
                 let name = data.kernels()[kernel].upstream;
                 for b in breaches.iter().take(3) {
@@ -198,18 +198,20 @@ impl View<'_> {
                     )?;
                 }
                 if breaches.len() > 3 {
-                    writeln!(out, "      {name} and {} cases more", breaches.len() - 3)?;
+                    let more = crate::report::count(breaches.len() - 3, "more case");
+                    writeln!(out, "      {name} and {more}")?;
                 }
             }
         }
         Ok(())
     }
 
-    /// The kernels whose breaches are shown: those chosen, else the newest.
-    fn shown_kernels(&self) -> Result<Vec<usize>> {
+    /// The kernels whose breaches are shown: those chosen, else the newest that has some.
+    fn shown_kernels(&self, bound: &Bound<'_, '_>) -> Result<Vec<usize>> {
         let data = &self.known.data;
         if self.args.kernel.is_empty() {
-            return Ok(data.kernels().len().checked_sub(1).into_iter().collect());
+            let breaks = |place: &usize| bound.kept(*place) == Some(Kept::Broken);
+            return Ok((0..data.kernels().len()).rev().find(breaks).into_iter().collect());
         }
         let mut places = Vec::new();
         for which in &self.args.kernel {
