@@ -4,6 +4,8 @@ mod open;
 mod passed;
 mod who;
 
+pub(crate) use who::must_show_device;
+
 use crate::probe::Case;
 
 /// The suite's cases.

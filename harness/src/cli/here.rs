@@ -8,6 +8,9 @@ use uffd_results::{Cases, Environment, Kernel, Outcome, Record, SCHEMA};
 use uffd_suites::outcome::Stop;
 use uffd_suites::probe::Case;
 
+/// Descriptors that cases may take, with room to spare.
+const DESCRIPTORS: u64 = 256;
+
 /// The running kernel, which may be asked.
 pub(crate) struct Here {
     pub(crate) kernel: Kernel,
@@ -18,6 +21,8 @@ impl Here {
     /// Finds out who it is; an error if this user may not make a userfaultfd at all.
     pub(crate) fn find() -> Result<Self> {
         check_pages().map_err(anyhow::Error::msg)?;
+        check_proc()?;
+        check_descriptors()?;
         if let Err(stop) = uffd_suites::stage::find_way() {
             bail!("{}", explain(&stop));
         }
@@ -44,6 +49,35 @@ impl Here {
         let (suite, cases) = (report::suite(), Cases::new(seen));
         Ok(Record { schema: SCHEMA, kernel, environment, suite, by: None, cases })
     }
+}
+
+/// Evidence is read from /proc, by the ids of this namespace.
+fn check_proc() -> Result<()> {
+    let own = std::fs::read_link("/proc/self").ok();
+    if own.is_none_or(|own| own.as_os_str() != std::process::id().to_string().as_str()) {
+        bail!(
+            "/proc is not that of this pid namespace, so what it says of threads is not of ours: mount it (mount -t \
+             proc proc /proc), or start in a namespace that has its own (unshare --mount-proc)"
+        );
+    }
+    Ok(())
+}
+
+/// Takes as many descriptors as are allowed. With too few, what a case can't open would look like an answer.
+fn check_descriptors() -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) =
+        getrlimit(Resource::RLIMIT_NOFILE).context("asking for the limit of open files")?;
+    if hard < DESCRIPTORS {
+        bail!(
+            "{hard} open files are allowed, and cases need {DESCRIPTORS}: raise the limit (ulimit -Hn)"
+        );
+    }
+    if soft < DESCRIPTORS {
+        setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, hard)
+            .context("raising the limit of open files")?;
+    }
+    Ok(())
 }
 
 /// Reads the environment in a child, since preparing for cases changes a process.

@@ -3,6 +3,7 @@
 use crate::abi::{Uffd, Way};
 use crate::expect::{Expected, OBSERVED};
 use crate::outcome::{Seen, Stop};
+use crate::permission::must_show_device;
 use crate::probe::{Case, Probe, Trial};
 use crate::process::with_room;
 use crate::stage::Stage;
@@ -48,6 +49,7 @@ pub(super) fn made(stage: &Stage, way: Way, flags: i32) -> Result<Uffd, Stop> {
     match Uffd::open_with(way, flags) {
         Ok(uffd) => Ok(uffd),
         Err(Errno::ENOENT) if way == Way::Device => {
+            must_show_device()?;
             Err(Stop::Unsupported("no /dev/userfaultfd (6.1 brought it)".into()))
         }
         Err(Errno::EINVAL) if way == Way::UserModeOnly => {

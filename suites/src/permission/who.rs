@@ -95,11 +95,29 @@ pub(super) fn must_be_root() -> Result<(), Stop> {
     let able = [Capability::CAP_SYS_PTRACE, Capability::CAP_SETUID, Capability::CAP_SETGID]
         .iter()
         .all(|cap| caps::has_cap(None, CapSet::Effective, *cap).unwrap_or(false));
-    if able && Uid::effective().is_root() {
+    // Root of a user namespace of its own has them all, and none that the kernel asks for here.
+    let is_initial = std::fs::read_to_string("/proc/self/uid_map")
+        .map_or(true, |map| map.split_whitespace().eq(["0", "0", "4294967295"]));
+    if able && is_initial && Uid::effective().is_root() {
         Ok(())
     } else {
-        Err(Stop::Denied("compares privileges: must begin as root with all of them".into()))
+        Err(Stop::Denied(
+            "compares privileges: must begin as the machine's root, with all of them".into(),
+        ))
     }
+}
+
+/// Stops a case that needs [`DEVICE`] where the kernel has it and this /dev does not, as in a container: that is
+/// no answer of the kernel's.
+pub(crate) fn must_show_device() -> Result<(), Stop> {
+    let misc = std::fs::read_to_string("/proc/misc").unwrap_or_default();
+    let has_it = misc.lines().any(|line| line.split_whitespace().nth(1) == Some("userfaultfd"));
+    if has_it && !Path::new(DEVICE).exists() {
+        return Err(Stop::Precondition(format!(
+            "{DEVICE} is not in this /dev, though the kernel has it"
+        )));
+    }
+    Ok(())
 }
 
 /// A setting of the machine that is put back when the case is over.
@@ -128,6 +146,7 @@ impl Setting {
 
     /// Sets the device's mode, where that harms nobody. No device, no setting.
     pub(super) fn mode(stage: &Stage, wanted: u32) -> Result<Self, Stop> {
+        must_show_device()?;
         if !Path::new(DEVICE).exists() {
             return Ok(Self::Kept);
         }
