@@ -23,7 +23,8 @@ pub(super) fn page(world: &World<'_>, recipes: &[Recipe]) -> Page {
     let never: Vec<(&str, &Assumed)> =
         all.values().filter(|(_, a)| !a.breaches.is_empty()).copied().collect();
     let summary = format!(
-        "{} that hold on every recorded kernel, {} never to rely on, and what works everywhere.",
+        "{} that several programs rely on and every recorded kernel keeps that has the feature, {} never to rely on, \
+         and what works everywhere.",
         count(safe.len(), "statement"),
         never.len()
     );
