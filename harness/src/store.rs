@@ -31,6 +31,17 @@ pub enum StoreError {
         /// Why it failed.
         error: std::io::Error,
     },
+    /// What is to be written could not be read again.
+    #[error(
+        "writing {path}: what is to stand there can't be read again: {error}; nothing was changed: shorten or \
+         leave out what this names, if an option gave it, else report it with that text"
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What a reader would say.
+        error: RecordError,
+    },
     /// A file is not a record.
     #[error("{path}: {error}{}", advice(.error))]
     Record {
@@ -177,10 +188,15 @@ impl Store {
         StoreError::Line { folder: self.folder.clone(), line, other }
     }
 
+    /// Whether a record can be written so that it can be read again: better known before others are written.
+    pub fn check(&self, record: &Record) -> Result<(), StoreError> {
+        text_of(&self.path(&record.kernel)?, record).map(drop)
+    }
+
     /// Writes a record in its place; its path.
     pub fn save(&self, record: &Record) -> Result<PathBuf, StoreError> {
         let path = self.path(&record.kernel)?;
-        replace(&path, record.to_json().as_bytes())?;
+        write(&path, record)?;
         Ok(path)
     }
 
@@ -261,6 +277,20 @@ pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, StoreError> {
     Ok(bytes)
 }
 
+/// Puts a record in the place of a file, if it can be read again: whole or not at all.
+pub fn write(path: &Path, record: &Record) -> Result<(), StoreError> {
+    replace(path, text_of(path, record)?.as_bytes())
+}
+
+/// A record's text, which is a record for whoever reads it.
+fn text_of(path: &Path, record: &Record) -> Result<String, StoreError> {
+    let text = record.to_json();
+    match Record::read(text.as_bytes()) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(StoreError::Unreadable { path: path.to_owned(), error }),
+    }
+}
+
 /// Puts `content` in the place of a file, whole or not at all.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     let fail = |error| StoreError::Write { path: path.to_owned(), error };
@@ -303,6 +333,43 @@ mod tests {
         replace(&path, b"two").expect("written");
         assert_eq!(fs::read(&path).expect("read"), b"two");
         assert_eq!(fs::read_dir(folder.path().join("a")).expect("folder").count(), 1);
+    }
+
+    /// A record of the stored ones.
+    fn stored() -> Record {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+        Store::new(Path::new(golden)).load().expect("stored records").remove(0)
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (store, file) = (Store::new(folder.path()), folder.path().join("record.json"));
+        let mut record = stored();
+        let path = store.save(&record).expect("written");
+        write(&file, &record).expect("written");
+        let good = fs::read(&path).expect("read");
+        record.environment.append = "x".repeat(uffd_results::LONGEST_TEXT + 1);
+        for refused in [
+            store.save(&record).map(drop),
+            store.check(&record),
+            write(&file, &record),
+            write(&folder.path().join("new.json"), &record),
+        ] {
+            let error = refused.expect_err("refused").to_string();
+            assert!(
+                error.contains("environment.append: a text of more than 1024 bytes"),
+                "{error}"
+            );
+            assert!(error.contains("nothing was changed"), "{error}");
+        }
+        assert_eq!(
+            (fs::read(path).expect("read"), fs::read(file).expect("read")),
+            (good.clone(), good)
+        );
+        assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 2);
+        record.environment.append.pop();
+        store.save(&record).expect("it fits");
     }
 
     #[test]

@@ -181,6 +181,29 @@ fn what_can_not_be_meant_is_refused(#[case] arguments: &[&str], #[case] why: &st
     refused(&shared::run(arguments), &[why]);
 }
 
+/// Each is short enough by itself; a record of what they were asked under could not be read.
+#[rstest]
+#[case("sweep")]
+#[case("run")]
+#[case("exec")]
+#[case("explore")]
+fn more_words_than_a_record_can_hold_are_refused_before_anything_is_asked(#[case] command: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let words = "x".repeat(450);
+    let mut refused_command = conform();
+    refused_command.args([command, "-k", "6.12.118"]).env("UFFD_CONFORM_CACHE", folder.path());
+    refused_command.env("UFFD_CONFORM_RESULTS", folder.path());
+    for _ in 0..3 {
+        refused_command.args(["--append", &words]);
+    }
+    if command == "exec" {
+        refused_command.args(["--", "/bin/true"]);
+    }
+    let output = refused_command.output().expect("the command starts");
+    refused(&output, &["--append", "1352 bytes", "1024", "fewer or shorter"]);
+    assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0);
+}
+
 /// A results folder with a record of 6.12, made with these words added to the command line.
 fn results(append: &str) -> tempfile::TempDir {
     const RECORD: &str = "records/x86_64/6.12/6.12.118+deb13-cloud-amd64.json";

@@ -47,8 +47,8 @@ pub use outcome::{End, Outcome, OutcomeError};
 pub use pattern::{glob, id_matches};
 pub use plain::{is_plain, printable, printable_lines};
 pub use record::{
-    Cases, Environment, Kernel, LARGEST, Package, Record, RecordError, SCHEMA, Suite, holds,
-    is_case_id,
+    Cases, Environment, Kernel, LARGEST, LONGEST_TEXT, Package, Record, RecordError, SCHEMA, Suite,
+    holds, is_case_id,
 };
 pub use release::{Level, Origin, Release, ReleaseError};
 pub use support::{Extent, Group, Held, Run, Statement, Support};

@@ -15,7 +15,7 @@ mod foreign;
 mod limits;
 
 pub use cases::Cases;
-pub use check::is_case_id;
+pub use check::{LONGEST_TEXT, is_case_id};
 pub(crate) use check::{head as check_head, text as check_text};
 pub use foreign::holds;
 pub use limits::LARGEST;

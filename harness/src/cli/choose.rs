@@ -4,9 +4,11 @@ use crate::interrupt;
 use crate::kernels::{self, Cache, Image, Lock, Slot, UserKernel};
 use crate::vm::{self, Options};
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use std::path::PathBuf;
 use std::str::FromStr;
+use uffd_results::LONGEST_TEXT;
 
 /// The plan's setting with the words that the user has added to the kernel's command line.
 pub(super) const APPEND: &str = "append";
@@ -106,16 +108,55 @@ pub(crate) struct VmArgs {
     line: LineArgs,
 }
 
-/// What the kernels are told at boot.
+/// What the kernels are told at boot: as it is typed, or, once it is checked as a whole, as they get it.
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct LineArgs {
-    /// More words for the kernel's command line, such as `lru_gen=n`; records say which.
+struct Typed {
+    /// More words for the kernel's command line, such as `lru_gen=n`; records say which. At most 1024 bytes in all.
     #[arg(long, value_name = "WORDS", value_parser = words, allow_hyphen_values = true)]
     append: Vec<String>,
 }
 
-/// Longest addition to a command line, in bytes: the kernel takes 2048 in all.
-const LONGEST_LINE: usize = 512;
+/// What the kernels are told at boot, and a record can say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LineArgs {
+    append: Vec<String>,
+}
+
+/// Longest addition to a command line, in bytes: a record takes no more. The kernel takes 2048 in all, and what this
+/// program says itself is less than a quarter of that.
+const LONGEST_LINE: usize = LONGEST_TEXT;
+
+impl FromArgMatches for LineArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let Typed { append } = Typed::from_arg_matches(matches)?;
+        let line = Self { append };
+        match line.text().len() {
+            0..=LONGEST_LINE => Ok(line),
+            length => Err(clap::Error::raw(
+                ErrorKind::ValueValidation,
+                format!(
+                    "all --append together have {length} bytes, and a record has room for {LONGEST_LINE}: give \
+                     fewer or shorter words\n"
+                ),
+            )),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for LineArgs {
+    fn augment_args(command: Command) -> Command {
+        Typed::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Typed::augment_args_for_update(command)
+    }
+}
 
 /// Words that a command line can hold and a record can show.
 fn words(text: &str) -> Result<String, String> {
@@ -127,11 +168,7 @@ fn words(text: &str) -> Result<String, String> {
     if words.contains(&"--") {
         return Err("-- ends what the kernel reads: leave it out".into());
     }
-    let words = words.join(" ");
-    if words.len() > LONGEST_LINE {
-        return Err(format!("want at most {LONGEST_LINE} bytes"));
-    }
-    Ok(words)
+    Ok(words.join(" "))
 }
 
 impl LineArgs {

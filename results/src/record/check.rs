@@ -8,8 +8,8 @@ use crate::version::KernelVersion;
 
 /// Bytes of a name; `uname` has 64.
 const NAME: usize = 128;
-/// Bytes of any other text.
-const TEXT: usize = 1024;
+/// Bytes of any other text in a record, such as what was added to a kernel's command line.
+pub const LONGEST_TEXT: usize = 1024;
 /// Bytes of a case id.
 const ID: usize = 512;
 
@@ -50,8 +50,8 @@ pub fn is_case_id(id: &str) -> bool {
 
 /// Checks a text that is to be shown.
 pub(crate) fn text(place: &str, text: &str) -> Result<(), RecordError> {
-    if text.len() > TEXT {
-        return Err(wrong(place, format!("a text of more than {TEXT} bytes")));
+    if text.len() > LONGEST_TEXT {
+        return Err(wrong(place, format!("a text of more than {LONGEST_TEXT} bytes")));
     }
     if text.chars().all(is_plain) {
         return Ok(());
