@@ -12,6 +12,7 @@ static ALLOCATOR: Bump = Bump;
 pub mod arch;
 mod ask;
 pub mod bench;
+mod bytes;
 mod children;
 pub mod cli;
 pub mod contracts;

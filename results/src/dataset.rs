@@ -10,7 +10,7 @@ mod text;
 pub use text::DataError;
 
 use crate::outcome::{End, Outcome};
-use crate::record::Record;
+use crate::record::{Record, join_id, split_id};
 use crate::version::{KernelVersion, VersionError};
 use std::collections::HashMap;
 
@@ -316,19 +316,6 @@ fn recorded(record: &Record) -> Result<Recorded, VersionError> {
         accelerator: record.environment.accelerator.clone(),
         revision: record.suite.revision.clone(),
     })
-}
-
-/// Splits `probe[axes]` into `probe` and `axes`.
-pub(crate) fn split_id(id: &str) -> (&str, &str) {
-    match id.split_once('[') {
-        Some((probe, rest)) => (probe, rest.strip_suffix(']').unwrap_or(rest)),
-        None => (id, ""),
-    }
-}
-
-/// The reverse of [`split_id`].
-pub(crate) fn join_id(probe: &str, axes: &str) -> String {
-    if axes.is_empty() { probe.to_owned() } else { format!("{probe}[{axes}]") }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod foreign;
 mod limits;
 
 pub use cases::Cases;
+pub(crate) use cases::{join_id, split_id};
 pub use check::{LONGEST_TEXT, is_case_id};
 pub(crate) use check::{head as check_head, text as check_text};
 pub use foreign::holds;
@@ -303,6 +304,16 @@ mod tests {
         assert!(error.contains("more than 16 MiB"), "{error}");
         let error = Record::read(b"{\"schema\": \xff").expect_err("refused").to_string();
         assert!(error.contains("byte 11: not UTF-8"), "{error}");
+    }
+
+    /// A probe with and without axes, and another one between.
+    #[rstest]
+    fn a_probe_stands_once_wherever_its_ids_do(mut record: Record) {
+        let ids = ["copy/a", "copy/a-b", "copy/a[x=1]"];
+        let done = || Outcome::done(Facts::parse("copy=0").expect("facts"));
+        record.cases = Cases::new(ids.map(|id| (id.to_owned(), done())).into());
+        assert_eq!(record.to_json().matches("\"copy/a\": [").count(), 1);
+        assert_eq!(holds(record.to_json().as_bytes()), Ok(Ok(record)));
     }
 
     #[rstest]

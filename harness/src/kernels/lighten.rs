@@ -1,6 +1,8 @@
 //! What a kernel does for a module that is loaded, and a guest need not: it is taken out of the file beforehand. What
 //! the module does stays as it is.
 
+use crate::bytes::number;
+
 /// Takes out what costs a guest time and tells a case nothing. What is no module is left alone.
 pub(super) fn lighten(module: &mut Vec<u8>) {
     unsign(module);
@@ -47,13 +49,6 @@ fn untrace(module: &mut [u8]) -> Option<()> {
         }
     }
     Some(())
-}
-
-/// The little-endian number of `N` bytes at `at`.
-fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<usize> {
-    let field = bytes.get(at..at.checked_add(N)?)?;
-    let value = field.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-    usize::try_from(value).ok()
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! less a boot for 6.12 to 7.3 (of 2.9), 0.1 to 0.4 s for 5.10 and 6.1 (of 1.8). What can't be unpacked
 //! here is booted as it is.
 
+use crate::bytes::number;
+
 /// More than any kernel has: a broken image must not fill the memory.
 const LIMIT: usize = 512 << 20;
 
@@ -25,14 +27,6 @@ pub(super) fn unpacked(image: &[u8]) -> Option<Vec<u8>> {
         _ => None,
     }?;
     (kernel.len() == size && has_pvh_entry(&kernel)).then_some(kernel)
-}
-
-/// The little-endian number of `N` bytes at `at`.
-fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<usize> {
-    let field = bytes.get(at..)?.first_chunk::<N>()?;
-    let mut word = [0; 8];
-    word[..N].copy_from_slice(field);
-    usize::try_from(u64::from_le_bytes(word)).ok()
 }
 
 /// The packed kernel and its size, by the boot protocol's header (from protocol 2.08 on).

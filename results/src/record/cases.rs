@@ -50,19 +50,21 @@ impl Cases {
         self.0.is_empty()
     }
 
-    /// The cases by probe, each with its outcomes in the order of their first case. Ids of a probe
-    /// are neighbours: `[` sorts behind whatever a probe's name is made of.
+    /// The cases by probe, in the order of its first case, each with its outcomes in the order of their first case.
+    /// Ids of a probe need not be neighbours: one without axes stands before the others, and `a-b` between `a` and
+    /// `a[x=1]`.
     fn groups(&self) -> Vec<(&str, Shown<'_>)> {
         let mut probes: Vec<(&str, Shown<'_>)> = Vec::new();
-        let mut places: HashMap<&Outcome, usize> = HashMap::new();
+        let mut known: HashMap<&str, usize> = HashMap::new();
+        let mut places: HashMap<(usize, &Outcome), usize> = HashMap::new();
         for (id, outcome) in self.iter() {
             let (probe, axes) = split_id(id);
-            if probes.last().is_none_or(|(last, _)| *last != probe) {
+            let of = *known.entry(probe).or_insert_with(|| {
                 probes.push((probe, Vec::new()));
-                places.clear();
-            }
-            let Some((_, groups)) = probes.last_mut() else { continue };
-            let at = *places.entry(outcome).or_insert_with(|| {
+                probes.len() - 1
+            });
+            let (_, groups) = &mut probes[of];
+            let at = *places.entry((of, outcome)).or_insert_with(|| {
                 groups.push((outcome, Vec::new()));
                 groups.len() - 1
             });
@@ -91,14 +93,15 @@ impl Cases {
 }
 
 /// Splits `probe[axes]` into `probe` and `axes`.
-fn split_id(id: &str) -> (&str, &str) {
+pub(crate) fn split_id(id: &str) -> (&str, &str) {
     match id.split_once('[') {
         Some((probe, rest)) => (probe, rest.strip_suffix(']').unwrap_or(rest)),
         None => (id, ""),
     }
 }
 
-fn join_id(probe: &str, axes: &str) -> String {
+/// The reverse of [`split_id`].
+pub(crate) fn join_id(probe: &str, axes: &str) -> String {
     if axes.is_empty() { probe.to_owned() } else { format!("{probe}[{axes}]") }
 }
 
