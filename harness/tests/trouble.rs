@@ -158,6 +158,24 @@ fn without_qemu_nothing_is_downloaded() {
     assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 0);
 }
 
+/// A kernel of arm64 boots in another QEMU, and does without that of x86-64.
+#[test]
+fn a_sweep_of_another_architecture_wants_its_own_qemu() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let image = folder.path().join("Image");
+    let mut bytes = vec![0; 100];
+    bytes[..2].copy_from_slice(b"MZ");
+    bytes[56..60].copy_from_slice(b"ARMd");
+    bytes.extend(b"Linux version 6.12.1 (a@b) #1 SMP\n\0");
+    fs::write(&image, bytes).expect("written");
+    let mut command = conform();
+    command.arg("--results").arg(folder.path().join("results")).env("PATH", folder.path());
+    let output = command.args(["sweep", "--kernel-image"]).arg(&image).output();
+    let output = output.expect("it starts");
+    refused(&output, &["no qemu-system-aarch64", "apt install qemu-system-arm)"]);
+    assert!(!folder.path().join("results").exists());
+}
+
 #[rstest]
 #[case("matrix")]
 #[case("show")]

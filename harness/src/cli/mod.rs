@@ -26,6 +26,7 @@ mod show;
 mod sweep;
 mod vm;
 pub(crate) mod which;
+mod workers;
 
 use crate::interrupt;
 use clap::{Args, Parser, Subcommand, ValueEnum};

@@ -1,20 +1,21 @@
 //! `sweep`: many kernels in VMs, a record each, and the matrix over all of them.
 
 use super::report::Tally;
-use super::{CaseArgs, Exit, choose, matrix, out, vm};
+use super::{CaseArgs, Exit, choose, matrix, out, vm, workers};
+use crate::arch::Arch;
 use crate::filter;
 use crate::interrupt::{self, Interrupted};
 use crate::journal::{Asked, Journal, JournalError};
 use crate::judge::judge;
 use crate::kernels::Image;
 use crate::store::{self, Store};
-use crate::vm::{Event, Options};
-use anyhow::{Context, Result, bail};
+use crate::vm::{Event, Options, VmError};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use uffd_results::{Cases, End, Record, Verdict};
 use uffd_suites::probe::Case;
@@ -66,6 +67,33 @@ struct Sum {
     exit: Option<Exit>,
 }
 
+impl Sum {
+    /// Takes and tells what became of a kernel.
+    fn take(&mut self, done: Done, cases: &[Case], store: &Store) -> Result<()> {
+        match done {
+            Done::UpToDate(release) => {
+                println(&format!("{release}: the record is up to date (--force asks again)"))
+            }
+            Done::Stopped(answers) => {
+                self.answers += answers;
+                Ok(())
+            }
+            Done::Failed(error) => {
+                out::error(&error);
+                self.exit = Some(Exit::Unusable);
+                Ok(())
+            }
+            Done::Recorded(session) => {
+                self.recorded += 1;
+                if ours(&session.record) > 0 {
+                    self.exit.get_or_insert(Exit::Different);
+                }
+                summary(&session, cases, store)
+            }
+        }
+    }
+}
+
 pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
     let cases = filter::choose(&[], args.cases.full)?;
     // What would stop everything is said first, what the user typed before what the machine lacks.
@@ -77,72 +105,81 @@ pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
     store.check_writable()?;
     store.tidy();
     store.check_line(&args.vm.line())?;
-    crate::vm::qemu_version(None)?;
     let _guard = interrupt::guard();
+    let own = args.kernel.own.image(&|text| out::note(text))?;
+    check_qemu(own.as_ref().map_or(Arch::X86, |image| image.arch))?;
     let journals = Mutex::new(Vec::new());
     let jobs = args.jobs.map_or_else(choose::cpus, usize::from);
     let taken = AtomicUsize::new(0);
     let bars = MultiProgress::new();
-    let (send_image, images) = sync_channel::<Image>(jobs);
-    let (send_done, done) = sync_channel::<Done>(jobs);
-    let images = Mutex::new(images);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            let send_done = send_done.clone();
-            let (images, cases, bars, journals) = (&images, &cases, &bars, &journals);
-            let taken = &taken;
-            scope.spawn(move || {
-                // To the last one, also when told to stop: the fetcher waits for each to be taken.
-                while let Some(image) = next(images) {
-                    let bar = bars.add(out::progress(cases.len()));
-                    let say = |text: &str| bars.suspend(|| out::note(text));
-                    let machines = machines(taken.fetch_add(1, Ordering::Relaxed), kernels, jobs);
-                    let image = &image;
-                    let asking =
-                        Asking { args, store, image, cases, machines, bar: &bar, say: &say };
-                    let done = asking.record(journals).unwrap_or_else(|error| {
-                        let release = &image.identity.release;
-                        Done::Failed(error.context(format!("{release} is not recorded")))
-                    });
-                    bar.finish_and_clear();
-                    if send_done.send(done).is_err() {
-                        break;
-                    }
-                }
-            });
+    let fetch = |hand_out: &mut dyn FnMut(Image) -> Result<()>| match own {
+        Some(image) => hand_out(image),
+        None => args.kernel.each(&|text| bars.suspend(|| out::note(text)), hand_out),
+    };
+    // To the last one, also when told to stop: the fetcher waits for each to be taken.
+    let record = |image: Image| {
+        let bar = bars.add(out::progress(cases.len()));
+        let say = |text: &str| bars.suspend(|| out::note(text));
+        let machines = machines(taken.fetch_add(1, Ordering::Relaxed), kernels, jobs);
+        let (image, cases) = (&image, &cases);
+        let asking = Asking { args, store, image, cases, machines, bar: &bar, say: &say };
+        let done = whatever_happens(&image.identity.release, || asking.record(&journals));
+        bar.finish_and_clear();
+        done
+    };
+    let (mut sum, mut shown) = (Sum::default(), Ok(()));
+    let fetched = workers::share(jobs, fetch, record, |done| {
+        let this = bars.suspend(|| sum.take(done, &cases, store));
+        shown = std::mem::replace(&mut shown, Ok(())).and(this);
+    });
+    shown?;
+    if let Err(Interrupted(signal)) = interrupt::check() {
+        let Sum { recorded, answers, .. } = sum;
+        bail!(
+            "interrupted by {signal}: {recorded} kernels are recorded, and of those that were being \
+             asked {answers} answers are kept; the same command with --resume goes on from there"
+        );
+    }
+    let exit = end(fetched, &sum, store)?;
+    if exit != Exit::Unusable {
+        // Nothing is left to go on with.
+        let journals = journals.into_inner().unwrap_or_else(PoisonError::into_inner);
+        journals.iter().for_each(|path| Journal::discard(path));
+    }
+    Ok(exit)
+}
+
+/// The end of a sweep: whatever became of fetching further kernels, the matrix says what this one has recorded.
+fn end(fetched: Result<()>, sum: &Sum, store: &Store) -> Result<Exit> {
+    if let Err(error) = fetched {
+        if sum.recorded > 0
+            && let Err(matrix) = matrix::write(store)
+        {
+            out::error(&matrix);
         }
-        drop(send_done);
-        let notes = bars.clone();
-        let fetching = scope.spawn(move || {
-            let say = |text: &str| notes.suspend(|| out::note(text));
-            args.kernel.each(&say, &mut |image| {
-                send_image.send(image).context("no VM is left to take a kernel")
-            })
-        });
-        let sum = collect(&done, &cases, store, &bars);
-        let fetched =
-            fetching.join().unwrap_or_else(|_| Err(anyhow::anyhow!("fetching kernels panicked")));
-        let sum = sum?;
-        if let Err(Interrupted(signal)) = interrupt::check() {
-            let Sum { recorded, answers, .. } = sum;
-            bail!(
-                "interrupted by {signal}: {recorded} kernels are recorded, and of those that were being \
-                 asked {answers} answers are kept; the same command with --resume goes on from there"
-            );
-        }
-        fetched?;
-        let exit = sum.exit.unwrap_or(Exit::Expected);
-        if exit != Exit::Unusable {
-            // Nothing is left to go on with.
-            journals
-                .lock()
-                .iter()
-                .flat_map(|all| all.iter())
-                .for_each(|path| Journal::discard(path));
-        }
-        matrix::write(store)?;
-        Ok(exit)
-    })
+        return Err(error);
+    }
+    matrix::write(store)?;
+    Ok(sum.exit.unwrap_or(Exit::Expected))
+}
+
+/// Fails unless there is the QEMU for kernels of an architecture.
+fn check_qemu(arch: Arch) -> Result<()> {
+    let (name, package) = arch.qemu();
+    match crate::vm::qemu_version(Some(Path::new(name))) {
+        Err(VmError::NoQemu(name, _)) => Err(VmError::NoQemu(name, package).into()),
+        version => Ok(version.map(drop)?),
+    }
+}
+
+/// What becomes of a kernel, also where asking it fails or panics: that costs this kernel alone.
+fn whatever_happens(release: &str, record: impl FnOnce() -> Result<Done>) -> Done {
+    let failed =
+        |error: anyhow::Error| Done::Failed(error.context(format!("{release} is not recorded")));
+    match catch_unwind(AssertUnwindSafe(record)) {
+        Ok(done) => done.unwrap_or_else(failed),
+        Err(_) => failed(anyhow!("this program panicked: report what it said above")),
+    }
 }
 
 /// How many VMs share the cases of a kernel, of which `taken` were taken before it: one, or more where the last ones
@@ -150,10 +187,6 @@ pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
 fn machines(taken: usize, kernels: usize, jobs: usize) -> usize {
     let last = kernels % jobs;
     if last > 0 && taken + last >= kernels { jobs / last } else { 1 }
-}
-
-fn next(images: &Mutex<Receiver<Image>>) -> Option<Image> {
-    images.lock().ok()?.recv().ok()
 }
 
 /// One kernel that is to be recorded.
@@ -289,44 +322,6 @@ fn up_to_date(record: &Record, image: &Image, cases: &[Case]) -> bool {
         })
 }
 
-fn collect(
-    done: &Receiver<Done>,
-    cases: &[Case],
-    store: &Store,
-    bars: &MultiProgress,
-) -> Result<Sum> {
-    let mut sum = Sum::default();
-    let mut shown = Ok(());
-    // To the end in any case: VMs and the fetcher wait for each result to be taken.
-    for done in done {
-        let this = bars.suspend(|| -> Result<()> {
-            match done {
-                Done::UpToDate(release) => {
-                    println(&format!("{release}: the record is up to date (--force asks again)"))
-                }
-                Done::Stopped(answers) => {
-                    sum.answers += answers;
-                    Ok(())
-                }
-                Done::Failed(error) => {
-                    out::error(&error);
-                    sum.exit = Some(Exit::Unusable);
-                    Ok(())
-                }
-                Done::Recorded(session) => {
-                    sum.recorded += 1;
-                    if ours(&session.record) > 0 {
-                        sum.exit.get_or_insert(Exit::Different);
-                    }
-                    summary(&session, cases, store)
-                }
-            }
-        });
-        shown = shown.and(this);
-    }
-    shown.map(|()| sum)
-}
-
 /// Cases that say nothing of the kernel, through our fault or luck.
 fn ours(record: &Record) -> usize {
     let bad = |end| matches!(end, End::Broken | End::Flaky | End::NotRun);
@@ -377,37 +372,5 @@ fn println(text: &str) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{harmless_first, machines};
-    use rstest::rstest;
-    use uffd_results::{Cases, End, Facts, Outcome};
-    use uffd_suites::probe::Case;
-
-    #[test]
-    fn what_brought_the_kernel_down_is_asked_last() {
-        let cases = &uffd_suites::registry()[..5];
-        let ended = |n: usize, end| (cases[n].id(), Outcome::ended(end, "", Facts::new()));
-        let known = [ended(0, End::Done), ended(1, End::Panic), ended(3, End::Hang)];
-        let asked = harmless_first(cases, Some(&Cases::new(known.into())));
-        let order = [0, 2, 4, 1, 3].map(|n: usize| cases[n].id());
-        assert_eq!(asked.iter().map(Case::id).collect::<Vec<_>>(), order);
-    }
-
-    /// VMs of each kernel in turn.
-    #[rstest]
-    #[case(1, 1, &[1])]
-    #[case(1, 2, &[2])]
-    #[case(2, 2, &[1, 1])]
-    #[case(3, 2, &[1, 1, 2])]
-    #[case(3, 8, &[2, 2, 2])]
-    #[case(5, 4, &[1, 1, 1, 1, 4])]
-    #[case(3, 1, &[1, 1, 1])]
-    fn no_vm_is_idle_at_the_end(
-        #[case] kernels: usize,
-        #[case] jobs: usize,
-        #[case] each: &[usize],
-    ) {
-        let shared: Vec<usize> = (0..kernels).map(|n| machines(n, kernels, jobs)).collect();
-        assert_eq!(shared, each);
-    }
-}
+#[path = "sweep_tests.rs"]
+mod tests;
