@@ -176,6 +176,22 @@ fn a_sweep_of_another_architecture_wants_its_own_qemu() {
     assert!(!folder.path().join("results").exists());
 }
 
+/// An update begins with the file that it will replace: one that can't be read stays as it is.
+#[rstest]
+#[case(&[])]
+#[case(&["--lock", "kernels.lock"])]
+fn an_update_never_forgets_what_the_lock_file_here_holds(#[case] options: &[&str]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lock = folder.path().join("kernels.lock");
+    fs::write(&lock, "{\"schema\": 99, \"kernels\": []}").expect("written");
+    let mut command = conform();
+    command.args(["kernels", "--update"]).args(options).current_dir(folder.path());
+    command.env("UFFD_CONFORM_CACHE", folder.path().join("cache")).env("PATH", folder.path());
+    refused(&command.output().expect("it starts"), &["kernels.lock", "schema 99"]);
+    assert_eq!(fs::read(&lock).expect("read"), b"{\"schema\": 99, \"kernels\": []}");
+    assert!(!folder.path().join("cache").exists(), "the archive was asked in vain");
+}
+
 #[rstest]
 #[case("matrix")]
 #[case("show")]

@@ -7,12 +7,12 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Options of `kernels`.
 #[derive(Debug, Args)]
 pub(crate) struct KernelsArgs {
-    /// Ask the archive anew and write the lock file.
+    /// Ask the archive anew and bring the lock file up to date: what it holds stays in it.
     #[arg(long)]
     update: bool,
     /// The lock file (default: the one built in; with --update, `kernels.lock` here).
@@ -30,13 +30,16 @@ pub(crate) fn kernels(args: &KernelsArgs) -> Result<Exit> {
     if let Some(patterns) = &args.fetch {
         return fetch(args, patterns);
     }
-    // A new lock file begins with what the one built in knows.
-    let known = args.lock.as_deref().filter(|path| !args.update || path.exists());
+    let target = args.update.then(|| args.lock.as_deref().unwrap_or(Path::new("kernels.lock")));
+    let known = match target {
+        // What is to be replaced: no entry of it is dropped. A new one begins with what the one built in knows.
+        Some(path) => Some(path).filter(|path| path.exists()),
+        None => args.lock.as_deref(),
+    };
     let mut lock = Lock::open(known)?;
-    if args.update {
-        let path = args.lock.clone().unwrap_or_else(|| PathBuf::from("kernels.lock"));
+    if let Some(path) = target {
         let changes = kernels::refresh(&mut lock, &|text| out::note(text))?;
-        lock.save(&path)?;
+        lock.save(path)?;
         for suite in &changes.unread {
             out::note(&format!("NOT READ, its entries stand as they were: {suite}"));
         }
