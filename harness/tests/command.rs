@@ -43,6 +43,21 @@ fn bad_input_is_refused_with_a_word(#[case] arguments: &[&str], #[case] words: &
     refused(&run(arguments), words);
 }
 
+/// In kselftest 2 is a failure that was expected.
+#[rstest]
+#[case(&["--jobs", "0"])]
+#[case(&["--frobnicate"])]
+#[case(&["copy/teleport"])]
+#[case(&["-k", "banana"])]
+fn bad_input_is_a_failure_for_kselftest(#[case] arguments: &[&str]) {
+    for options in [&["--exit-codes", "kselftest"][..], &["--exit-codes=kselftest"]] {
+        let output = run(&[&["run"], options, arguments].concat());
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        assert!(!output.stderr.is_empty());
+    }
+    assert_eq!(run(&["run", "--exit-codes", "kselftest", "--help"]).status.code(), Some(0));
+}
+
 #[rstest]
 #[case(&["run", "--kernel-image", "/bin/true", "copy/present"])]
 #[case(&["sweep", "-k", "6.12.118"])]

@@ -30,6 +30,7 @@ mod workers;
 
 use crate::interrupt;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -66,6 +67,26 @@ impl ExitCodes {
             (Self::Kselftest, Exit::Different | Exit::Unusable) => 1,
             (Self::Kselftest, Exit::Nothing) => 4,
         }
+    }
+
+    /// What a command line asks for that is wrong elsewhere.
+    fn typed(mut words: impl Iterator<Item = OsString>) -> Self {
+        let mut codes = Self::Own;
+        while let Some(word) = words.next().filter(|word| word != "--") {
+            let Some(option) = word.to_str().and_then(|word| word.strip_prefix("--exit-codes"))
+            else {
+                continue;
+            };
+            let value = match option.strip_prefix('=') {
+                Some(value) => Some(value.to_owned()),
+                None if option.is_empty() => words.next().and_then(|word| word.into_string().ok()),
+                None => None,
+            };
+            if let Some(value) = value.and_then(|value| Self::from_str(&value, false).ok()) {
+                codes = value;
+            }
+        }
+        codes
     }
 }
 
@@ -164,7 +185,13 @@ pub fn main() -> ExitCode {
     if crate::vm::guest::is_guest() {
         crate::vm::guest::main(vm::agent);
     }
-    let cli = Cli::try_parse().unwrap_or_else(|error| out::usage(&error));
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if out::usage(&error) => {
+            return ExitCode::from(ExitCodes::typed(std::env::args_os()).of(Exit::Unusable));
+        }
+        Err(_) => return ExitCode::SUCCESS,
+    };
     let codes = match &cli.command {
         Command::Run(args) => args.exit_codes,
         _ => ExitCodes::Own,
@@ -212,4 +239,26 @@ fn results_folder() -> PathBuf {
     let here = std::env::current_dir().unwrap_or_default();
     let is_ours = |folder: &&std::path::Path| folder.join("results/records").is_dir();
     here.ancestors().find(is_ours).unwrap_or(&here).join("results")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(&["run", "--jobs", "0"], 2)]
+    #[case(&["run", "--exit-codes", "kselftest", "--jobs", "0"], 1)]
+    #[case(&["run", "--jobs", "0", "--exit-codes=kselftest"], 1)]
+    #[case(&["run", "--exit-codes=kselftest", "--exit-codes=own"], 2)]
+    #[case(&["run", "--exit-codes", "teapot"], 2)]
+    #[case(&["run", "--exit-codes"], 2)]
+    #[case(&["exec", "--", "./run", "--exit-codes=kselftest"], 2)]
+    fn a_wrong_command_line_ends_with_the_code_that_it_asks_for(
+        #[case] words: &[&str],
+        #[case] code: u8,
+    ) {
+        let codes = ExitCodes::typed(words.iter().map(OsString::from));
+        assert_eq!(codes.of(Exit::Unusable), code);
+    }
 }

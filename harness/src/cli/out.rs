@@ -50,16 +50,14 @@ pub(crate) fn error(error: &anyhow::Error) {
     let _ = writeln!(err, "{red}error:{red:#} {}", printable_lines(&text));
 }
 
-/// What is wrong with the command line, or the help that was asked for, and the end of the process. It quotes
-/// what was typed, or what a script took from elsewhere.
-pub(crate) fn usage(error: &clap::Error) -> ! {
+/// Says what is wrong with the command line, or the help that was asked for; returns whether something is wrong. It
+/// quotes what was typed, or what a script took from elsewhere.
+pub(crate) fn usage(error: &clap::Error) -> bool {
     let text = error.render().to_string();
     let shown = printable_lines(&text);
-    if shown == text {
-        error.exit();
-    }
-    let _ = writeln!(anstream::stderr(), "{shown}");
-    std::process::exit(error.exit_code());
+    // Where it can't be written there is nobody to tell.
+    let _ = if shown == text { error.print() } else { writeln!(anstream::stderr(), "{shown}") };
+    error.use_stderr()
 }
 
 /// A remark, on standard error.
