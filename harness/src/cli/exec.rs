@@ -25,14 +25,19 @@ const COMMAND: &str = "command";
 /// Where the guest keeps what the program writes, and the name under which that leaves it.
 const OUTPUT: (&str, &str) = ("/tmp/output", "output");
 
-/// More of it does not leave the guest.
+/// More of it does not leave the guest, which says under this name how much there was.
 const LONGEST_OUTPUT: u64 = 1 << 20;
+const LENGTH: &str = "output-length";
 
 /// MiB that a kernel needs to come up in, with the program.
 const ROOM: u64 = 192;
 
 /// Options of `exec`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "The first MiB of what the program writes is shown, and a note says if there was more. Exit \
+                  codes: 0 the program ended with 0 on every kernel · 1 it did not · 2 it could not be run"
+)]
 pub(crate) struct ExecArgs {
     #[command(flatten)]
     kernel: choose::KernelArgs,
@@ -107,9 +112,10 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<Exit> {
         let release = &image.identity.release;
         vm::of_image(&image, &mut options);
         let mut counters = args.coverage.as_deref().map(coverage::Folder::create).transpose()?;
-        let mut output = Vec::new();
+        let (mut output, mut length) = (Vec::new(), 0);
         let mut on_event = |event: Event<'_>| match event {
             Event::File { name, bytes } if name == OUTPUT.1 => bytes.clone_into(&mut output),
+            Event::File { name: LENGTH, bytes } => length = number(bytes).unwrap_or(0),
             event => {
                 if let Some(folder) = &mut counters {
                     folder.take(&event);
@@ -119,6 +125,9 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<Exit> {
         let report = run_vm(&image.path, &[name.to_string_lossy().into()], &options, &mut on_event)
             .with_context(|| format!("running {program} on {release}"))?;
         out::stdout().write_all(&output)?;
+        if let Some(note) = cut(output.len() as u64, length) {
+            out::note(&format!("{release}: {program}: {note}"));
+        }
         for remark in vm::remarks(&report) {
             out::note(&remark);
         }
@@ -169,16 +178,36 @@ pub(super) fn agent(plan: &Plan) -> Option<Agent<'static>> {
     let mut counters = vm::counters(plan);
     let files = move || {
         let mut files = counters()?;
-        let mut output = Vec::new();
-        if let Ok(file) = File::open(OUTPUT.0) {
-            let read = file.take(LONGEST_OUTPUT).read_to_end(&mut output);
-            read.map_err(|e| format!("can't read {}: {e}", OUTPUT.0))?;
-        }
+        // Not there before the program has run.
+        let (output, length) = match File::open(OUTPUT.0) {
+            Ok(file) => head(&file).map_err(|e| format!("can't read {}: {e}", OUTPUT.0))?,
+            Err(_) => (Vec::new(), 0),
+        };
         files.push((OUTPUT.1.to_owned(), output));
+        files.push((LENGTH.to_owned(), length.to_string().into_bytes()));
         Ok(files)
     };
     let environment = environment(None, plan.setting("accelerator").unwrap_or_default(), None);
     Some(Agent { suite: report::suite(), environment, run: Box::new(run), files: Box::new(files) })
+}
+
+/// What of a file is handed out, and how long it is.
+fn head(file: &File) -> std::io::Result<(Vec<u8>, u64)> {
+    let mut head = Vec::new();
+    file.take(LONGEST_OUTPUT).read_to_end(&mut head)?;
+    Ok((head, file.metadata()?.len()))
+}
+
+/// A length as the guest says it.
+fn number(bytes: &[u8]) -> Option<u64> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+/// What there is to say of output of which `shown` bytes have come, and `length` were there.
+fn cut(shown: u64, length: u64) -> Option<String> {
+    (length > shown).then(|| {
+        format!("wrote {length} bytes, of which the first {shown} are shown: have it write less")
+    })
 }
 
 /// Runs the program as a child; the error says why that was not possible.
@@ -222,6 +251,8 @@ fn execute(command: &[String], deadline: Duration) -> Result<Outcome, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
+    use std::io::Seek;
 
     #[test]
     fn a_program_that_needs_other_files_is_refused() {
@@ -235,5 +266,22 @@ mod tests {
         (dynamic[64], dynamic[64 + 8], dynamic[64 + 32]) = (3, 120, 4);
         dynamic.extend(b"/ld\0");
         assert_eq!(unfit(&dynamic, Arch::X86).as_deref(), Some("it is linked dynamically (/ld)"));
+    }
+
+    #[rstest]
+    #[case(0, None)]
+    #[case(LONGEST_OUTPUT, None)]
+    #[case(LONGEST_OUTPUT + 1, Some("wrote 1048577 bytes, of which the first 1048576 are shown"))]
+    #[case(5 << 30, Some("wrote 5368709120 bytes"))]
+    fn output_that_is_cut_is_told_with_its_length(#[case] length: u64, #[case] note: Option<&str>) {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.set_len(length).expect("a length, without room");
+        file.rewind().expect("at its start");
+        let (output, length) = head(&file).expect("read");
+        let said =
+            cut(output.len() as u64, number(length.to_string().as_bytes()).expect("a length"));
+        assert_eq!(said.is_some(), note.is_some(), "{said:?}");
+        assert!(note.is_none_or(|note| said.is_some_and(|said| said.starts_with(note))));
+        assert!(output.len() as u64 <= LONGEST_OUTPUT);
     }
 }
