@@ -4,7 +4,7 @@
 //! names its kernel in its head; elsewhere the kernel's own banner is looked for.
 
 use crate::arch::Arch;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use uffd_results::{KernelVersion, is_plain};
 
 const SETUP_SECTORS: usize = 0x1f1;
@@ -16,6 +16,9 @@ const LOAD_FLAGS: usize = 0x211;
 const EXTENDED_LOAD_FLAGS: usize = 0x236;
 
 const SECTOR: usize = 512;
+
+/// No boot image is larger: a vmlinux with all that debuggers want has some hundreds of MiB.
+const MAX_IMAGE: u64 = 2 << 30;
 
 const ARM64_FLAGS: usize = 24;
 const ARM64_MAGIC: usize = 56;
@@ -52,6 +55,9 @@ pub(super) fn read(file: &mut (impl Read + Seek)) -> Result<Header, String> {
     // Setup code is at most 255 sectors and one; the version string lies in it.
     file.by_ref().take(256 * SECTOR as u64).read_to_end(&mut head).map_err(io)?;
     let length = file.seek(SeekFrom::End(0)).map_err(io)?;
+    if length > MAX_IMAGE {
+        return Err(format!("it has {length} bytes, and no kernel has more than {MAX_IMAGE}"));
+    }
 
     let (arch, banner) = if bytes::<4>(&head, MAGIC) == Some(*b"HdrS") {
         (Arch::X86, of_bzimage(&head, length)?)
@@ -59,7 +65,7 @@ pub(super) fn read(file: &mut (impl Read + Seek)) -> Result<Header, String> {
         let arch = arch(&head)?;
         (
             arch,
-            of_kernel(file)?
+            of_kernel(file, length)?
                 .ok_or("it names no kernel version: the banner \"Linux version\" is not in it")?,
         )
     };
@@ -114,30 +120,41 @@ fn arch(head: &[u8]) -> Result<Arch, String> {
     Err(format!("{}, but a boot image is needed", kind(head)))
 }
 
-/// The banner in a kernel that is not packed, if there is one.
-fn of_kernel(file: &mut (impl Read + Seek)) -> Result<Option<String>, String> {
+/// The banner in a kernel of `length` bytes that is not packed, if there is one.
+fn of_kernel(file: &mut (impl Read + Seek), length: u64) -> Result<Option<String>, String> {
     const LABEL: &[u8] = b"Linux version ";
     /// No banner is longer.
     const LONGEST: usize = 1024;
+    /// Bytes that are looked at together.
+    const WINDOW: usize = 1 << 20;
     let io = |e: std::io::Error| format!("reading it failed: {e}");
     file.seek(SeekFrom::Start(0)).map_err(io)?;
-    // A banner ends with a line break, and pieces end there as well; so none is cut in two.
-    let mut file = BufReader::with_capacity(1 << 20, file);
-    let mut piece = Vec::new();
-    while file.read_until(b'\n', &mut piece).map_err(io)? > 0 {
-        for (at, _) in piece.windows(LABEL.len()).enumerate().filter(|(_, w)| *w == LABEL) {
-            let text = piece[at + LABEL.len()..].split(|b| *b == 0 || *b == b'\n').next();
+    let mut file = file.take(length);
+    let mut window = Vec::new();
+    loop {
+        let room = (WINDOW - window.len()) as u64;
+        let is_end = file.by_ref().take(room).read_to_end(&mut window).map_err(io)? == 0;
+        for (at, _) in window.windows(LABEL.len()).enumerate().filter(|(_, w)| *w == LABEL) {
+            let text = &window[at + LABEL.len()..];
+            let text = text[..text.len().min(LONGEST + 1)].split(|b| *b == 0 || *b == b'\n').next();
             let text =
                 text.filter(|t| t.len() <= LONGEST && t.first().is_some_and(u8::is_ascii_digit));
-            if let Some(text) =
-                text.and_then(|t| std::str::from_utf8(t).ok()).filter(|t| t.chars().all(is_plain))
+            // One that may go on behind this window is whole in the next.
+            let is_whole = |t: &&[u8]| is_end || at + LABEL.len() + t.len() < window.len();
+            if let Some(text) = text
+                .filter(is_whole)
+                .and_then(|t| std::str::from_utf8(t).ok())
+                .filter(|t| t.chars().all(is_plain))
             {
                 return Ok(Some(text.to_owned()));
             }
         }
-        piece.clear();
+        if is_end {
+            return Ok(None);
+        }
+        // A banner that this window has cut stands whole at the head of the next.
+        window.drain(..window.len().saturating_sub(LABEL.len() + LONGEST));
     }
-    Ok(None)
 }
 
 fn bytes<const N: usize>(head: &[u8], at: usize) -> Option<[u8; N]> {
@@ -212,6 +229,77 @@ mod tests {
         other.truncate(3 << 20);
         let error = read(&mut Cursor::new(other)).expect_err("no banner");
         assert!(error.contains("names no kernel version"), "{error}");
+    }
+
+    /// Wherever a window ends: in the label, in the banner, or where it is whole.
+    #[rstest]
+    #[case(-80)]
+    #[case(-20)]
+    #[case(-14)]
+    #[case(-7)]
+    #[case(0)]
+    #[case(3)]
+    fn a_banner_is_found_wherever_it_stands(#[case] by: isize) {
+        for end in [b"\0".as_slice(), b"\n", b""] {
+            let mut image = plain(None);
+            image.truncate((1_usize << 20).checked_add_signed(by).expect("a place"));
+            image.extend(b"Linux version 6.12.1 (a@b) #1 SMP PREEMPT_DYNAMIC Debian 6.12.7-1 (c)");
+            image.extend(end);
+            let header = read(&mut Cursor::new(image)).expect("an image");
+            assert_eq!(header.upstream().expect("a version").to_string(), "6.12.7");
+        }
+    }
+
+    /// A file with a kernel's head, and nothing else for as long as one looks.
+    struct Endless {
+        at: u64,
+        length: u64,
+        read: u64,
+    }
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            assert!(buffer.len() <= 2 << 20, "{} bytes at a time", buffer.len());
+            buffer.fill(0);
+            for (at, byte) in (self.at..).zip(buffer.iter_mut()).take(64) {
+                *byte = match at {
+                    0..4 => b"\x7fELF"[usize::try_from(at).expect("small")],
+                    4 => 2,
+                    5 => 1,
+                    18 => 62,
+                    _ => 0,
+                };
+            }
+            self.at += buffer.len() as u64;
+            self.read += buffer.len() as u64;
+            Ok(buffer.len())
+        }
+    }
+
+    impl Seek for Endless {
+        fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+            self.at = match to {
+                SeekFrom::Start(at) => at,
+                _ => self.length,
+            };
+            Ok(self.at)
+        }
+    }
+
+    /// Eight GiB that take no room on a disk; a device, which says that it has no length; a kernel without a banner.
+    #[rstest]
+    #[case(8 << 30, 1 << 20, "no kernel has more than")]
+    #[case(0, 1 << 20, "names no kernel version")]
+    #[case(64 << 20, 65 << 20, "names no kernel version")]
+    fn a_file_that_seems_endless_takes_little_memory(
+        #[case] length: u64,
+        #[case] most: u64,
+        #[case] message: &str,
+    ) {
+        let mut file = Endless { at: 0, length, read: 0 };
+        let error = read(&mut file).expect_err("refused");
+        assert!(error.contains(message), "{error}");
+        assert!(file.read <= most, "{} bytes were read", file.read);
     }
 
     #[rstest]
