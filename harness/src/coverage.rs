@@ -14,6 +14,10 @@ const DEBUGFS: &str = "/sys/kernel/debug";
 /// The folder of the counters there.
 const COUNTERS: &str = "/sys/kernel/debug/gcov";
 
+/// The file that ends a hand-out of counters; theirs have another ending. Counters that came without it are of
+/// different moments.
+const COMPLETE: &str = "complete";
+
 /// Makes the counters readable; in a guest, once.
 pub fn open() -> Result<(), String> {
     mount(Some("debugfs"), DEBUGFS, Some("debugfs"), MsFlags::empty(), None::<&str>)
@@ -25,12 +29,14 @@ pub fn open() -> Result<(), String> {
     }
 }
 
-/// The counters as they are now: a `.gcda` file a source file, by its path.
+/// The counters as they are now: a `.gcda` file a source file, by its path, and a last file that says that these
+/// are all.
 pub fn read() -> Result<Vec<(String, Vec<u8>)>, String> {
-    let files = counters(Path::new(COUNTERS))?;
+    let mut files = counters(Path::new(COUNTERS))?;
     if files.is_empty() {
         return Err(format!("no file below {COUNTERS}: the kernel was built to count in none"));
     }
+    files.push((COMPLETE.to_owned(), Vec::new()));
     Ok(files)
 }
 
@@ -58,6 +64,8 @@ fn counters(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, String> {
 pub struct Folder {
     root: PathBuf,
     boot: u32,
+    /// The counters that have come of a hand-out that is on its way.
+    coming: Vec<(String, Vec<u8>)>,
     /// Outcomes since the last counters of this boot.
     uncounted: usize,
     lost: usize,
@@ -73,7 +81,8 @@ impl Folder {
         if entries.next().is_some() {
             bail!("{} is not empty: name a new folder for the counters", root.display());
         }
-        Ok(Self { root: root.to_owned(), boot: 0, uncounted: 0, lost: 0, trouble: None })
+        let (coming, trouble) = (Vec::new(), None);
+        Ok(Self { root: root.to_owned(), boot: 0, coming, uncounted: 0, lost: 0, trouble })
     }
 
     /// Takes an event of the session.
@@ -81,20 +90,27 @@ impl Folder {
         match event {
             Event::Boot { number, .. } => {
                 self.boot = *number;
+                self.coming.clear();
                 self.lost += std::mem::take(&mut self.uncounted);
             }
             Event::Outcome { .. } => self.uncounted += 1,
-            Event::File { name, bytes } => {
+            // Files of one moment, or those of an earlier one as they are: of both together nobody could make sense.
+            Event::File { name: COMPLETE, .. } => {
                 self.uncounted = 0;
-                if let Err(error) = self.write(name, bytes) {
-                    self.trouble.get_or_insert(error);
+                for (name, bytes) in std::mem::take(&mut self.coming) {
+                    if let Err(error) = self.write(&name, &bytes) {
+                        self.trouble.get_or_insert(error);
+                    }
                 }
+            }
+            Event::File { name, bytes } => {
+                self.coming.push(((*name).to_owned(), (*bytes).to_owned()));
             }
             _ => {}
         }
     }
 
-    /// How many cases went uncounted because their machine was lost before it handed out its counters.
+    /// How many cases went uncounted because their machine was lost before it had handed out its counters.
     pub fn finish(self) -> Result<usize> {
         self.trouble.map_or(Ok(self.lost + self.uncounted), Err)
     }
@@ -114,7 +130,10 @@ impl Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
     use uffd_results::{Facts, Outcome};
+
+    const COMPLETED: Event<'_> = Event::File { name: COMPLETE, bytes: b"" };
 
     fn tree(folder: &Path, files: &[&str]) {
         for file in files {
@@ -144,11 +163,14 @@ mod tests {
             Event::Boot { number: 1, from: 0 },
             Event::Outcome { index: 0, outcome: &outcome },
             Event::File { name: "mm/u.gcda", bytes: b"old" },
+            COMPLETED,
             Event::File { name: "mm/u.gcda", bytes: b"new" },
+            COMPLETED,
             Event::Outcome { index: 1, outcome: &outcome },
             Event::Boot { number: 2, from: 2 },
             Event::Outcome { index: 2, outcome: &outcome },
             Event::File { name: "mm/u.gcda", bytes: b"other" },
+            COMPLETED,
         ] {
             taken.take(&event);
         }
@@ -158,12 +180,43 @@ mod tests {
         assert!(Folder::create(folder.path()).is_err(), "it is in use");
     }
 
+    /// A machine dies while it hands out: what it had handed out before stays as it was, and the cases since are lost.
+    #[rstest]
+    #[case(true)]
+    #[case(false)]
+    fn counters_of_half_a_hand_out_count_for_nothing(#[case] boots_again: bool) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut taken = Folder::create(folder.path()).expect("empty");
+        let outcome = Outcome::done(Facts::new());
+        for event in [
+            Event::Boot { number: 1, from: 0 },
+            Event::Outcome { index: 0, outcome: &outcome },
+            Event::File { name: "fs/u.gcda", bytes: b"old" },
+            Event::File { name: "mm/u.gcda", bytes: b"old" },
+            COMPLETED,
+            Event::Outcome { index: 1, outcome: &outcome },
+            Event::Outcome { index: 2, outcome: &outcome },
+            Event::File { name: "fs/u.gcda", bytes: b"new" },
+        ] {
+            taken.take(&event);
+        }
+        if boots_again {
+            taken.take(&Event::Boot { number: 2, from: 3 });
+            taken.take(&COMPLETED);
+        }
+        assert_eq!(taken.finish().expect("written"), 2);
+        let read = |path: &str| std::fs::read_to_string(folder.path().join(path)).expect("written");
+        assert_eq!(read("boot-1/fs/u.gcda") + &read("boot-1/mm/u.gcda"), "oldold");
+        assert!(!folder.path().join("boot-2").exists());
+    }
+
     #[test]
     fn a_guest_writes_nowhere_else() {
         let folder = tempfile::tempdir().expect("a folder");
         for name in ["../u", "/tmp/u", "a/../../u"] {
             let mut taken = Folder::create(&folder.path().join("new")).expect("empty");
             taken.take(&Event::File { name, bytes: b"" });
+            taken.take(&COMPLETED);
             let error = taken.finish().expect_err("refused").to_string();
             assert!(error.contains(name), "{error}");
         }
