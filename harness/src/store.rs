@@ -1,6 +1,8 @@
 //! The folder of records: one JSON file a kernel, written whole or not at all.
 
-use crate::{files, scratch};
+use crate::files::{self, Target};
+use crate::scratch;
+use nix::unistd::{AccessFlags, access};
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -226,14 +228,19 @@ impl Store {
     }
 }
 
-/// Whether a file can be put in the place of `path`: better known before kernels are asked.
+/// Whether `path` can be written to: better known before kernels are asked.
 pub fn check_file(path: &Path) -> Result<(), StoreError> {
-    if path.is_dir() {
-        let error = std::io::Error::from(std::io::ErrorKind::IsADirectory);
-        return Err(StoreError::Write { path: path.to_owned(), error });
+    let fail = |error| StoreError::Write { path: path.to_owned(), error };
+    match Target::of(path).map_err(fail)? {
+        Target::File(target) => check_room(folder_of(&target), path),
+        // Opening a pipe would wait for its reader.
+        Target::Stream => access(path, AccessFlags::W_OK).map_err(|e| fail(e.into())),
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    check_room(folder.unwrap_or(Path::new(".")), path)
+}
+
+/// The folder of a file.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether files can be made in a folder, which need not exist yet and is not made here.
@@ -291,11 +298,11 @@ fn text_of(path: &Path, record: &Record) -> Result<String, StoreError> {
     }
 }
 
-/// Puts `content` in the place of a file, whole or not at all.
+/// Puts `content` in the place of a file, whole or not at all; what is no file, such as a pipe, takes it as it comes.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     let fail = |error| StoreError::Write { path: path.to_owned(), error };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(fail)?;
+    if let Target::File(target) = Target::of(path).map_err(fail)? {
+        fs::create_dir_all(folder_of(&target)).map_err(fail)?;
     }
     files::replace(path, content).map_err(fail)
 }

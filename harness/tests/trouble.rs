@@ -239,6 +239,32 @@ fn a_run_without_a_reader_still_counts() {
     assert_eq!(ends, [End::Done, End::Killed]);
 }
 
+/// What is no file takes the record as it comes, and is there afterwards; a file that a link leads to is replaced.
+#[rstest]
+#[case::output_to_a_file("ln -s /proc/self/fd/1 to; exec >out")]
+#[case::output_to_a_pipe("ln -s /proc/self/fd/1 to; mkfifo pipe; cat pipe >out & exec >pipe")]
+#[case::pipe("mkfifo to; cat to >out & exec >/dev/null")]
+#[case::link("ln -s out to; exec >/dev/null")]
+#[case::link_to_an_old_one("ln -s out to; echo old >out; exec >/dev/null")]
+fn a_record_goes_where_its_name_leads(#[case] before: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = format!(
+        "cd \"$1\"; {before}; \"$0\" run '{GOOD}' --format jsonl --record to; exec >&2; wait"
+    );
+    let mut command = Command::new("sh");
+    command.args(["-ec", &script, env!("CARGO_BIN_EXE_uffd-conform")]).arg(folder.path());
+    let output = command.output().expect("it starts");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let all = fs::read_to_string(folder.path().join("out")).expect("written");
+    let begin = all.find("{\n\"schema\"").expect("a record");
+    let end = begin + all[begin..].find("\n}\n").expect("its end") + 3;
+    Record::parse(&all[begin..end]).expect("a record");
+    // What the run said is there as well, if it went there.
+    assert_eq!(before.contains("fd/1"), begin > 0 && all.len() > end, "{all}");
+    let kind = fs::symlink_metadata(folder.path().join("to")).expect("there").file_type();
+    assert!(!kind.is_file(), "it was replaced");
+}
+
 #[test]
 fn equal_runs_give_equal_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
