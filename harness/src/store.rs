@@ -222,8 +222,10 @@ impl Store {
         if records.is_empty() {
             return Err(StoreError::Empty(self.folder.clone()));
         }
-        records
-            .sort_by_cached_key(|record| (record.upstream().ok(), record.kernel.release.clone()));
+        records.sort_by_cached_key(|record| {
+            let kernel = &record.kernel;
+            (record.upstream().ok(), kernel.release.clone(), kernel.machine.clone())
+        });
         Ok(records)
     }
 }

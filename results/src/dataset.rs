@@ -35,6 +35,13 @@ pub struct Recorded {
     pub revision: String,
 }
 
+impl Recorded {
+    /// What kernels are sorted by: one release can be built for two machines.
+    fn order(&self) -> (KernelVersion, &str, &str) {
+        (self.upstream, &self.release, &self.machine)
+    }
+}
+
 /// What a case showed on one kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Cell {
@@ -113,7 +120,7 @@ impl Dataset {
         for record in records {
             kernels.push((recorded(record)?, record));
         }
-        kernels.sort_by(|(a, _), (b, _)| (a.upstream, &a.release).cmp(&(b.upstream, &b.release)));
+        kernels.sort_by(|(a, _), (b, _)| a.order().cmp(&b.order()));
         let mut cells: HashMap<&str, Vec<Option<Cell>>> = HashMap::new();
         let (mut outcomes, mut places) = (Vec::new(), HashMap::new());
         for (at, (kernel, record)) in kernels.iter().enumerate() {

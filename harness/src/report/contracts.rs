@@ -6,15 +6,16 @@ use crate::contracts::all_of;
 use crate::known::Known;
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use uffd_results::{Bound, Contract, Kept};
+use uffd_results::{Bound, Contract, Kept, Kernel, Recorded};
 
 /// The tables of all contracts; nothing if there are none.
 pub(super) fn tables(Known { data, contracts, .. }: &Known, columns: &[Series<'_>]) -> String {
     if contracts.is_empty() {
         return String::new();
     }
-    let places: HashMap<&str, usize> =
-        data.kernels().iter().enumerate().map(|(i, k)| (k.release.as_str(), i)).collect();
+    // One release can be recorded on two machines.
+    let of = |(place, k): (usize, &'_ Recorded)| ((k.machine.clone(), k.release.clone()), place);
+    let places: HashMap<_, usize> = data.kernels().iter().enumerate().map(of).collect();
     let mut out = String::from(
         "Whether each kernel keeps what a program assumes, worst consequence first. *kept*: every case \
          that decides it showed what is assumed; *broken*: some case did not; *unsupported*: the kernel \
@@ -32,9 +33,10 @@ pub(super) fn tables(Known { data, contracts, .. }: &Known, columns: &[Series<'_
             let says = format!("{} <br>`{}`", assumption.says, assumption.id);
             let cells = columns.iter().map(|series| match &assumption.not_asked {
                 Some(_) => "not asked".to_owned(),
-                None => {
-                    series.cell(|record| word(&bound, places.get(record.kernel.release.as_str())))
-                }
+                None => series.cell(|record| {
+                    let Kernel { machine, release, .. } = &record.kernel;
+                    word(&bound, places.get(&(machine.clone(), release.clone())))
+                }),
             });
             out += &row([says, assumption.breaks.to_string()].into_iter().chain(cells));
         }

@@ -113,7 +113,14 @@ fn statements(cases: &[Case], columns: &[Series<'_>], changed: &HashSet<&str>) -
 }
 
 /// Verdicts counted by record and probe.
-struct Tallies(HashMap<(String, String), BTreeMap<Verdict, usize>>);
+struct Tallies(HashMap<Place, BTreeMap<Verdict, usize>>);
+
+/// Machine and release of a record, and a probe: one release can be recorded on two machines.
+type Place = (String, String, String);
+
+fn place(record: &Record, probe: String) -> Place {
+    (record.kernel.machine.clone(), record.kernel.release.clone(), probe)
+}
 
 impl Tallies {
     fn new(cases: &[Case], columns: &[Series<'_>]) -> Self {
@@ -124,15 +131,15 @@ impl Tallies {
             for (id, outcome) in record.cases.iter() {
                 let Some(case) = known.get(id) else { continue };
                 let verdict = judge(case, outcome, version).verdict;
-                let key = (record.kernel.release.clone(), case.probe.to_string());
-                *tallies.entry(key).or_default().entry(verdict).or_default() += 1;
+                let place = place(record, case.probe.to_string());
+                *tallies.entry(place).or_default().entry(verdict).or_default() += 1;
             }
         }
         Self(tallies)
     }
 
     fn cell(&self, record: &Record, probe: &str) -> String {
-        let Some(tally) = self.0.get(&(record.kernel.release.clone(), probe.to_owned())) else {
+        let Some(tally) = self.0.get(&place(record, probe.to_owned())) else {
             return "not asked".to_owned();
         };
         let words: Vec<String> =
@@ -162,4 +169,41 @@ fn kernels(records: &[Record]) -> String {
         ]);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::known;
+    use crate::store::Store;
+    use std::path::Path;
+
+    /// Of each case one of both shows something else: each is counted for itself.
+    #[test]
+    fn a_release_on_two_machines_is_counted_for_each() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (golden, store) = (
+            Store::new(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"))),
+            Store::new(folder.path()),
+        );
+        let one = golden.load().expect("stored records").remove(0);
+        let mut other = one.clone();
+        other.kernel.machine = "aarch64".into();
+        for record in [&one, &other] {
+            store.save(record).expect("written");
+        }
+        let markdown = |store: &Store| {
+            let records = store.load().expect("records");
+            let known = known::of(&records, store).expect("known");
+            let text = markdown(&records, &known).expect("versions");
+            assert_eq!(Dataset::parse(&known.data.to_text()), Ok(known.data));
+            let all = text.lines().filter(|line| line.contains("<br>`")).map(str::to_owned);
+            (records.len(), all.collect::<Vec<_>>())
+        };
+        let (count, both) = markdown(&store);
+        std::fs::remove_file(store.path(&other.kernel).expect("a place")).expect("removed");
+        let (_, alone) = markdown(&store);
+        assert_eq!((count, alone.len() > 50), (2, true));
+        assert_eq!(both, alone, "two that agree are one cell, with the cases of one");
+    }
 }

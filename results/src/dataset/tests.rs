@@ -94,6 +94,21 @@ pub(crate) fn small() -> Dataset {
     data
 }
 
+/// One tree can be built for two machines, and each has its place.
+#[test]
+fn a_release_on_two_machines_is_two_kernels() {
+    let mut other = record(3);
+    other.kernel.machine = "aarch64".into();
+    let both = [record(3), other.clone()];
+    let data = Dataset::of(&both, Vec::new(), |_, _, _| Some(true)).expect("versions");
+    let machines: Vec<&str> = data.kernels().iter().map(|k| k.machine.as_str()).collect();
+    assert_eq!(machines, ["aarch64", "x86_64"]);
+    assert_eq!(Dataset::parse(&data.to_text()), Ok(data));
+    let twice = [other.clone(), other];
+    let twice = Dataset::of(&twice, Vec::new(), |_, _, _| Some(true)).expect("versions");
+    Dataset::parse(&twice.to_text()).expect_err("one kernel, twice");
+}
+
 #[test]
 fn the_table_holds_what_the_records_do() {
     let data = small();

@@ -103,7 +103,7 @@ impl Dataset {
         for _ in 0..reader.count("kernels")? {
             data.kernels.push(reader.kernel()?);
         }
-        if !data.kernels.is_sorted_by(|a, b| (a.upstream, &a.release) < (b.upstream, &b.release)) {
+        if !data.kernels.is_sorted_by(|a, b| a.order() < b.order()) {
             return Err(reader.error("the kernels are not in order"));
         }
         for _ in 0..reader.count("outcomes")? {
