@@ -152,6 +152,64 @@ fn a_record_is_taken_once_and_never_over_another() {
     refused(&on(folder.path(), &odd), &["--by", "can't stand in a record"]);
 }
 
+/// A record of the stored kernel, as another release, by somebody.
+fn as_another(folder: &Path, release: &str, change: impl FnOnce(&mut Record)) -> String {
+    let mut record = stored(&golden());
+    record.kernel.release = format!("6.12.118-{release}");
+    change(&mut record);
+    let file = folder.join(format!("{release}.json"));
+    fs::write(&file, record.to_json()).expect("written");
+    file.to_str().expect("a name").to_owned()
+}
+
+/// One after the other the second would be refused.
+#[test]
+fn two_command_lines_do_not_come_in_with_one_call() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let results = folder.path().join("results");
+    let a = as_another(folder.path(), "a", |record| record.environment.append = "lru_gen=n".into());
+    let b = as_another(folder.path(), "b", |_| ());
+    for files in [[&a, &b], [&b, &a]] {
+        let import = on(&results, &["record", "import", files[0], files[1]]);
+        refused(&import, &["lru_gen=n", "the usual one", "--results"]);
+        assert!(!results.exists());
+    }
+    assert_eq!(on(&results, &["record", "import", &a]).status.code(), Some(0));
+    refused(&on(&results, &["record", "import", &b]), &["lru_gen=n", "the usual one"]);
+}
+
+/// Each can be read, and what they would be together can't: the names of all who gave a part are too long.
+#[test]
+fn what_together_could_not_be_read_is_not_merged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let results = ["ours", "theirs"].map(|name| folder.path().join(name));
+    for (results, by) in results.iter().zip(["a", "b"]) {
+        for release in ["0", "x"] {
+            let by = (release == "x").then(|| by.repeat(600));
+            let file = as_another(folder.path(), release, |record| record.by = by);
+            let options: &[&str] = &["record", "import", &file];
+            assert_eq!(on(results, options).status.code(), Some(0));
+        }
+    }
+    let [ours, theirs] = &results;
+    // This one is merged before the other: it gets a case.
+    let file = theirs.join("records/x86_64/6.12/6.12.118-0.json");
+    let mut record = Record::parse(&fs::read_to_string(&file).expect("read")).expect("a record");
+    let mut cases: Vec<_> = record.cases.iter().map(|(id, o)| (id.to_owned(), o.clone())).collect();
+    cases.push(("copy/new".into(), Outcome::done(Facts::new())));
+    record.cases = Cases::new(cases);
+    fs::write(&file, record.to_json()).expect("written");
+    let before = ["0", "x"].map(|name| {
+        fs::read(ours.join(format!("records/x86_64/6.12/6.12.118-{name}.json"))).expect("read")
+    });
+    let merge = on(ours, &["merge", theirs.to_str().expect("a name")]);
+    refused(&merge, &["6.12.118-x", "by: a text of more than 1024 bytes", "nothing was changed"]);
+    let after = ["0", "x"].map(|name| {
+        fs::read(ours.join(format!("records/x86_64/6.12/6.12.118-{name}.json"))).expect("read")
+    });
+    assert!(before == after && merge.stdout.is_empty());
+}
+
 #[test]
 fn hostile_files_are_refused_in_little_memory_and_write_nothing() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -69,6 +69,11 @@ pub(crate) fn merge(args: &MergeArgs, store: &Store) -> Result<Exit> {
         let of = join(&records).map_err(|why| {
             anyhow::anyhow!("the records of {release} are not of one kernel and suite: {why}")
         })?;
+        if of.1.is_empty() {
+            store.check(&of.0).with_context(|| {
+                format!("the records of {release} can't be joined, so nothing is merged")
+            })?;
+        }
         joined.push((release, of, is_here.then(|| records.into_iter().next()).flatten()));
     }
     for (release, (record, disagreements), ours) in joined {

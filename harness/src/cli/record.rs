@@ -106,7 +106,14 @@ fn import(args: &ImportArgs, store: &Store) -> Result<Exit> {
         if let Some(by) = &args.by {
             record.by = Some(by.clone());
         }
-        store.check_line(&record.environment.append)?;
+        let line = &record.environment.append;
+        store.check_line(line)?;
+        // What is here after the others of this call are written.
+        if let Some(other) =
+            planned.iter().map(|p| &p.record.environment.append).find(|l| *l != line)
+        {
+            return Err(store.other_line(line, other).into());
+        }
         let path = store.path(&record.kernel)?;
         if planned.iter().any(|p| store.path(&p.record.kernel).is_ok_and(|other| other == path)) {
             let release = &record.kernel.release;
