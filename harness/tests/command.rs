@@ -3,7 +3,7 @@
 mod shared;
 
 use rstest::rstest;
-use shared::{conform, nobody, outcomes, program_for_everybody, refused, run, text};
+use shared::{conform, kernel, nobody, outcomes, program_for_everybody, refused, run, text};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use uffd_results::{End, Outcome, Record};
@@ -168,13 +168,10 @@ fn a_host_is_not_taken_down() {
     assert!(text(&output.stdout).contains("only asked in a VM"));
 }
 
-/// In a VM: only where a kernel is named.
 #[test]
+#[ignore = "boots the kernel that UFFD_TEST_KERNEL names"]
 fn a_kernel_that_goes_down_costs_one_case() {
-    let Some(kernel) = std::env::var_os("UFFD_TEST_KERNEL") else {
-        eprintln!("UFFD_TEST_KERNEL names no vmlinuz: no kernel is booted");
-        return;
-    };
+    let kernel = kernel();
     let hidden = ["hangs", "dies", "panics"].map(|name| format!("hidden/{name}[backing=anon]"));
     let mut command = conform();
     command
@@ -192,13 +189,10 @@ fn a_kernel_that_goes_down_costs_one_case() {
     }
 }
 
-/// In a VM: only where a kernel is named.
 #[test]
+#[ignore = "boots the kernel that UFFD_TEST_KERNEL names"]
 fn a_program_runs_in_a_vm_and_says_how_it_ended() {
-    let Some(kernel) = std::env::var_os("UFFD_TEST_KERNEL") else {
-        eprintln!("UFFD_TEST_KERNEL names no vmlinuz: no kernel is booted");
-        return;
-    };
+    let kernel = kernel();
     let program = env!("CARGO_BIN_EXE_uffd-conform");
     let exec = |options: &[&str], command: &[&str]| {
         let mut exec = conform();

@@ -5,7 +5,7 @@ mod shared;
 
 use rstest::rstest;
 use shared::{
-    conform, nobody, outcomes, program_for_everybody, refused, run, seccomp, set_mode, text,
+    conform, kernel, nobody, outcomes, program_for_everybody, refused, run, seccomp, set_mode, text,
 };
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -309,11 +309,9 @@ fn exit_codes_are_documented(#[case] arguments: &[&str], #[case] words: &[&str])
 
 /// In a VM, and in the worst places of the list: each costs itself, what follows is answered.
 #[test]
+#[ignore = "boots the kernel that UFFD_TEST_KERNEL names"]
 fn trouble_between_ordinary_cases_costs_only_itself() {
-    let Some(kernel) = std::env::var_os("UFFD_TEST_KERNEL") else {
-        eprintln!("UFFD_TEST_KERNEL names no vmlinuz: no kernel is booted");
-        return;
-    };
+    let kernel = kernel();
     let ordinary = text(&run(&["list", "copy/munmap[backing=anon"]).stdout);
     let mut ordinary = ordinary.lines();
     let mut plan = Vec::new();
@@ -328,7 +326,7 @@ fn trouble_between_ordinary_cases_costs_only_itself() {
         settings: [("deadline".to_owned(), "3".to_owned())].into(),
         ..Options::default()
     };
-    let report = run_vm(Path::new(&kernel), &plan, &options, &mut |_| {}).expect("a session");
+    let report = run_vm(&kernel, &plan, &options, &mut |_| {}).expect("a session");
     let ends: Vec<End> = report.outcomes.iter().map(|outcome| outcome.end).collect();
     let done = End::Done;
     assert_eq!(ends, [done, End::Hang, done, End::Killed, done, End::Panic, done], "{report:#?}");

@@ -18,6 +18,15 @@ pub(crate) fn conform() -> Command {
     command
 }
 
+/// The boot image that tests of VMs boot. Such tests are shown as ignored unless they are asked for: none may pass
+/// without having asked.
+pub(crate) fn kernel() -> PathBuf {
+    let named = std::env::var_os("UFFD_TEST_KERNEL").map(PathBuf::from);
+    named.expect(
+        "UFFD_TEST_KERNEL names a vmlinuz, as `uffd-conform kernels --fetch 6.12` prints it",
+    )
+}
+
 pub(crate) fn run(arguments: &[&str]) -> Output {
     conform().args(arguments).output().expect("the command starts")
 }
