@@ -6,7 +6,10 @@
 //! block's page begins with. So it is fetched from there, can hold anything, and tells what it was.
 
 mod cases;
+mod halted;
+mod interrupted;
 mod proof;
+mod resolved;
 
 pub(crate) use cases::{SUITE, cases};
 
@@ -15,6 +18,7 @@ use crate::abi::kvm::{Failure, Regs, VcpuFd, Vm, code_page, exit};
 use crate::access::Access;
 use crate::memory::{PAGE, tag};
 use crate::outcome::Stop;
+use crate::point::axis;
 use crate::process;
 use crate::stage::Stage;
 use nix::errno::Errno;
@@ -29,6 +33,45 @@ pub enum VcpuAccess {
     Write,
     /// It fetches an instruction.
     Fetch,
+}
+
+axis! {
+    /// Where the vCPU's interrupt controller is. It decides who waits for a page: with one in the kernel,
+    /// and interrupts on, KVM has a worker of the kernel wait and halts the vCPU until that has the page
+    /// (`kvm_can_do_async_pf()`). So run the vCPUs of QEMU, Firecracker and Cloud Hypervisor.
+    Lapic {
+        /// There is none, and interrupts are off: KVM_RUN waits itself.
+        None = "none",
+        /// In the kernel, and interrupts are on.
+        Kernel = "kernel",
+    }
+}
+
+impl Lapic {
+    /// The flags register: its second bit is always set, the tenth says that interrupts are on.
+    const fn flags(self) -> u64 {
+        match self {
+            Self::None => 2,
+            Self::Kernel => 0x202,
+        }
+    }
+
+    /// What the guest ends with. A `hlt` only leaves the guest where no interrupt could end it; else it is
+    /// `out 0x10, al`.
+    const fn last(self) -> &'static [u8] {
+        match self {
+            Self::None => &[HLT],
+            Self::Kernel => &[0xe6, 0x10],
+        }
+    }
+
+    /// The reason of the exit that this is.
+    const fn exit(self) -> u32 {
+        match self {
+            Self::None => exit::HLT,
+            Self::Kernel => exit::IO,
+        }
+    }
 }
 
 /// How `KVM_RUN` ended.
@@ -58,8 +101,9 @@ const PROOF: usize = 0x40;
 const HLT: u8 = 0xf4;
 
 /// `mov eax, [TARGET]; mov edx, [TARGET + 4]; hlt`, then the same for a store, then the first byte of
-/// `mov eax, imm32`.
-fn code() -> Vec<u8> {
+/// `mov eax, imm32`. What stands for `hlt` is [`Lapic::last`].
+fn code(lapic: Lapic) -> Vec<u8> {
+    let last = lapic.last();
     let low = |value: u64| value.to_le_bytes()[..4].to_vec();
     let high = |value: u64| value.to_le_bytes()[4..].to_vec();
     let mut page = vec![HLT; PAGE];
@@ -68,10 +112,10 @@ fn code() -> Vec<u8> {
         page[at..at + code.len()].copy_from_slice(&code);
     };
     let (first, second) = (low(TARGET), low(TARGET + 4));
-    put(READ, &[&[0xa1], &first, &[0x8b, 0x15], &second, &[HLT]]);
+    put(READ, &[&[0xa1], &first, &[0x8b, 0x15], &second, last]);
     let stores = [low(tag::WROTE), high(tag::WROTE)];
-    put(WRITE, &[&[0xc7, 0x05], &first, &stores[0], &[0xc7, 0x05], &second, &stores[1], &[HLT]]);
-    put(PROOF, &[&[0xd9, 0xe8, HLT]]);
+    put(WRITE, &[&[0xc7, 0x05], &first, &stores[0], &[0xc7, 0x05], &second, &stores[1], last]);
+    put(PROOF, &[&[0xd9, 0xe8], last]);
     put(FETCH, &[&[0xb8]]);
     page
 }
@@ -80,6 +124,7 @@ fn code() -> Vec<u8> {
 #[derive(Debug)]
 pub struct Vcpu {
     access: VcpuAccess,
+    lapic: Lapic,
     fd: VcpuFd,
 }
 
@@ -93,6 +138,17 @@ impl Vcpu {
         access: VcpuAccess,
         block: Range,
     ) -> Result<Self, Stop> {
+        Self::with(stage, address, access, block, Lapic::None)
+    }
+
+    /// As [`Vcpu::new`], with an interrupt controller or without.
+    pub(crate) fn with(
+        stage: &Stage,
+        address: usize,
+        access: VcpuAccess,
+        block: Range,
+        lapic: Lapic,
+    ) -> Result<Self, Stop> {
         proof::demand(stage)?;
         let start = match access {
             VcpuAccess::Read => READ,
@@ -100,36 +156,39 @@ impl Vcpu {
             VcpuAccess::Fetch => FETCH,
         };
         let rest = Range { start: address, len: block.end() - address };
-        Self::make(start, access, Some(rest)).map_err(|(what, errno)| match errno {
-            Errno::ENOENT | Errno::ENODEV => Stop::Precondition(
-                "there is no /dev/kvm: the kernel has no KVM, or its modules can't be had".into(),
-            ),
-            Errno::EACCES | Errno::EPERM => Stop::Denied(format!("{what}: {errno:?}")),
-            _ => Stop::Precondition(format!("KVM does not work: {what}: {errno:?}")),
-        })
+        Self::make(start, access, Some(rest), lapic).map_err(unusable)
     }
 
-    fn make(start: usize, access: VcpuAccess, memory: Option<Range>) -> Result<Self, Failure> {
+    fn make(
+        start: usize,
+        access: VcpuAccess,
+        memory: Option<Range>,
+        lapic: Lapic,
+    ) -> Result<Self, Failure> {
         let vm = Vm::new()?;
-        vm.set_memory(0, CODE, code_page(&code())?)?;
+        if lapic == Lapic::Kernel {
+            vm.add_lapic()?;
+        }
+        vm.set_memory(0, CODE, code_page(&code(lapic))?)?;
         if let Some(memory) = memory {
             vm.set_memory(1, TARGET, memory)?;
         }
         let fd = vm.new_vcpu()?;
-        // The second bit of the flags is always set; interrupts are off.
-        fd.set_regs(&Regs { rip: CODE + start as u64, rflags: 2, ..Regs::default() })?;
+        let rip = CODE + start as u64;
+        fd.set_regs(&Regs { rip, rflags: lapic.flags(), ..Regs::default() })?;
         if access == VcpuAccess::Fetch {
             fd.set_single_step(true)?;
         }
-        Ok(Self { access, fd })
+        Ok(Self { access, lapic, fd })
     }
 
     /// `KVM_RUN` until the guest has done its access, or until it fails. After a failure it can be
     /// called again.
     pub fn run(&self) -> VcpuEnd {
+        let last = self.lapic.exit();
         let end = match self.fd.run() {
-            Ok(exit::HLT) if self.access == VcpuAccess::Write => Ok(VcpuEnd::Ran(None)),
-            Ok(exit::HLT) => self.value().map(|value| VcpuEnd::Ran(Some(value))),
+            Ok(exit) if exit == last && self.access == VcpuAccess::Write => Ok(VcpuEnd::Ran(None)),
+            Ok(exit) if exit == last => self.value().map(|value| VcpuEnd::Ran(Some(value))),
             Ok(exit::DEBUG) if self.access == VcpuAccess::Fetch => self.fetched(),
             Ok(reason) => Ok(VcpuEnd::Exit(reason)),
             Err(errno) => Err(("KVM_RUN", errno)),
@@ -139,8 +198,13 @@ impl Vcpu {
 
     /// Has the guest make its access anew when it runs again. Not for a fetch, which changes the vCPU.
     pub(crate) fn rewind(&self) -> Result<(), Failure> {
-        let start = if self.access == VcpuAccess::Write { WRITE } else { READ };
-        self.fd.set_regs(&Regs { rip: CODE + start as u64, rflags: 2, ..Regs::default() })
+        self.go_on_at(if self.access == VcpuAccess::Write { WRITE } else { READ })
+    }
+
+    /// Sets the registers so that the code at `offset` runs next.
+    fn go_on_at(&self, offset: usize) -> Result<(), Failure> {
+        let rip = CODE + offset as u64;
+        self.fd.set_regs(&Regs { rip, rflags: self.lapic.flags(), ..Regs::default() })
     }
 
     /// Sets `immediate_exit`, with which `KVM_RUN` returns at once.
@@ -158,9 +222,9 @@ impl Vcpu {
     fn fetched(&self) -> Result<VcpuEnd, Failure> {
         let half = self.fd.regs()?.rax;
         self.fd.set_single_step(false)?;
-        self.fd.set_regs(&Regs { rip: CODE + READ as u64, rflags: 2, ..Regs::default() })?;
+        self.go_on_at(READ)?;
         match self.fd.run() {
-            Ok(exit::HLT) => {}
+            Ok(exit) if exit == self.lapic.exit() => {}
             Ok(reason) => return Ok(VcpuEnd::Exit(reason)),
             Err(errno) => return Err(("KVM_RUN", errno)),
         }
@@ -169,6 +233,17 @@ impl Vcpu {
             return Err(("fetch and load differ", Errno::EILSEQ));
         }
         Ok(VcpuEnd::Ran(Some(value)))
+    }
+}
+
+/// What it means that something of KVM can't be made.
+fn unusable((what, errno): Failure) -> Stop {
+    match errno {
+        Errno::ENOENT | Errno::ENODEV => Stop::Precondition(
+            "there is no /dev/kvm: the kernel has no KVM, or its modules can't be had".into(),
+        ),
+        Errno::EACCES | Errno::EPERM => Stop::Denied(format!("{what}: {errno:?}")),
+        _ => Stop::Precondition(format!("KVM does not work: {what}: {errno:?}")),
     }
 }
 
@@ -221,8 +296,13 @@ mod tests {
             let anon = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
             assert!(map(block, RW, anon, None, 0).is_ok());
             assert_eq!(crate::touch::store(BLOCK, tag::COPIED), Ok(()));
-            for access in [VcpuAccess::Read, VcpuAccess::Fetch] {
-                match Vcpu::new(stage, BLOCK, access, block) {
+            for (access, lapic) in [
+                (VcpuAccess::Read, Lapic::None),
+                (VcpuAccess::Fetch, Lapic::None),
+                (VcpuAccess::Read, Lapic::Kernel),
+                (VcpuAccess::Fetch, Lapic::Kernel),
+            ] {
+                match Vcpu::with(stage, BLOCK, access, block, lapic) {
                     Ok(vcpu) => assert_eq!(vcpu.run(), VcpuEnd::Ran(Some(tag::COPIED))),
                     Err(Stop::Precondition(_) | Stop::Denied(_)) => {}
                     Err(other) => panic!("{other}"),
@@ -233,7 +313,9 @@ mod tests {
 
     #[test]
     fn the_fetch_ends_where_the_block_begins() {
-        let page = code();
-        assert_eq!((page.len(), page[FETCH]), (PAGE, 0xb8));
+        for lapic in Lapic::ALL {
+            let page = code(*lapic);
+            assert_eq!((page.len(), page[FETCH]), (PAGE, 0xb8));
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! The KVM ABI, as little of it as one vCPU without devices takes: numbers, structs, and handles
-//! whose methods are one system call each.
+//! whose methods are one system call each, or few.
 //!
 //! Numbers and layouts are those of include/uapi/linux/kvm.h and arch/x86/include/uapi/asm/kvm.h,
 //! which have not changed since they were made; sizes are asserted at compile time.
@@ -17,9 +17,11 @@ const API_VERSION: i32 = 12;
 
 /// Exit reasons.
 pub mod exit {
+    /// The guest accessed a port.
+    pub const IO: u32 = 2;
     /// `KVM_GUESTDBG_SINGLESTEP`: one instruction was done.
     pub const DEBUG: u32 = 4;
-    /// The guest executed `hlt`.
+    /// The guest executed `hlt`, and no interrupt controller of the kernel's waits for its end.
     pub const HLT: u32 = 5;
 }
 
@@ -94,6 +96,19 @@ struct GuestDebug {
     registers: [u64; 8],
 }
 
+/// `kvm_enable_cap`.
+#[repr(C)]
+struct EnableCap {
+    cap: u32,
+    flags: u32,
+    args: [u64; 4],
+    padding: [u8; 64],
+}
+
+/// `KVM_CAP_SPLIT_IRQCHIP` (4.5): each vCPU has its local APIC in the kernel; the other controllers are
+/// the program's.
+const SPLIT_IRQCHIP: u32 = 121;
+
 /// `KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP`.
 const SINGLE_STEP: u32 = 1 | 2;
 
@@ -107,6 +122,7 @@ const CREATE_VM: u64 = ioc(0, 0x01, 0);
 const GET_VCPU_MMAP_SIZE: u64 = ioc(0, 0x04, 0);
 const CREATE_VCPU: u64 = ioc(0, 0x41, 0);
 const SET_USER_MEMORY_REGION: u64 = ioc(1, 0x46, size_of::<MemoryRegion>());
+const ENABLE_CAP: u64 = ioc(1, 0xa3, size_of::<EnableCap>());
 const RUN: u64 = ioc(0, 0x80, 0);
 const GET_REGS: u64 = ioc(2, 0x81, size_of::<Regs>());
 const SET_REGS: u64 = ioc(1, 0x82, size_of::<Regs>());
@@ -120,6 +136,8 @@ const _: () = {
     assert!(size_of::<SpecialRegs>() == 312);
     assert!(size_of::<MemoryRegion>() == 32);
     assert!(size_of::<GuestDebug>() == 72);
+    assert!(size_of::<EnableCap>() == 104);
+    assert!(ENABLE_CAP == 0x4068_AEA3);
     assert!(SET_USER_MEMORY_REGION == 0x4020_AE46);
     assert!(GET_REGS == 0x8090_AE81 && SET_REGS == 0x4090_AE82);
     assert!(GET_SREGS == 0x8138_AE83 && SET_SREGS == 0x4138_AE84);
@@ -129,7 +147,7 @@ const _: () = {
 /// A failed call, by the name of what it was to do.
 pub type Failure = (&'static str, Errno);
 
-/// A virtual machine without devices and interrupt controllers.
+/// A virtual machine without devices; without interrupt controllers, too, unless it is given one.
 #[derive(Debug)]
 pub struct Vm {
     fd: OwnedFd,
@@ -152,6 +170,14 @@ impl Vm {
         let run_size = run_size.ok_or(("KVM_GET_VCPU_MMAP_SIZE", Errno::EINVAL))?;
         let fd = new_fd(&kvm, CREATE_VM).map_err(|e| ("KVM_CREATE_VM", e))?;
         Ok(Self { fd, run_size })
+    }
+
+    /// Gives each vCPU, all of which are made later, a local APIC in the kernel (`KVM_CAP_SPLIT_IRQCHIP`, with as
+    /// many pins of the program's own as QEMU has).
+    pub fn add_lapic(&self) -> Result<(), Failure> {
+        let args = [24, 0, 0, 0];
+        let cap = EnableCap { cap: SPLIT_IRQCHIP, flags: 0, args, padding: [0; 64] };
+        set(&self.fd, ENABLE_CAP, &cap).map_err(|e| ("KVM_ENABLE_CAP of KVM_CAP_SPLIT_IRQCHIP", e))
     }
 
     /// `KVM_SET_USER_MEMORY_REGION`: the guest's memory from `guest` on is this process's `range`.

@@ -1,6 +1,7 @@
 //! The suite `vcpu`: what `KVM_RUN` does while its guest waits for a page of the block.
 //!
-//! That COPY resolves the guest's fault, that WAKE of an unmapped page ends `KVM_RUN`, and how a VMM
+//! Here are the questions to a vCPU that waits itself: it has no interrupt controller in the kernel, and its
+//! interrupts are off. That COPY resolves the guest's fault, that WAKE of an unmapped page ends `KVM_RUN`, and how a VMM
 //! gets a waiting vCPU thread back: by a signal, and by `immediate_exit`.
 
 use super::{Vcpu, VcpuAccess};
@@ -21,7 +22,7 @@ use uffd_results::KernelVersion;
 /// The suite's name, which also says whose cases need KVM.
 pub(crate) const SUITE: &str = "vcpu";
 
-const VMMS: &[&str] = &[
+pub(super) const VMMS: &[&str] = &[
     "QEMU postcopy: migration/postcopy-ram.c, with KVM",
     "Firecracker and Cloud Hypervisor: restore from a snapshot through userfaultfd",
 ];
@@ -29,19 +30,21 @@ const VMMS: &[&str] = &[
 static COPY: Probe = Probe {
     suite: SUITE,
     name: "copy",
-    statement: "A vCPU that waits for a missing page goes on when COPY brings it.",
+    statement: "A vCPU without an interrupt controller in the kernel waits for a missing page itself, and goes on when \
+                COPY brings it.",
     consumers: VMMS,
 };
 static MUNMAP_WAKE: Probe = Probe {
     suite: SUITE,
     name: "munmap-wake",
-    statement: "A vCPU whose page is unmapped waits on; after WAKE its KVM_RUN fails with EFAULT.",
+    statement: "A vCPU that waits itself for a page that is then unmapped waits on; after WAKE its KVM_RUN fails with \
+                EFAULT.",
     consumers: VMMS,
 };
 static SIGNAL: Probe = Probe {
     suite: SUITE,
     name: "signal",
-    statement: "A signal ends the KVM_RUN of a vCPU that waits for a page (from 6.2 on), and it can \
+    statement: "A signal ends the KVM_RUN of a vCPU that waits for a page itself (from 6.2 on), and it can \
                 wait again.",
     consumers: VMMS,
 };
@@ -49,7 +52,7 @@ static IMMEDIATE_EXIT: Probe = Probe {
     suite: SUITE,
     name: "immediate-exit",
     statement: "With immediate_exit set KVM_RUN returns EINTR before it touches a page; set while the \
-                vCPU waits it does nothing.",
+                vCPU waits itself it does nothing.",
     consumers: VMMS,
 };
 
@@ -58,6 +61,14 @@ type Expect = fn(Backing, KernelVersion) -> Vec<Expected>;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = alone();
+    super::resolved::cases(&mut cases);
+    super::interrupted::cases(&mut cases);
+    cases
+}
+
+/// Those whose vCPU has no interrupt controller, and waits itself.
+fn alone() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |probe: &'static Probe, ways: &[(&'static str, Run, Expect)], recipe| {
         for (axes, run, expect) in ways {
@@ -283,7 +294,7 @@ fn signalled<const A: usize>(
 fn expect_signalled<const A: usize>(_: Backing, kernel: KernelVersion) -> Vec<Expected> {
     const BEFORE: &str = "hva_to_pfn_slow() before 6.2: FAULT_FLAG_KILLABLE, only death interrupts";
     const SINCE: &str =
-        "commit 766576874b9d (6.2): the fault of a vCPU waits with FOLL_INTERRUPTIBLE";
+        "commit 766576874b97 (6.2): the fault of a vCPU waits with FOLL_INTERRUPTIBLE";
     let access = access::<A>();
     let mut facts = vec![fault(access)];
     if kernel < KernelVersion::new(6, 2, 0) {

@@ -3,7 +3,7 @@
 //! of a vCPU. On a host a guest must have run first, in a process that can be ended, with an instruction
 //! that the emulator lacks.
 
-use super::{PROOF, Vcpu, VcpuAccess, VcpuEnd};
+use super::{Lapic, PROOF, Vcpu, VcpuAccess, VcpuEnd};
 use crate::outcome::{ASKED_AT_MOST, Stop};
 use crate::process;
 use crate::stage::{KvmProof, Stage};
@@ -61,7 +61,7 @@ fn attempt() -> Result<Option<KvmProof>, Stop> {
     let broken = |what: &str, e: Errno| Stop::Broken(format!("{what}, to prove KVM: {e:?}"));
     let (ours, theirs) = nix::unistd::pipe().map_err(|e| broken("pipe", e))?;
     let child = process::fork(|| {
-        let vcpu = Vcpu::make(PROOF, VcpuAccess::Write, None);
+        let vcpu = Vcpu::make(PROOF, VcpuAccess::Write, None, Lapic::None);
         let proof = match vcpu.map(|vcpu| vcpu.run()) {
             Ok(VcpuEnd::Ran(_)) => KvmProof::Works,
             Ok(_) => KvmProof::Fails,
