@@ -10,6 +10,7 @@ mod halted;
 mod interrupted;
 mod proof;
 mod resolved;
+mod slots;
 
 pub(crate) use cases::{SUITE, cases};
 
@@ -125,6 +126,8 @@ fn code(lapic: Lapic) -> Vec<u8> {
 pub struct Vcpu {
     access: VcpuAccess,
     lapic: Lapic,
+    vm: Vm,
+    memory: Option<Range>,
     fd: VcpuFd,
 }
 
@@ -179,7 +182,7 @@ impl Vcpu {
         if access == VcpuAccess::Fetch {
             fd.set_single_step(true)?;
         }
-        Ok(Self { access, lapic, fd })
+        Ok(Self { access, lapic, vm, memory, fd })
     }
 
     /// `KVM_RUN` until the guest has done its access, or until it fails. After a failure it can be

@@ -23,6 +23,8 @@ pub mod exit {
     pub const DEBUG: u32 = 4;
     /// The guest executed `hlt`, and no interrupt controller of the kernel's waits for its end.
     pub const HLT: u32 = 5;
+    /// The guest accessed an address that no memory slot has.
+    pub const MMIO: u32 = 6;
 }
 
 /// `kvm_regs`.
@@ -180,7 +182,8 @@ impl Vm {
         set(&self.fd, ENABLE_CAP, &cap).map_err(|e| ("KVM_ENABLE_CAP of KVM_CAP_SPLIT_IRQCHIP", e))
     }
 
-    /// `KVM_SET_USER_MEMORY_REGION`: the guest's memory from `guest` on is this process's `range`.
+    /// `KVM_SET_USER_MEMORY_REGION`: the guest's memory from `guest` on is this process's `range`. A slot
+    /// that there is already moves to another place in the guest, or is deleted by an empty range.
     pub fn set_memory(&self, slot: u32, guest: u64, range: Range) -> Result<(), Failure> {
         let region = MemoryRegion {
             slot,

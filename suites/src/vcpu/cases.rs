@@ -64,6 +64,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = alone();
     super::resolved::cases(&mut cases);
     super::interrupted::cases(&mut cases);
+    super::slots::cases(&mut cases);
     cases
 }
 
