@@ -6,6 +6,7 @@
 //! block's page begins with. So it is fetched from there, can hold anything, and tells what it was.
 
 mod cases;
+mod guest_memfd;
 mod halted;
 mod interrupted;
 mod proof;

@@ -111,6 +111,17 @@ struct EnableCap {
 /// the program's.
 const SPLIT_IRQCHIP: u32 = 121;
 
+/// `kvm_create_guest_memfd`.
+#[repr(C)]
+struct GuestMemfd {
+    size: u64,
+    flags: u64,
+    reserved: [u64; 6],
+}
+
+/// `GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED`: the program can map it, and reach its pages.
+const MAPPABLE: u64 = 1 | 2;
+
 /// `KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP`.
 const SINGLE_STEP: u32 = 1 | 2;
 
@@ -125,6 +136,7 @@ const GET_VCPU_MMAP_SIZE: u64 = ioc(0, 0x04, 0);
 const CREATE_VCPU: u64 = ioc(0, 0x41, 0);
 const SET_USER_MEMORY_REGION: u64 = ioc(1, 0x46, size_of::<MemoryRegion>());
 const ENABLE_CAP: u64 = ioc(1, 0xa3, size_of::<EnableCap>());
+const CREATE_GUEST_MEMFD: u64 = ioc(3, 0xd4, size_of::<GuestMemfd>());
 const RUN: u64 = ioc(0, 0x80, 0);
 const GET_REGS: u64 = ioc(2, 0x81, size_of::<Regs>());
 const SET_REGS: u64 = ioc(1, 0x82, size_of::<Regs>());
@@ -139,7 +151,8 @@ const _: () = {
     assert!(size_of::<MemoryRegion>() == 32);
     assert!(size_of::<GuestDebug>() == 72);
     assert!(size_of::<EnableCap>() == 104);
-    assert!(ENABLE_CAP == 0x4068_AEA3);
+    assert!(size_of::<GuestMemfd>() == 64);
+    assert!(ENABLE_CAP == 0x4068_AEA3 && CREATE_GUEST_MEMFD == 0xC040_AED4);
     assert!(SET_USER_MEMORY_REGION == 0x4020_AE46);
     assert!(GET_REGS == 0x8090_AE81 && SET_REGS == 0x4090_AE82);
     assert!(GET_SREGS == 0x8138_AE83 && SET_SREGS == 0x4138_AE84);
@@ -180,6 +193,16 @@ impl Vm {
         let args = [24, 0, 0, 0];
         let cap = EnableCap { cap: SPLIT_IRQCHIP, flags: 0, args, padding: [0; 64] };
         set(&self.fd, ENABLE_CAP, &cap).map_err(|e| ("KVM_ENABLE_CAP of KVM_CAP_SPLIT_IRQCHIP", e))
+    }
+
+    /// `KVM_CREATE_GUEST_MEMFD` of `len` bytes that this process may map.
+    pub fn guest_memfd(&self, len: usize) -> Result<OwnedFd, Failure> {
+        let mut wanted = GuestMemfd { size: len as u64, flags: MAPPABLE, reserved: [0; 6] };
+        // SAFETY: `request` encodes the size of the struct (asserted above), and it is valid.
+        let raw = unsafe { libc::ioctl(self.fd.as_raw_fd(), CREATE_GUEST_MEMFD, &raw mut wanted) };
+        let raw = Errno::result(raw).map_err(|e| ("KVM_CREATE_GUEST_MEMFD", e))?;
+        // SAFETY: the kernel has just handed out this descriptor; nobody else owns it.
+        Ok(unsafe { OwnedFd::from_raw_fd(raw) })
     }
 
     /// `KVM_SET_USER_MEMORY_REGION`: the guest's memory from `guest` on is this process's `range`. A slot

@@ -65,6 +65,7 @@ pub(crate) fn cases() -> Vec<Case> {
     super::resolved::cases(&mut cases);
     super::interrupted::cases(&mut cases);
     super::slots::cases(&mut cases);
+    super::guest_memfd::cases(&mut cases);
     cases
 }
 
