@@ -177,6 +177,16 @@ pub(crate) const REMOVE_READ_ONLY: Edge = Edge {
     source: "commit e8e17ee90eaf (6.7, 6.1.149, 5.10.241): MADV_REMOVE of shared memory that is read-only now",
 };
 
+/// COPY of a hugetlb page that the pool does not have says that the page is there.
+pub(crate) const HUGETLB_EMPTY: Edge = Edge {
+    mainline: (6, 18),
+    stable: &[],
+    source: "hugetlb_mfill_atomic_pte(): a page that can't be allocated was ENOMEM. Observed: EEXIST from 6.18 on, \
+             not in 6.17.13. The message of 'selftests/mm/uffd-stress: make test operate on less hugetlb memory' \
+             (6.18) quotes a change, for a trial only, that returns EEXIST then if there is a page table, whatever \
+             it holds; the kernels behave as if that had been applied with the rest",
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,5 @@
 //! Files that the grid does not have: on a tmpfs that makes huge pages, secret memory, a memfd that
-//! takes seals. Each is one file of a given length.
+//! takes seals, one of huge pages that promises none. Each is one file of a given length.
 //!
 //! The tmpfs is mounted nowhere: it has no place in the file system and ends with its last file, so no
 //! setting of the machine is touched.
@@ -64,5 +64,13 @@ pub(crate) fn memfd(len: usize) -> Result<OwnedFd, Stop> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let file = memfd_create("sealable", flags)
         .map_err(|e| Stop::Precondition(format!("memfd_create: {e:?}")))?;
+    sized(file, len)
+}
+
+/// A memfd of 2 MiB pages. It has no page of the pool promised before it is mapped with a reservation.
+pub(crate) fn hugetlb(len: usize) -> Result<OwnedFd, Stop> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB;
+    let file = memfd_create("huge", flags)
+        .map_err(|e| Stop::Precondition(format!("memfd_create(MFD_HUGETLB): {e:?}")))?;
     sized(file, len)
 }

@@ -4,6 +4,7 @@ mod beyond;
 mod file;
 mod guard;
 mod guard_marked;
+mod hugetlb_empty;
 mod limited;
 mod merged;
 mod poisoned;
@@ -35,5 +36,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(merged::cases());
     cases.extend(state::cases());
     cases.extend(poisoned::cases());
+    cases.extend(hugetlb_empty::cases());
     cases
 }
