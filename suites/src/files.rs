@@ -1,13 +1,14 @@
-//! Files that the grid does not have: on a tmpfs that makes huge pages, secret memory, a memfd that
-//! takes seals, one of huge pages that promises none. Each is one file of a given length.
+//! Files that the grid does not have: on a tmpfs that makes huge pages or has few, secret memory, a memfd
+//! that takes seals, one of huge pages that promises none. Each is one file of a given length.
 //!
 //! The tmpfs is mounted nowhere: it has no place in the file system and ends with its last file, so no
 //! setting of the machine is touched.
 
+use crate::memory::PAGE;
 use crate::outcome::Stop;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// A descriptor that a system call has just handed out, or why it has none.
@@ -29,20 +30,30 @@ fn sized(file: OwnedFd, len: usize) -> Result<OwnedFd, Stop> {
 
 /// A file on a tmpfs of its own with the option `huge=always`.
 pub(crate) fn huge(len: usize) -> Result<OwnedFd, Stop> {
+    on_tmpfs(c"huge", c"always", len)
+}
+
+/// A file on a tmpfs of its own that has room for as many base pages.
+pub(crate) fn limited(pages: usize, len: usize) -> Result<OwnedFd, Stop> {
+    let size = CString::new((pages * PAGE).to_string());
+    let size = size.map_err(|_| Stop::Broken("a zero in a number".into()))?;
+    on_tmpfs(c"size", &size, len)
+}
+
+fn on_tmpfs(key: &CStr, value: &CStr, len: usize) -> Result<OwnedFd, Stop> {
     const SET_STRING: libc::c_uint = 1;
     const CREATE: libc::c_uint = 6;
     const NONE: *const libc::c_char = std::ptr::null();
-    let (key, value): (&CStr, &CStr) = (c"huge", c"always");
     // SAFETY: the calls read strings that end with a zero, and numbers.
     unsafe {
         let open = libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), 0);
         let tmpfs = made("fsopen(tmpfs)", open)?;
         let fd = tmpfs.as_raw_fd();
-        let (key, value) = (key.as_ptr(), value.as_ptr());
-        let set = libc::syscall(libc::SYS_fsconfig, fd, SET_STRING, key, value, 0);
+        let (at, to) = (key.as_ptr(), value.as_ptr());
+        let set = libc::syscall(libc::SYS_fsconfig, fd, SET_STRING, at, to, 0);
         let created = libc::syscall(libc::SYS_fsconfig, fd, CREATE, NONE, NONE, 0);
         if set != 0 || created != 0 {
-            let why = format!("tmpfs with huge=always: {:?}", Errno::last());
+            let why = format!("tmpfs with {key:?}={value:?}: {:?}", Errno::last());
             return Err(Stop::Precondition(why));
         }
         let mount = made("fsmount", libc::syscall(libc::SYS_fsmount, fd, 0, 0))?;

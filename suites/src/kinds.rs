@@ -15,6 +15,7 @@ mod shmem_thp_waiter;
 mod state;
 mod swapped;
 mod thp;
+mod tmpfs_full;
 mod treated;
 
 use crate::probe::Case;
@@ -37,5 +38,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(state::cases());
     cases.extend(poisoned::cases());
     cases.extend(hugetlb_empty::cases());
+    cases.extend(tmpfs_full::cases());
     cases
 }
