@@ -5,6 +5,7 @@ use crate::probe::Case;
 mod call;
 mod cross;
 mod debugger;
+mod frozen;
 mod owner;
 mod pair;
 mod process;
@@ -32,5 +33,6 @@ pub(crate) fn cases() -> Vec<Case> {
     uring_buffer::cases(&mut cases);
     debugger::cases(&mut cases);
     remote::cases(&mut cases);
+    frozen::cases(&mut cases);
     cases
 }
