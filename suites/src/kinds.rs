@@ -12,6 +12,7 @@ mod sealed_file;
 mod secret;
 mod shmem_thp;
 mod shmem_thp_waiter;
+mod soft_dirty;
 mod state;
 mod swapped;
 mod thp;
@@ -39,5 +40,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(poisoned::cases());
     cases.extend(hugetlb_empty::cases());
     cases.extend(tmpfs_full::cases());
+    cases.extend(soft_dirty::cases());
     cases
 }
