@@ -49,6 +49,17 @@ static GROWS: Probe = Probe {
     statement: "Memory with MAP_GROWSDOWN faults, is placed and wakes as any other.",
     consumers: &["CRIU lazy-pages: stacks of restored tasks"],
 };
+static BELOW: Probe = Probe {
+    suite: "kinds",
+    name: "grows-down-below",
+    statement: "A touch below memory with MAP_GROWSDOWN makes the mapping grow together with its registration, and \
+                waits for the new page, which COPY refuses before and fills then; UNREGISTER of what was registered \
+                leaves the new page registered and its waiter asleep.",
+    consumers: &[
+        "CRIU lazy-pages: stacks of restored tasks",
+        "QEMU, ART: UNREGISTER by the range of REGISTER",
+    ],
+};
 
 /// The suite's cases about files.
 pub(super) fn cases() -> Vec<Case> {
@@ -67,6 +78,19 @@ pub(super) fn cases() -> Vec<Case> {
     for waiter in &Waiter::THREADS[1..] {
         cases.push(Case::trial(&CONTROL, twice(*waiter, "copy", false), true));
         cases.push(Case::trial(&GROWS, grows(*waiter), true));
+    }
+    // get_user_pages() makes no mapping grow, but in 5.10.
+    let grow =
+        [Waiter::UserRead, Waiter::UserWrite, Waiter::SysRead, Waiter::SysWrite, Waiter::Futex];
+    for waiter in grow {
+        for then in ["copy", "unregister", "wake"] {
+            let by_default = match waiter {
+                Waiter::UserRead => then != "wake",
+                Waiter::SysRead => then == "copy",
+                _ => false,
+            };
+            cases.push(Case::trial(&BELOW, below(waiter, then), by_default));
+        }
     }
     for (mode, word) in [
         (REGISTER_MODE_MISSING, "missing"),
@@ -225,5 +249,68 @@ fn grows(waiter: Waiter) -> Script {
             Expected::new("reg", "mmmmmm", says),
             Expected::new("pages", format!("--{letter}---"), says),
         ]
+    })
+}
+
+/// A block whose first page is the second of its place, and a touch of the page before.
+fn below(waiter: Waiter, then: &'static str) -> Script {
+    const FIRST: usize = 2;
+    let (page, all) = (block(FIRST - 1, 1), block(FIRST, PAGES - FIRST));
+    let whole = block(0, PAGES);
+    let mut steps = vec![
+        Step::Map(all, Memory::GrowsDown),
+        Step::Open(Ctx::First, 0),
+        Step::Set(Ctx::First, Call::Register(all, REGISTER_MODE_MISSING)),
+        Step::Do(Ctx::First, Call::Copy(page, 0), "early", "early-field"),
+        Step::Park(Ctx::First, waiter, page),
+        Step::Survey(whole, "grown", "grown-pages"),
+    ];
+    match then {
+        "unregister" => {
+            steps.push(Step::Do(Ctx::First, Call::Unregister(all), "then", "then-field"))
+        }
+        "wake" => steps.push(Step::Do(Ctx::First, Call::Wake(page), "then", "then-field")),
+        _ => {}
+    }
+    if then != "copy" {
+        steps.push(Step::Glance(Ctx::First, "early-waiter"));
+        steps.push(Step::Survey(whole, "then-reg", "then-pages"));
+    }
+    steps.extend([
+        Step::Do(Ctx::First, Call::Copy(page, 0), "copy", "field"),
+        Step::Look(Ctx::First),
+        Step::Survey(whole, "reg", "pages"),
+    ]);
+    Script::new(format!("waiter={waiter},then={then}"), 0, steps, move |_| {
+        let grows = "expand_downwards() in mm/mmap.c moves the start of the mapping, whose flags and userfaultfd stay \
+                     as they are";
+        let letter = if waiter.stores() { 'w' } else { 'c' };
+        let mut facts = vec![
+            Expected::new("early", "ENOENT", source::COPY_ENOENT),
+            Expected::new("early-field", "-2", source::COPY_ENOENT),
+            Expected::new("fault", if waiter.stores() { "write" } else { "read" }, grows),
+            Expected::new("grown", "-mmmmm", grows),
+            Expected::new("grown-pages", "------", grows),
+        ];
+        let reg = if then == "unregister" { "-m...." } else { "-mmmmm" };
+        if then != "copy" {
+            let says = if then == "wake" { source::RERUN } else { source::UNREGISTER };
+            let fate = if then == "wake" { "again" } else { "asleep" };
+            facts.extend([
+                Expected::new("then", "0", says),
+                Expected::new("early-waiter", fate, says),
+                Expected::new("then-reg", reg, says),
+                Expected::new("then-pages", "------", says),
+            ]);
+        }
+        facts.extend([
+            Expected::new("copy", "0", source::COPY),
+            Expected::new("field", ONE_PAGE, source::COPY),
+            Expected::new("waiter", waiter.ran("copied"), source::COPY),
+            Expected::new("queue", "0/0", source::QUEUE),
+            Expected::new("reg", reg, grows),
+            Expected::new("pages", format!("-{letter}----"), source::COPY),
+        ]);
+        facts
     })
 }
