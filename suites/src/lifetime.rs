@@ -5,6 +5,7 @@ mod followed;
 mod fork;
 mod killed;
 mod last;
+mod outlived;
 mod shared;
 
 use crate::point::{Backing, Mode};
@@ -14,8 +15,15 @@ use crate::touch;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    let groups: [fn() -> Vec<Case>; 6] =
-        [fork::cases, shared::cases, followed::cases, last::cases, killed::cases, dead::cases];
+    let groups: [fn() -> Vec<Case>; 7] = [
+        fork::cases,
+        shared::cases,
+        followed::cases,
+        last::cases,
+        killed::cases,
+        dead::cases,
+        outlived::cases,
+    ];
     groups.iter().flat_map(|cases| cases()).collect()
 }
 
