@@ -95,7 +95,7 @@ static EVENT_UNREAD: Probe = Probe {
     suite: "copy",
     name: "event-unread",
     statement: "While an event of the context is unread, COPY fails with EAGAIN; the result field is \
-                untouched before 6.15 and holds -11 from then on, and in 6.12.y.",
+                untouched before 6.15 and holds -11 from then on, and in 6.12.y from 6.12.29 on.",
     consumers: &[CRIU, FIRECRACKER, "E2B orchestrator: classifyCopyResult()", "crosvm: vmm-swap"],
 };
 

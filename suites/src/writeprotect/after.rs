@@ -15,8 +15,8 @@ static AFTER: Probe = Probe {
     suite: "writeprotect",
     name: "after",
     statement: "Protection stays with its page through mprotect, and with the marker of a file's page \
-                that is dropped; UNREGISTER ends it (6.0), a move without EVENT_REMAP and a child \
-                without EVENT_FORK do not take it along (6.13 and before).",
+                that is dropped; UNREGISTER ends it (6.0); a child without EVENT_FORK does not take it \
+                along, and from 6.13 and 6.12.11 on neither does a move without EVENT_REMAP.",
     consumers: &[BACKGROUND, TRACKERS],
 };
 

@@ -15,7 +15,7 @@ use uffd_results::KernelVersion;
 static RANGES: Probe = Probe {
     suite: "writeprotect",
     name: "range",
-    statement: "WRITEPROTECT of a range of several registered mappings works from 6.3 on; where it \
+    statement: "WRITEPROTECT of a range of several registered mappings works from 6.4 on; where it \
                 meets a mapping that is not registered for write protection it fails with ENOENT, \
                 with the mappings before it done.",
     consumers: &[E2B, super::BACKGROUND],
