@@ -310,6 +310,25 @@ enum How {
     Cold,
 }
 
+impl How {
+    /// Who says that the call works.
+    const fn call(self) -> &'static str {
+        match self {
+            Self::DontNeed => "madvise(2), MADV_DONTNEED",
+            Self::Free => "madvise(2), MADV_FREE",
+            Self::Remove => "madvise(2), MADV_REMOVE",
+            Self::Punch => "fallocate(2), FALLOC_FL_PUNCH_HOLE",
+            Self::MapOver => "mmap(2), MAP_FIXED",
+            Self::Truncate => "ftruncate(2)",
+            Self::Move => source::MREMAP,
+            Self::DontUnmap => source::DONTUNMAP,
+            Self::NoAccessAndBack => "mprotect(2)",
+            Self::Lock => "mlock2(2), MLOCK_ONFAULT",
+            Self::Cold => "madvise(2), MADV_COLD",
+        }
+    }
+}
+
 const HOW: [(How, &str); 11] = [
     (How::DontNeed, "dontneed"),
     (How::Free, "madv-free"),
@@ -374,7 +393,7 @@ fn clears(how: How, word: &str, backing: Backing) -> Script {
 }
 
 fn expect_clears(how: How, backing: Backing) -> Vec<Expected> {
-    let mut facts = vec![Expected::new("change", "0", source::MREMAP)];
+    let mut facts = vec![Expected::new("change", "0", how.call())];
     let clears = "zap_pte_range() in mm/memory.c: a discard or unmapping removes the marker";
     let (touch, says) = match how {
         How::Remove | How::Punch if !backing.is_huge() => (
