@@ -2,6 +2,7 @@
 
 use crate::abi::{REGISTER_MODE_MISSING, Range, Uffd};
 use crate::crowd::Crowd;
+use crate::edge::UNREGISTER_OWN;
 use crate::events::ground::{FOLLOW, NONE, Wants, follow, write};
 use crate::evidence::{self, QueueFile};
 use crate::expect::Expected;
@@ -295,7 +296,7 @@ fn expect(asked: Exchange, kernel: KernelVersion) -> Vec<Expected> {
     let second = if swapped { first } else { "SEGV_MAPERR" };
     let asleep = "asleep";
     let copied = "ran:copied";
-    let refused = !one && kernel >= KernelVersion::new(6, 17, 0);
+    let refused = !one && UNREGISTER_OWN.is_known_in(kernel);
     let (mut fate_a, mut fate_b, mut woken_a, mut woken_b) = (asleep, asleep, first, second);
     // Whether the copy has filled the page that the waiter then finds.
     let mut closed = false;
@@ -316,7 +317,10 @@ fn expect(asked: Exchange, kernel: KernelVersion) -> Vec<Expected> {
         }
         Then::Unregister => {
             let refused = refused && follows;
-            say("unregister", if refused { "EINVAL" } else { "0" }, source::UNREGISTER);
+            // Where both have followed, the second's block stands there now.
+            let foreign = follows && !one;
+            let says = if foreign { UNREGISTER_OWN.source } else { source::UNREGISTER };
+            say("unregister", if refused { "EINVAL" } else { "0" }, says);
             if follows && !refused {
                 woken_a = "ran:zero";
                 if one {
