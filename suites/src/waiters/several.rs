@@ -15,7 +15,8 @@ static ALL_WAKE: Probe = Probe {
     suite: "waiters",
     name: "several",
     statement: "What resolves a page wakes every waiter of it, however many and in whatever way they \
-                wait; what does not resolve it wakes none, and WAKE lets all of them park again.",
+                wait; what does not resolve it wakes none, and WAKE wakes them all: to park again, or \
+                to meet what the mapping has become.",
     consumers: &["QEMU: postcopy_place_page(), several vCPUs on one page", "crosvm: swap/"],
 };
 
@@ -174,6 +175,12 @@ impl Trial for Several {
             seen.fact("rescue", scene.uffd.wake(scene.target()));
             if self.act.change() == Change::None {
                 seen.fact("again", crowd.await_again(&scene.queue, self.count)?);
+            } else {
+                // The context stays until all have ended: its end would wake those whom WAKE has not.
+                seen.fact("left", scene.queue.read()?);
+                crowd.await_all()?;
+                seen.fact("ended", crowd.summary()?);
+                return Ok(());
             }
         }
         seen.step("close");
@@ -227,6 +234,7 @@ impl Trial for Several {
                 say("queue", format!("{n}/{unread}"), source::QUEUE);
                 say("fates", asleep, source::QUEUE);
                 say("rescue", "0".into(), source::WAKE);
+                say("left", "0/0".into(), source::WAKE);
                 let gone = (self.act == Act::Munmap).then_some(("EFAULT", "SEGV_MAPERR"));
                 say("ended", self.all("zero", gone), source::RERUN);
             }
@@ -240,7 +248,12 @@ impl Trial for Several {
             format!("{} threads ({}) access page 2 and park", self.count, self.who.0),
             format!("read the messages: {}", self.read),
             format!("{} (of page 2; the others of page 4)", self.act.word()),
-            "look at fdinfo and at every thread; wake page 2; close the userfaultfd".into(),
+            "look at fdinfo and at every thread; wake page 2; look again".into(),
+            if self.act.change() == Change::None {
+                "close the userfaultfd; wait until every thread has ended".into()
+            } else {
+                "wait until every thread has ended; close the userfaultfd".into()
+            },
         ]
     }
 }
