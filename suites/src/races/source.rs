@@ -1,19 +1,20 @@
 //! COPY whose source page is missing and belongs to another userfaultfd: it drops its locks, parks
 //! on the source, and finds the target changed when it goes on.
 
+mod expect;
+
 use super::stopped::{Copying, GATE, Gate, leak, map_page, shut};
 use crate::abi::{REGISTER_MODE_MISSING, REGISTER_MODE_WP, Range, Rc, Uffd};
 use crate::events::ground::{self, Ground, MISSING, queues_behind};
 use crate::events::raiser::Raiser;
 use crate::expect::Expected;
-use crate::lab;
-use crate::memory::{self, ELSEWHERE, RW, map, remap};
-use crate::model::source as says;
+use crate::memory::{self, ELSEWHERE, RW, map, remap, tag};
 use crate::mover::Mover;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::probe::{Case, Probe, Trial};
 use crate::stage::Stage;
+use crate::touch;
 use crate::waiter::{Fate, Waiter};
 use uffd_results::KernelVersion;
 
@@ -192,6 +193,15 @@ impl Upset {
     }
 }
 
+/// Maps a source as long as the target, whose first page is the gate. What lies behind it is there already.
+fn map_source(whole: Range) -> Result<(), Stop> {
+    map_page(whole)?;
+    (whole.start + GATE.len..whole.end()).step_by(GATE.len).try_for_each(|at| {
+        touch::store(at, tag::COPIED)
+            .map_err(|signal| Stop::Broken(format!("writing a source: {signal}")))
+    })
+}
+
 /// The facts of unread events and of the calls that raised them.
 const EVENTS: [(&str, &str); 2] = [("event", "call"), ("event-two", "call-two")];
 
@@ -279,8 +289,7 @@ impl Trial for Source {
         let uffd = leak(&ground.uffd)?;
         let third = stage.uffd(0)?;
         let (target, all): (Range, Range) = (ground.target(), ground.block.range(0..PAGES));
-        // As long as the target; its first page is the gate.
-        map_page(Range { start: GATE.start, len: target.len })?;
+        map_source(Range { start: GATE.start, len: target.len })?;
         let gate = Gate::shut(stage, REGISTER_MODE_MISSING)?;
         let mut waiter = None;
         if self.upset.leaves_waiters() {
@@ -334,7 +343,7 @@ impl Trial for Source {
     }
 
     fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {
-        expect(self.backing, self.upset, kernel)
+        expect::expect(self.backing, self.upset, kernel)
     }
 
     fn uses_huge_pages(&self) -> bool {
@@ -354,101 +363,6 @@ impl Trial for Source {
              return; look at the waiter and at every page"
                 .to_owned(),
         ]
-    }
-}
-
-const RETRY: &str = "mfill_atomic(): a fault on the source drops the locks; afterwards the target is \
-                     looked up and checked again";
-const HUGE_KIND: &str = "mfill_atomic_hugetlb(): what it looks up again must be hugetlb still";
-const COUNTS: &str = "commit a759a909d42d (5.15): mmap_changing counts events; before, it was a flag \
-                      that the first caller to go on cleared";
-const CHANGED: &str = "mfill_copy_folio_retry() compares the mapping with what it was before the locks \
-                       were dropped (7.1): EAGAIN for one of another kind, registration, file or file offset";
-
-fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected> {
-    let since = |major, minor| kernel >= KernelVersion::new(major, minor, 0);
-    let huge = backing.is_huge();
-    let refusal = refusal(backing, upset, kernel);
-    let changed = match upset {
-        // A hugetlb page goes by a check of its own.
-        _ if huge => false,
-        // Another kind of memory; or a mapping that was cut at the page, which changes its offset.
-        Upset::OverRegistered | Upset::ProtNone => since(7, 1) && backing != Backing::Anon,
-        // Another file than before.
-        Upset::SameRegistered => since(7, 1) && backing == Backing::SharedAnon,
-        // Another descriptor, or another registration.
-        Upset::OtherOpen | Upset::OtherMode => since(7, 1),
-        _ => false,
-    };
-    let unread = upset.unread();
-    let flag = upset == Upset::OneOfTwo && !since(5, 15);
-    let (copy, field, why) = match upset {
-        Upset::Move if refusal.is_some() => ("0", "page", RETRY),
-        Upset::Unmap
-        | Upset::OverAnon
-        | Upset::OverSame
-        | Upset::Move
-        | Upset::Shrink
-        | Upset::Unregister => ("ENOENT", "-2", RETRY),
-        Upset::OverRegistered if huge => ("ENOENT", "-2", HUGE_KIND),
-        Upset::Filled => ("EEXIST", "-17", RETRY),
-        _ if flag => ("0", "page", COUNTS),
-        _ if !unread.is_empty() => ("EAGAIN", "-11", RETRY),
-        _ if changed => ("EAGAIN", "-11", CHANGED),
-        _ => ("0", "page", RETRY),
-    };
-    let page = lab::length(backing);
-    let (meanwhile, refused) = refusal.unwrap_or(("0", says::DONTUNMAP));
-    let mut facts = vec![
-        Expected::new("meanwhile", meanwhile, refused),
-        Expected::new("source", "0", says::COPY),
-        Expected::new("copy", copy, why),
-        Expected::new("field", if field == "page" { page } else { field.to_owned() }, why),
-    ];
-    if upset == Upset::Close {
-        facts.push(Expected::new("pages", "kkckkk", RETRY));
-        return facts;
-    }
-    if upset.leaves_waiters() {
-        let placed = copy == "0";
-        let waiter = match upset {
-            Upset::ProtNone if placed => "SEGV_ACCERR",
-            _ if placed => "ran:copied",
-            _ => "asleep",
-        };
-        facts.push(Expected::new("waiter", waiter, why));
-        for (event, names) in unread.into_iter().zip(EVENTS) {
-            facts.push(Expected::new(names.0, event, "userfaultfd(2)"));
-            facts.push(Expected::new(names.1, "0", "userfaultfd(2)"));
-        }
-        if waiter == "asleep" {
-            let woken = match upset {
-                Upset::Unmap | Upset::Move | Upset::Shrink => "SEGV_MAPERR",
-                Upset::OverAnon | Upset::OverSame => "ran:zero",
-                Upset::ProtNone => "SEGV_ACCERR",
-                _ => "again",
-            };
-            facts.push(Expected::new("woken", woken, says::WAKE));
-        }
-    }
-    facts
-}
-
-/// What the change of the target is refused with, where it is.
-fn refusal(
-    backing: Backing,
-    upset: Upset,
-    kernel: KernelVersion,
-) -> Option<(&'static str, &'static str)> {
-    let since = |major, minor| kernel >= KernelVersion::new(major, minor, 0);
-    let huge = backing.is_huge();
-    match upset {
-        Upset::DontUnmap if huge || !(backing == Backing::Anon || since(5, 13)) => {
-            Some(("EINVAL", says::DONTUNMAP))
-        }
-        Upset::Move if huge && !since(5, 16) => Some(("EINVAL", says::MREMAP_HUGE)),
-        Upset::Discard if huge && !since(5, 18) => Some(("EINVAL", says::DONTNEED_HUGE)),
-        _ => None,
     }
 }
 
