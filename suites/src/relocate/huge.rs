@@ -14,7 +14,7 @@ static THP: Probe = Probe {
     name: "thp",
     statement: "MOVE of a whole, aligned transparent huge page moves it as one; of a part, or to \
                 where a page table is, it is split and moved page by page; shared or pinned it gives \
-                EBUSY.",
+                EBUSY and stays whole.",
     consumers: &[ART],
 };
 
@@ -209,7 +209,10 @@ fn script(how: How, word: &str, waiter: Waiter) -> Script {
             ),
             Step::Fill(to(3, 1), tag::KEPT),
         ]),
-        How::TakenByHuge => steps.push(Step::Fill(to(0, 1), tag::KEPT)),
+        How::TakenByHuge => {
+            let taken = Span::new(Place::Block, 0, 1).huge();
+            steps.extend([Step::Fill(to(0, 1), tag::KEPT), Step::MustBeHuge(taken)]);
+        }
         How::Replaced => {
             steps.extend([Step::Prepare(DONTNEED, from(0, 1)), Step::Fill(from(0, 1), tag::NEW)]);
         }
@@ -234,6 +237,8 @@ fn script(how: How, word: &str, waiter: Waiter) -> Script {
     let mode = if how == How::Hole { MOVE_MODE_ALLOW_SRC_HOLES } else { 0 };
     steps.extend([
         relocate(target, source, mode),
+        // What is in small pages now stays in them.
+        Step::ForbidHuge,
         Step::Look(Ctx::First),
         Step::Survey(to(0, 6), "reg", "pages"),
         Step::Survey(from(0, 6), "src-reg", "src-pages"),
@@ -279,5 +284,55 @@ fn expect(how: How, waiter: Waiter) -> Vec<Expected> {
         How::Hole => (returned("0", HUGE, says::HOLES), "again", says::HOLES),
     };
     facts.extend(fate(waiter, word, says));
+    facts.extend(left(how));
     facts
 }
+
+/// What stands at both places afterwards: contents of the first six small pages of each, and in how many huge
+/// pages.
+fn left(how: How) -> [Expected; 4] {
+    // A huge page begins with two pages that were written to.
+    const FULL: &str = "nn0000";
+    const EMPTY: &str = "------";
+    let (pages, source, says) = match how {
+        How::Whole | How::Two | How::Table => (FULL, EMPTY, says::MOVED),
+        How::Head => ("n-----", "-n0000", says::MOVED),
+        How::Middle => ("----n-", FULL, says::MOVED),
+        // Its last page comes from the second of the two.
+        How::Shifted => ("n00000", "n-----", says::MOVED),
+        How::Misplaced => ("-nn000", EMPTY, says::MOVED),
+        How::Replaced => ("nn----", "--0000", says::MOVED),
+        How::Zero => ("000000", EMPTY, says::MOVED),
+        How::ZeroPart => ("0-----", "-00000", says::MOVED),
+        How::Taken => ("nn0k--", "---000", says::PARTLY),
+        How::TakenByHuge => ("k00000", FULL, says::EEXIST),
+        How::Shared | How::SharedPart | How::Pinned => (EMPTY, FULL, says::EBUSY),
+        How::Hole => (EMPTY, EMPTY, says::HOLES),
+    };
+    let (huge, huge_source, why) = match how {
+        How::Whole => ("1", "1", AS_ONE),
+        How::Two => ("2", "0", AS_ONE),
+        How::Head | How::Middle | How::Replaced | How::Misplaced | How::Table | How::Taken => {
+            ("0", "1", IN_PARTS)
+        }
+        // From the one and into the other: both are split.
+        How::Shifted => ("0", "0", IN_PARTS),
+        How::TakenByHuge => ("1", "2", says),
+        How::Shared | How::SharedPart | How::Pinned => ("0", "2", says),
+        How::Zero | How::ZeroPart => ("0", "0", NOT_COUNTED),
+        How::Hole => ("0", "0", says),
+    };
+    [
+        Expected::new("pages", pages, says),
+        Expected::new("src-pages", source, says),
+        Expected::new("huge", huge, why),
+        Expected::new("src-huge", huge_source, why),
+    ]
+}
+
+const AS_ONE: &str = "move_pages_huge_pmd() in mm/huge_memory.c: the entry of a whole, aligned huge page goes to an \
+    empty place";
+const IN_PARTS: &str = "move_pages() in mm/userfaultfd.c: where move_splits_huge_pmd(), or where the destination has a \
+    page table, the entry is split and its pages are moved one by one";
+const NOT_COUNTED: &str =
+    "smaps_pmd_entry() in fs/proc/task_mmu.c: the huge zero page is not counted";
