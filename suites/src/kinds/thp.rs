@@ -1,6 +1,7 @@
 //! Transparent huge pages and registered memory.
 
-use crate::abi::{REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP};
+use crate::abi::newer::REGISTER_MODE_RWP;
+use crate::abi::{REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP, features};
 use crate::expect::{Expected, OBSERVED};
 use crate::memory::{HUGE, PAGE, tag};
 use crate::model::source;
@@ -11,8 +12,9 @@ use crate::script::{COLLAPSE, Call, Ctx, DONTNEED, Memory, Place, Script, Span, 
 static THP: Probe = Probe {
     suite: "kinds",
     name: "thp",
-    statement: "In registered memory no fault and no COPY makes a huge page; one that was there is \
-                present as a whole, and loses exactly the pages that are discarded.",
+    statement: "In memory registered for missing pages no fault and no COPY makes a huge page; registered \
+                for protection alone, or not any more, a store makes one. One that was there is present \
+                as a whole, and loses exactly the pages that are discarded.",
     consumers: &[
         "QEMU postcopy: nhp_range(), migration/postcopy-ram.c",
         "CRIU lazy-pages: maybe_disable_thp()",
@@ -45,9 +47,45 @@ enum How {
     ProtectAll,
     ZeropageBeside,
     FaultBeside,
+    TouchWp,
+    TouchUnpopulated,
+    TouchAsync,
+    TouchRwp,
 }
 
-const HOWS: [(How, &str); 9] = [
+impl How {
+    /// What a block is registered for that is only touched, and the features that it takes.
+    const fn only_protects(self) -> Option<(u64, u64)> {
+        match self {
+            Self::TouchWp => Some((REGISTER_MODE_WP, 0)),
+            Self::TouchUnpopulated => Some((REGISTER_MODE_WP, features::WP_UNPOPULATED)),
+            Self::TouchAsync => Some((REGISTER_MODE_WP, features::WP_ASYNC)),
+            Self::TouchRwp => Some((REGISTER_MODE_RWP, features::RWP)),
+            _ => None,
+        }
+    }
+
+    /// Whether a huge page is there before.
+    const fn is_huge_before(self) -> bool {
+        let is_empty = matches!(self, Self::CopyBeside | Self::ZeropageBeside | Self::FaultBeside);
+        !is_empty && self.only_protects().is_none()
+    }
+
+    /// Those who touch it, the one that tells most first: what stays a default goes by that. A load maps the
+    /// huge zero page, which smaps does not count.
+    const fn accesses(self) -> [Waiter; 3] {
+        match self {
+            Self::FaultBeside
+            | Self::TouchWp
+            | Self::TouchUnpopulated
+            | Self::TouchAsync
+            | Self::TouchRwp => [Waiter::UserWrite, Waiter::UserRead, Waiter::SysWrite],
+            _ => [Waiter::UserRead, Waiter::UserWrite, Waiter::SysWrite],
+        }
+    }
+}
+
+const HOWS: [(How, &str); 13] = [
     (How::CopyBeside, "copy-to-empty"),
     (How::CopyInto, "copy-into-huge-page"),
     (How::DiscardPart, "discard-part"),
@@ -57,13 +95,17 @@ const HOWS: [(How, &str); 9] = [
     (How::ProtectAll, "protect-all"),
     (How::ZeropageBeside, "zeropage-to-empty"),
     (How::FaultBeside, "unregister-and-touch"),
+    (How::TouchWp, "touch-protection-only"),
+    (How::TouchUnpopulated, "touch-protection-only-unpopulated"),
+    (How::TouchAsync, "touch-protection-only-async"),
+    (How::TouchRwp, "touch-rwp-only"),
 ];
 
 /// The suite's cases about transparent huge pages.
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (how, word) in HOWS {
-        for waiter in [Waiter::UserRead, Waiter::UserWrite, Waiter::SysWrite] {
+        for waiter in how.accesses() {
             cases.push(Case::trial(&THP, script(how, word, waiter), true));
         }
     }
@@ -84,14 +126,23 @@ const ALL: Span = Span::new(Place::Block, 0, 1).huge();
 
 fn script(how: How, word: &str, waiter: Waiter) -> Script {
     let mut steps = vec![Step::Map(ALL, Memory::Thp)];
-    let there = !matches!(how, How::CopyBeside | How::ZeropageBeside | How::FaultBeside);
-    if there {
+    if how.is_huge_before() {
         steps.extend([Step::Fill(ALL, tag::KEPT), Step::MustBeHuge(ALL)]);
         steps.push(Step::Fill(at(5, 2), tag::KEPT));
+    } else {
+        // A store to memory like it makes a huge page: whether one is made below says something.
+        let like = Span::new(Place::Spare, 0, 1).huge();
+        steps.extend([
+            Step::Map(like, Memory::Thp),
+            Step::Fill(like, tag::KEPT),
+            Step::MustBeHuge(like),
+        ]);
     }
-    let protects = matches!(how, How::ProtectPart | How::ProtectAll);
-    let mode = if protects { REGISTER_MODE_WP } else { REGISTER_MODE_MISSING };
-    steps.extend([Step::Open(Ctx::First, 0), Step::Set(Ctx::First, Call::Register(ALL, mode))]);
+    let (mode, needs) = match how {
+        How::ProtectPart | How::ProtectAll => (REGISTER_MODE_WP, 0),
+        _ => how.only_protects().unwrap_or((REGISTER_MODE_MISSING, 0)),
+    };
+    steps.extend([Step::Open(Ctx::First, needs), Step::Set(Ctx::First, Call::Register(ALL, mode))]);
     let call = |call| Step::Do(Ctx::First, call, "op", "field");
     match how {
         How::CopyBeside | How::CopyInto => steps.push(call(Call::Copy(at(5, 1), 0))),
@@ -105,6 +156,7 @@ fn script(how: How, word: &str, waiter: Waiter) -> Script {
         How::ProtectPart => steps.push(call(Call::Wp(at(5, 1), WRITEPROTECT_MODE_WP))),
         How::ProtectAll => steps.push(call(Call::Wp(ALL, WRITEPROTECT_MODE_WP))),
         How::FaultBeside => steps.push(call(Call::Unregister(ALL))),
+        How::TouchWp | How::TouchUnpopulated | How::TouchAsync | How::TouchRwp => {}
     }
     steps.extend([
         Step::Touch(Ctx::First, waiter, at(5, 1), "touch"),
@@ -113,8 +165,16 @@ fn script(how: How, word: &str, waiter: Waiter) -> Script {
         Step::Huge(ALL, "huge"),
     ]);
     let axes = format!("how={word},access={waiter}");
-    Script::new(axes, 0, steps, move |_| expect(how, waiter))
+    Script::new(axes, needs, steps, move |_| expect(how, waiter))
 }
+
+/// Who asks whether memory is registered before a fault makes a huge page of it.
+const ONLY_MISSING: &str = "do_huge_pmd_anonymous_page() in mm/huge_memory.c: only of memory that is \
+    registered for missing pages a fault is handed over";
+
+/// What becomes of the rest.
+const PARTS: &str = "zap_pmd_range() in mm/memory.c and change_pmd_range() in mm/mprotect.c: of what is less \
+    than a huge page the entry is split first";
 
 fn expect(how: How, waiter: Waiter) -> Vec<Expected> {
     let stores = waiter.stores();
@@ -135,16 +195,34 @@ fn expect(how: How, waiter: Waiter) -> Vec<Expected> {
         How::ProtectPart => ("0", wp, ran("ran:kept"), source::WRITEPROTECT),
         How::ProtectAll => ("0", wp, wp, source::WRITEPROTECT),
         How::FaultBeside => ("0", ran("ran:zero"), ran("ran:zero"), source::UNREGISTER),
+        How::TouchWp | How::TouchUnpopulated | How::TouchAsync | How::TouchRwp => {
+            ("", ran("ran:zero"), ran("ran:zero"), ONLY_MISSING)
+        }
     };
-    let mut facts = vec![Expected::new("op", rc, says)];
+    let mut facts = Vec::new();
+    if !rc.is_empty() {
+        facts.push(Expected::new("op", rc, says));
+    }
     facts.push(Expected::new("touch", touch, says));
     facts.push(Expected::new("touch-next", next, says));
-    let huge = match how {
-        How::CopyInto => Some("1"),
-        How::CopyBeside | How::ZeropageBeside | How::DiscardAll => Some("0"),
-        _ => None,
+    let made = how == How::FaultBeside || how.only_protects().is_some();
+    if made {
+        // What lies beside is present as well.
+        let pages = if stores { "0ww0" } else { "0000" };
+        facts.push(Expected::new("pages", pages, ONLY_MISSING));
+    }
+    let (huge, says) = match how {
+        How::CopyInto => ("1", OBSERVED),
+        How::ProtectAll => {
+            ("1", "change_huge_pmd() in mm/huge_memory.c: a whole one is protected as one")
+        }
+        How::CopyBeside | How::ZeropageBeside => ("0", ONLY_MISSING),
+        How::DiscardAll => ("0", "zap_huge_pmd() in mm/huge_memory.c"),
+        How::DiscardPart | How::DiscardPartAdvised | How::ProtectPart => ("0", PARTS),
+        _ if stores => ("1", ONLY_MISSING),
+        _ => ("0", "smaps_pmd_entry() in fs/proc/task_mmu.c: the huge zero page is not counted"),
     };
-    facts.extend(huge.map(|huge| Expected::new("huge", huge, OBSERVED)));
+    facts.push(Expected::new("huge", huge, says));
     facts
 }
 
