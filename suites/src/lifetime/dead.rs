@@ -3,6 +3,7 @@
 use crate::abi::{
     REGISTER_MODE_MISSING, REGISTER_MODE_WP, Range, Rc, Uffd, WRITEPROTECT_MODE_WP, features,
 };
+use crate::events::ground;
 use crate::evidence::QueueFile;
 use crate::expect::{Expected, OBSERVED};
 use crate::memory::{BLOCK, Block, ONE_PAGE, PAGE, SPARE};
@@ -20,6 +21,8 @@ const ESRCH: &str = "ioctl_userfaultfd(2), ESRCH (4.13): the process that made t
     exited; mmget_not_zero() fails";
 const ENOMEM: &str = "userfaultfd_register() and userfaultfd_unregister() in fs/userfaultfd.c: ENOMEM \
     if mmget_not_zero() fails";
+const EVENT: &str = "userfaultfd(2), UFFD_EVENT_UNMAP: munmap(2) of registered memory raises it, and waits \
+    until it is read";
 const NOTHING: &str =
     "fs/userfaultfd.c tells nobody that an owner has ended, and WAKE looks at the queue only";
 
@@ -27,7 +30,8 @@ static DEAD: Probe = Probe {
     suite: "lifetime",
     name: "dead-owner",
     statement: "Once the memory of the owner is gone, filling ioctls fail with ESRCH and leave their result \
-                field alone, REGISTER and UNREGISTER fail with ENOMEM, WAKE returns 0, and no event comes.",
+                field alone, REGISTER and UNREGISTER fail with ENOMEM, WAKE returns 0, and no event comes, whatever events \
+                were asked for.",
     consumers: &[
         "CRIU: handle_exit(), handle_remove(), criu/uffd.c",
         "crosvm: swap/ treats ESRCH and ENOMEM as the end of a device process",
@@ -38,7 +42,8 @@ static DEAD: Probe = Probe {
 static ALIVE: Probe = Probe {
     suite: "lifetime",
     name: "dead-owner-control",
-    statement: "As long as the owner lives every call through a passed descriptor acts on the owner's memory.",
+    statement: "As long as the owner lives every call through a passed descriptor acts on the owner's memory, \
+                and the events that the owner's calls raise are read through it.",
     consumers: &["CRIU: the lazy-pages daemon serves from another process"],
 };
 
@@ -88,6 +93,10 @@ const CALLS: &[(&str, u64)] = &[
     ("fdinfo", 0),
 ];
 
+/// Calls of a context that asks for every event that needs no leave. Where the owner unmaps the block an event
+/// must come, and only there: whoever lives and does nothing raises none.
+const EVENTS: [&str; 2] = ["read-events", "poll-events"];
+
 #[derive(Debug)]
 struct Dead {
     how: How,
@@ -97,9 +106,15 @@ struct Dead {
 }
 
 /// The owner's side: a block, registered, whose userfaultfd goes to the case.
-fn own(stage: &Stage, link: &process::Link, backing: Backing, wp: bool) -> Result<Block, Stop> {
+fn own(
+    stage: &Stage,
+    link: &process::Link,
+    backing: Backing,
+    features: u64,
+    wp: bool,
+) -> Result<Block, Stop> {
     let block = Block::map(backing, BLOCK)?;
-    let uffd = stage.uffd(0)?;
+    let uffd = stage.uffd(features)?;
     let mode = if wp { REGISTER_MODE_MISSING | REGISTER_MODE_WP } else { REGISTER_MODE_MISSING };
     uffd.register(block.range(0..PAGES), mode)
         .map_err(|e| Stop::Unsupported(format!("REGISTER of a {backing} block: {e:?}")))?;
@@ -109,11 +124,16 @@ fn own(stage: &Stage, link: &process::Link, backing: Backing, wp: bool) -> Resul
 }
 
 impl Dead {
+    fn follows(&self) -> bool {
+        EVENTS.contains(&self.call)
+    }
+
     fn owner(&self, stage: &Stage) -> Result<(Child, Uffd), Stop> {
         let program = process::program()?;
         let wp = self.call.ends_with("protect") && self.backing == Backing::Anon;
+        let events = if self.follows() { ground::ALL.bits } else { 0 };
         let child = Child::fork(stage, |link| {
-            let block = own(stage, link, self.backing, wp)?;
+            let block = own(stage, link, self.backing, events, wp)?;
             match self.how {
                 How::Exits => return Ok(()),
                 How::Execs => return Err(process::exec(program.as_fd())),
@@ -134,6 +154,8 @@ impl Dead {
         child.link().say("got")?;
         match self.how {
             How::Lives => Ok(()),
+            // It waits until its event is read.
+            How::Unmaps if self.follows() => Ok(()),
             How::Unmaps => child.link().must_hear("0"),
             How::Execs => child.link().must_hear("end"),
             How::Exits => {
@@ -147,6 +169,13 @@ impl Dead {
             }
         }
     }
+}
+
+/// What poll(2) says of a userfaultfd: bits.
+fn poll(uffd: &Uffd, timeout: PollTimeout) -> Result<i16, Stop> {
+    let mut fds = [PollFd::new(uffd.as_fd(), PollFlags::POLLIN)];
+    nix::poll::poll(&mut fds, timeout).map_err(|e| Stop::Broken(format!("poll: {e:?}")))?;
+    Ok(fds[0].revents().map_or(0, |flags| flags.bits()))
 }
 
 /// Whoever looks at a process holds its memory for a moment: waits until the last one is through.
@@ -204,12 +233,20 @@ impl Trial for Dead {
             "wake" => seen.fact("rc", uffd.wake(all)),
             "api" => seen.fact("rc", uffd.handshake(0xAA, 0).rc),
             "read" => seen.fact("rc", uffd.read().map_or_else(errno, |_| "message".into())),
-            "poll" => {
-                let mut fds = [PollFd::new(uffd.as_fd(), PollFlags::POLLIN)];
-                nix::poll::poll(&mut fds, PollTimeout::ZERO)
-                    .map_err(|e| Stop::Broken(format!("poll: {e:?}")))?;
-                seen.fact("rc", fds[0].revents().map_or(0, |e| e.bits()));
+            "poll" => seen.fact("rc", poll(&uffd, PollTimeout::ZERO)?),
+            "read-events" | "poll-events" if self.how == How::Unmaps => {
+                let timeout = PollTimeout::try_from(stage.patience).unwrap_or(PollTimeout::MAX);
+                let ready = poll(&uffd, timeout)?;
+                let event = ground::word(&uffd, PAGE);
+                if self.call == "poll-events" {
+                    seen.fact("rc", ready);
+                } else {
+                    seen.fact("rc", event);
+                }
+                child.link().must_hear("0")?;
             }
+            "read-events" => seen.fact("rc", ground::word(&uffd, PAGE)),
+            "poll-events" => seen.fact("rc", poll(&uffd, PollTimeout::ZERO)?),
             _ => seen.fact("rc", QueueFile::open(&uffd)?.read()?),
         }
         Ok(())
@@ -226,11 +263,14 @@ impl Trial for Dead {
         let (rc, field, source) = match (self.call, self.how.is_dead()) {
             (_, false) if registers && self.how != How::Unmaps => ("0", None, OBSERVED),
             ("move", _) => ("EINVAL", Some("untouched"), super::fork::OWN_MEMORY),
+            ("read-events", false) => ("unmap(0..6)", None, EVENT),
+            // POLLIN.
+            ("poll-events", false) => ("1", None, EVENT),
             ("api", _) => {
                 ("EINVAL", None, "ioctl_userfaultfd(2), UFFDIO_API, EINVAL: a second time")
             }
-            ("read", _) => ("EAGAIN", None, NOTHING),
-            ("poll" | "wake", _) => ("0", None, NOTHING),
+            ("read" | "read-events", _) => ("EAGAIN", None, NOTHING),
+            ("poll" | "poll-events" | "wake", _) => ("0", None, NOTHING),
             ("fdinfo", _) => ("0/0", None, NOTHING),
             ("register" | "unregister", true) => ("ENOMEM", None, ENOMEM),
             ("register" | "unregister", false) => ("EINVAL", None, "no mapping in the range"),
@@ -245,12 +285,27 @@ impl Trial for Dead {
 
     fn recipe(&self) -> Vec<String> {
         vec![
-            "another process maps and registers a block and passes its userfaultfd on".into(),
+            format!(
+                "another process maps and registers a block and passes its userfaultfd on, {}",
+                if self.follows() {
+                    "which has asked for EVENT_REMAP, EVENT_REMOVE and EVENT_UNMAP"
+                } else {
+                    "which has asked for no features"
+                }
+            ),
             format!(
                 "that process: {}; where it is gone, wait until its memory is",
                 self.how.word()
             ),
-            format!("{} through the passed descriptor", self.call),
+            match self.call {
+                "read-events" => {
+                    "read from the passed descriptor, once it is readable where it must be".into()
+                }
+                "poll-events" => {
+                    "poll the passed descriptor, until it is readable where it must be; read".into()
+                }
+                call => format!("{call} through the passed descriptor"),
+            },
         ]
     }
 }
@@ -366,6 +421,12 @@ pub(super) fn cases() -> Vec<Case> {
                 let by_default = backing == Backing::Anon
                     || (backing == Backing::Shmem && matches!(how, How::Lives | How::Exits));
                 cases.push(Case::trial(probe, trial, by_default));
+            }
+        }
+        for call in EVENTS.iter().filter(|_| how != How::Lives) {
+            for backing in [Backing::Anon, Backing::Shmem, Backing::Private] {
+                let trial = Dead { how, backing, call, needs: ground::ALL.bits };
+                cases.push(Case::trial(probe, trial, backing == Backing::Anon));
             }
         }
     }
