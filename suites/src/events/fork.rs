@@ -1,6 +1,8 @@
 //! fork(2): which event it raises, the userfaultfd that reading it brings, and what the child's
 //! memory is registered with.
 
+mod opened;
+
 use super::ground::{Ground, MISSING, asleep, register};
 use crate::abi::{Message, Uffd, features};
 use crate::evidence::{self, QueueFile};
@@ -22,10 +24,10 @@ use uffd_results::KernelVersion;
 static FORK: Probe = Probe {
     suite: "events",
     name: "fork",
-    statement: "With EVENT_FORK a fork waits until its event is read; reading brings a userfaultfd with \
-                the parent's flags, which owns the child's copy of the registered memory; without an \
-                event the child's memory is not registered; a close with the event unread releases \
-                the fork only where the child shares the descriptors.",
+    statement: "With EVENT_FORK a fork waits until its event is read; reading brings a userfaultfd \
+                that owns the child's copy of the registered memory; without an event the child's \
+                memory is not registered; a close with the event unread releases the fork only where \
+                the child shares the descriptors.",
     consumers: &[
         "CRIU lazy-pages: handle_fork(), criu/uffd.c",
         "crosvm: one userfaultfd a process",
@@ -286,7 +288,7 @@ fn expect(backing: Backing, forking: Forking) -> Vec<Expected> {
         facts.push(Expected::new("caller", "D", says));
     }
     facts.push(Expected::new("unread-copy", "EAGAIN", says));
-    facts.push(Expected::new("flags", "nonblock+cloexec", "resolve_userfault_fork()"));
+    facts.push(Expected::new("flags", "nonblock+cloexec", opened::KEPT));
     if forking == Forking::TwoContexts {
         facts.push(Expected::new("second-event", "yes", says));
     }
@@ -334,5 +336,6 @@ pub(super) fn cases() -> Vec<Case> {
             cases.push(Case::trial(&FORK, trial, by_default));
         }
     }
+    cases.extend(opened::cases());
     cases
 }
