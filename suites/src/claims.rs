@@ -2,13 +2,16 @@
 //! code", each sentence held against what the kernel does.
 //!
 //! Every case performs a point of the grid and adds the fact `claim`: `true`, `false`, or `moot`
-//! where the kernel refused the change that the claim speaks of.
+//! where the kernel refused the change that the claim speaks of, or the change has left nothing that
+//! the claim could be wrong about.
 
 use crate::expect::Expected;
 use crate::growth;
 use crate::model;
 use crate::outcome::{Seen, Sink, Stop};
-use crate::point::{Backing, Change, Discard, Mode, Msg, Op, Over, Part, Point, Remap, Waiter};
+use crate::point::{
+    Backing, Change, Discard, Mode, Msg, Op, Over, PAGES, Part, Point, Remap, SHRUNK, Waiter,
+};
 use crate::probe::{Case, Claim, Probe};
 use crate::scenario;
 use crate::stage::Stage;
@@ -51,7 +54,8 @@ static HANDLER_GOES: Probe = Probe {
     suite: "claims",
     name: "handler-goes",
     statement: "Claim of the answer: userfaultfd disappears from a mapping that is unmapped or \
-                replaced.",
+                replaced: what is mapped there afterwards has none, nor has what was moved away. It \
+                is moot where nothing is mapped.",
     consumers: &[QEMU],
 };
 static GROWTH: Probe = Probe {
@@ -177,9 +181,33 @@ fn unregister_works(facts: Facts<'_>) -> Option<bool> {
     facts("unregister").filter(|_| !is_moot(facts)).map(|rc| rc == "0")
 }
 
+/// What is mapped where the change was made, and at the place that it moved the block to, must all be
+/// unregistered. A hole has no mapping that could be registered, so it says nothing.
 fn handler_is_gone(facts: Facts<'_>) -> Option<bool> {
-    let registered = facts("reg").filter(|_| !is_moot(facts))?;
-    Some(registered.contains(['-', '.']))
+    let changed = facts(CHANGED).filter(|_| !is_moot(facts))?;
+    let moved = facts("new-reg").unwrap_or_default();
+    let mut mapped =
+        changed.chars().chain(moved.chars()).filter(|letter| *letter != '-').peekable();
+    mapped.peek()?;
+    Some(mapped.all(|letter| letter == '.'))
+}
+
+/// The part of the fact `reg` that is about the pages that the change replaces or takes away.
+const CHANGED: &str = "reg of what was changed";
+
+/// The facts of a point as a claim sees them.
+fn look(point: Point, name: &str, facts: Facts<'_>) -> Option<String> {
+    if name != CHANGED {
+        return facts(name);
+    }
+    let pages = match point.change {
+        Change::Munmap(part) | Change::MmapOver(part, _) => part.pages(),
+        Change::Mremap(Remap::MovePart) | Change::Discard(_) => Part::Middle.pages(),
+        Change::Mremap(Remap::Shrink) => SHRUNK..PAGES,
+        Change::Mremap(_) => 0..PAGES,
+        Change::None => 0..0,
+    };
+    facts("reg")?.get(pages).map(ToOwned::to_owned)
 }
 
 fn word(claim: Option<bool>) -> &'static str {
@@ -218,7 +246,7 @@ pub(crate) fn perform(
     scenario::perform(stage, point, &mut Seen::new(&mut tee))?;
     let Tee { seen, kept } = tee;
     let get = |name: &str| kept.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone());
-    seen.fact("claim", word(claim(&get)));
+    seen.fact("claim", word(claim(&|name| look(point, name, &get))));
     Ok(())
 }
 
@@ -227,7 +255,8 @@ pub(crate) fn expect(point: Point, claim: Claim, kernel: KernelVersion) -> Vec<E
     let mut facts = model::expect(point, kernel);
     let get = |name: &str| facts.iter().find(|e| e.fact == name).map(|e| e.value.to_string());
     let says = "follows from the facts before it";
-    let expected = Expected::new("claim", word(claim(&get)), says);
+    let claimed = word(claim(&|name| look(point, name, &get)));
+    let expected = Expected::new("claim", claimed, says);
     facts.push(expected);
     facts
 }
