@@ -8,7 +8,7 @@ mod smaps;
 pub use smaps::{Mapping, registration};
 
 use crate::abi::{Range, Uffd};
-use crate::memory::PAGE;
+use crate::memory::{PAGE, tag};
 use crate::outcome::Stop;
 use crate::touch;
 use std::fs::File;
@@ -223,15 +223,55 @@ pub(crate) fn parse_head(line: &str) -> Option<(usize, usize)> {
 }
 
 /// What each page holds, one letter a page: `-` no mapping or nothing present (see
-/// [`registration`] for which), else the letter of its content, `!` if it can't be read. Only
-/// present pages are loaded from, so the look never faults into the kernel's queue.
+/// [`registration`] for which), else the letter of its content, `!` if it can't be read, `x` if a huge page
+/// begins so and does not go on as it should. Only present pages are loaded from, so the look never faults
+/// into the kernel's queue.
 pub fn pages(range: Range, page: usize, letter: &dyn Fn(u64) -> char) -> Result<String, Stop> {
     let entries = page_table("self", range, page)?;
     let show = |(n, entry): (usize, u64)| {
-        let present = entry >> 63 == 1;
-        if present { touch::load(range.start + n * page).map_or('!', letter) } else { '-' }
+        if !is_present(entry) {
+            return Ok('-');
+        }
+        let whole = Range { start: range.start + n * page, len: page };
+        Ok(match touch::load(whole.start) {
+            Err(_) => '!',
+            Ok(head) if page == PAGE || goes_on(whole, head)? => letter(head),
+            Ok(_) => 'x',
+        })
     };
-    Ok(entries.into_iter().enumerate().map(show).collect())
+    entries.into_iter().enumerate().map(show).collect()
+}
+
+const fn is_present(entry: u64) -> bool {
+    entry >> 63 == 1
+}
+
+/// Whether the base pages of a huge page behind its first, as far as they are present, go on as its head says: all
+/// of a COPY's source begin alike, and what is else stored is stored to the first.
+fn goes_on(whole: Range, head: u64) -> Result<bool, Stop> {
+    let rest = Range { start: whole.start + PAGE, len: whole.len - PAGE };
+    let mut seen = None;
+    for (n, entry) in page_table("self", rest, PAGE)?.into_iter().enumerate() {
+        if is_present(entry) {
+            match touch::load(rest.start + n * PAGE) {
+                Ok(value) if seen.is_none_or(|before| before == value) => seen = Some(value),
+                _ => return Ok(false),
+            }
+        }
+    }
+    Ok(follows(head, seen))
+}
+
+/// Whether `rest`, which all other base pages of a huge page begin with, can stand behind `head`. Whoever stores to
+/// the head of a page leaves the rest as the page was brought.
+const fn follows(head: u64, rest: Option<u64>) -> bool {
+    match rest {
+        None => true,
+        Some(rest) => match head {
+            tag::COPIED | tag::ZERO => rest == head,
+            _ => rest == tag::ZERO || rest == tag::COPIED,
+        },
+    }
 }
 
 /// Pages whose entries are read in one call.
@@ -314,5 +354,17 @@ mod tests {
     #[case(1 << 62, 's')]
     fn page_table_entries_have_letters(#[case] entry: u64, #[case] expected: char) {
         assert_eq!(entry_letter(entry), expected);
+    }
+
+    #[rstest]
+    #[case(tag::COPIED, tag::COPIED, true)]
+    #[case(tag::COPIED, tag::ZERO, false)]
+    #[case(tag::ZERO, tag::COPIED, false)]
+    #[case(tag::WROTE, tag::COPIED, true)]
+    #[case(tag::KEPT, tag::ZERO, true)]
+    #[case(tag::KEPT, tag::NEW, false)]
+    fn a_huge_page_goes_on_as_it_begins(#[case] head: u64, #[case] rest: u64, #[case] ok: bool) {
+        assert_eq!(follows(head, Some(rest)), ok);
+        assert!(follows(head, None));
     }
 }
