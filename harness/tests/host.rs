@@ -1,7 +1,8 @@
 //! A native run leaves the machine as it was: settings, huge pages, mounts, swap, modules, processes, files.
 //!
-//! What is looked at belongs to the whole machine, so somebody else can change it meanwhile. A run that
-//! changes something does so each time: three runs in a row must differ from what was before for a failure.
+//! Processes and files are a run's own, and not one may be left. The rest belongs to the whole machine, so somebody
+//! else can change it meanwhile. A run that changes something does so each time: three runs in a row must differ from
+//! what was before for a failure.
 
 mod shared;
 
@@ -120,8 +121,17 @@ fn processes(mark: &str) -> Vec<String> {
     found
 }
 
-/// Runs all default cases in folders of their own, or kills the run after a while; what is left of it.
-fn left_by(as_nobody: bool, killed_after: Option<Duration>, n: u32) -> Vec<String> {
+/// Which cases are run, by whom, and after what time the run is killed, if it is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run<'a> {
+    arguments: &'a [&'a str],
+    as_nobody: bool,
+    killed_after: Option<Duration>,
+}
+
+/// Makes a run in folders of its own, of which nothing may be left; what it has changed of the machine.
+fn changed_by(run: Run<'_>, n: u32) -> Vec<String> {
+    let Run { arguments, as_nobody, killed_after } = run;
     let folder = tempfile::tempdir().expect("a folder");
     let program = program_for_everybody(folder.path());
     let (home, temporary) = (folder.path().join("home"), folder.path().join("tmp"));
@@ -135,7 +145,7 @@ fn left_by(as_nobody: bool, killed_after: Option<Duration>, n: u32) -> Vec<Strin
     if as_nobody {
         nobody(&mut command);
     }
-    command.args(["run", "--format", "jsonl"]);
+    command.args(["run", "--format", "jsonl"]).args(arguments);
     command.env(MARK, &mark).env("TMPDIR", &temporary).env("HOME", &home).env("NO_COLOR", "1");
     let mut run = command
         .stdin(Stdio::null())
@@ -148,50 +158,60 @@ fn left_by(as_nobody: bool, killed_after: Option<Duration>, n: u32) -> Vec<Strin
         run.kill().expect("killed");
     }
     run.wait().expect("its end");
-    // What a killed run has forked dies with it, which takes a moment on a busy machine.
-    let patience =
-        Instant::now() + Duration::from_secs(if killed_after.is_some() { 30 } else { 1 });
+    // What a run has forked dies with it, which takes a moment on a busy machine.
+    let patience = Instant::now() + Duration::from_secs(30);
     let mut left = processes(&mark);
     while !left.is_empty() && Instant::now() < patience {
         std::thread::sleep(Duration::from_millis(20));
         left = processes(&mark);
     }
-    left.extend(changes(&before, &snapshot()));
     let mut files = Snapshot::new();
     names(&home, 3, &mut files);
     names(&temporary, 3, &mut files);
     left.extend(files.into_keys());
-    left
+    assert!(left.is_empty(), "left: {left:#?}");
+    changes(&before, &snapshot())
 }
 
 /// One at a time: the machine is one.
-fn leaves_nothing(as_nobody: bool, killed_after: Option<Duration>) {
+fn leaves_nothing(run: Run<'_>) {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut each = Vec::new();
     for n in 0..3 {
-        let left = left_by(as_nobody, killed_after, n);
-        if left.is_empty() {
+        let changed = changed_by(run, n);
+        if changed.is_empty() {
             return;
         }
-        each.push(left);
+        each.push(changed);
     }
-    panic!("three times in a row something was left: {each:#?}");
+    panic!("three times in a row something was changed: {each:#?}");
 }
 
 #[test]
 fn a_run_of_all_cases_leaves_nothing() {
-    leaves_nothing(false, None);
+    leaves_nothing(Run::default());
 }
 
 #[test]
 fn a_run_of_an_ordinary_user_leaves_nothing() {
-    leaves_nothing(true, None);
+    leaves_nothing(Run { as_nobody: true, ..Run::default() });
 }
 
 #[test]
 fn a_run_that_is_killed_leaves_nothing() {
     for milliseconds in [150, 700, 1500, 2600] {
-        leaves_nothing(false, Some(Duration::from_millis(milliseconds)));
+        let killed_after = Some(Duration::from_millis(milliseconds));
+        leaves_nothing(Run { killed_after, ..Run::default() });
+    }
+}
+
+/// Of cases that do little else than start processes that wait: the run dies at any moment of such a start.
+#[test]
+fn processes_that_have_just_begun_die_with_a_run() {
+    for n in 0..25 {
+        let killed_after = Some(Duration::from_millis(250 + 4 * n));
+        let arguments = &["waiters/process", "--repeat", "2000", "--jobs", "3"];
+        leaves_nothing(Run { arguments, killed_after, ..Run::default() });
     }
 }

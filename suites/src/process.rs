@@ -40,12 +40,13 @@ fn broken(what: &str, e: Errno) -> Stop {
 /// fork(2) of a process that runs `task` and ends with its exit code, at the latest with the thread that
 /// forked it. It inherits every descriptor.
 pub fn fork(task: impl FnOnce() -> i32) -> Result<Pid, Stop> {
+    let parent = Pid::this();
     // SAFETY: the heap and everything else that the child uses takes no lock that a thread of this
     // process could hold.
     match unsafe { nix::unistd::fork() }.map_err(|e| broken("fork", e))? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            die_with_parent();
+            die_with(parent);
             let code = task();
             // SAFETY: ends the process without the destructors and exit handlers of its parent.
             unsafe { libc::_exit(code) }
@@ -72,11 +73,21 @@ pub fn fork_with(flags: i32, task: impl FnOnce() -> i32) -> Result<Pid, Errno> {
     }
 }
 
-/// Has the kernel kill this process when the thread that forked it ends. To be said again after
+/// Has the kernel kill this process when the thread of `parent` that forked it ends. To be said again after
 /// every change of credentials, which forgets it.
-pub fn die_with_parent() {
+///
+/// If `parent` has ended before, no signal comes any more, and this process ends at once.
+pub fn die_with(parent: Pid) {
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+    // 0 is a parent outside of this process's namespace.
+    if ![parent.as_raw(), 0].contains(&Pid::parent().as_raw()) {
+        // SAFETY: ends this process without the destructors and exit handlers of its parent.
+        unsafe { libc::_exit(ORPHAN) }
+    }
 }
+
+/// The exit code of a process whose parent ended before it; nobody asks for it.
+const ORPHAN: i32 = 1;
 
 /// Lets this process look at its own files in /proc after a change of credentials.
 pub fn stay_visible() {
@@ -145,6 +156,54 @@ mod tests {
             let child = Child::fork(stage, |_| Err(Stop::Unsupported("why".into())));
             let heard = child.expect("a child").link().hear();
             assert_eq!(heard, Err(Stop::Unsupported("why".into())));
+        });
+    }
+
+    /// A process that has lost its parent before it could ask for a signal waits for nothing more.
+    #[test]
+    fn who_has_lost_its_parent_before_ends() {
+        isolated(|_| {
+            let (ours, theirs) = nix::unistd::pipe().expect("a pipe");
+            let child = fork_with(0, || {
+                let parent = Pid::this();
+                let orphaned = fork_with(0, || {
+                    while Pid::parent() == parent {
+                        std::thread::yield_now();
+                    }
+                    die_with(parent);
+                    i32::from(nix::unistd::write(&theirs, b"lives").is_err())
+                });
+                i32::from(orphaned.is_err())
+            });
+            let status = nix::sys::wait::waitpid(child.expect("a child"), None);
+            assert!(matches!(status, Ok(nix::sys::wait::WaitStatus::Exited(_, 0))), "{status:?}");
+            drop(theirs);
+            let mut said = [0; 8];
+            assert_eq!(nix::unistd::read(&ours, &mut said), Ok(0), "{said:?}");
+        });
+    }
+
+    /// One that was forked by a thread gets no signal with its process, and ends with it all the same.
+    #[test]
+    fn an_idle_child_ends_with_its_case() {
+        isolated(|stage| {
+            let (ours, theirs) = nix::unistd::pipe().expect("a pipe");
+            let case = fork_with(0, || {
+                let idle = Offspring::fork_idle(stage);
+                let forked = idle.and_then(|(mover, idle)| Ok((mover.join()?, idle)));
+                let is_there = forked.is_ok_and(|(rc, idle)| {
+                    std::mem::forget(idle);
+                    rc.is_ok()
+                });
+                i32::from(!is_there)
+            });
+            let status = nix::sys::wait::waitpid(case.expect("a child"), None);
+            assert!(matches!(status, Ok(nix::sys::wait::WaitStatus::Exited(_, 0))), "{status:?}");
+            drop(theirs);
+            let mut fds = [nix::poll::PollFd::new(ours.as_fd(), nix::poll::PollFlags::POLLIN)];
+            // The idle child has the other end, as all that the case had open.
+            let ended = nix::poll::poll(&mut fds, 20_000_u16);
+            assert_eq!(ended, Ok(1), "it still waits");
         });
     }
 

@@ -3,9 +3,8 @@
 use crate::outcome::Sink;
 use crate::stage::Stage;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, Pid, fork};
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -112,6 +111,7 @@ fn in_a_child(test: impl FnOnce(&Stage)) -> ! {
     while std::fs::read_to_string(&main).is_ok_and(|stat| !stat.contains(") S ")) {
         std::thread::yield_now();
     }
+    let parent = Pid::this();
     // SAFETY: the only other thread sleeps, and holds no lock that the child takes.
     let code = match unsafe { fork() }.expect("fork") {
         ForkResult::Parent { child } => match waitpid(child, None).expect("waitpid") {
@@ -122,7 +122,7 @@ fn in_a_child(test: impl FnOnce(&Stage)) -> ! {
             }
         },
         ForkResult::Child => {
-            let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+            crate::process::die_with(parent);
             std::panic::set_hook(Box::new(|info| {
                 let _ = nix::unistd::write(std::io::stderr(), format!("{info}\n").as_bytes());
             }));

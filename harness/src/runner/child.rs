@@ -36,6 +36,8 @@ pub struct Runner {
     slate: Slate,
     pool: huge::Pool,
     deadline: Duration,
+    /// This process.
+    pid: Pid,
     /// Whether pages are to be pinned, which is done before the first case.
     pins: Option<Once>,
 }
@@ -54,7 +56,7 @@ impl Runner {
         }
         // SAFETY: the stage's mapping is never unmapped, and this is its only slate.
         let slate = unsafe { Slate::new(stage.notes) };
-        Ok(Self { stage, slate, pool: huge::Pool::open(), deadline, pins: None })
+        Ok(Self { stage, slate, pool: huge::Pool::open(), deadline, pid: Pid::this(), pins: None })
     }
 
     /// Has fork copy at once what nearly every case writes to ([`pins`]). For a VM of ours: the pages are pinned for
@@ -117,7 +119,7 @@ impl Runner {
     fn be_child(&self, case: &Case) -> ! {
         // PID 1 takes the kernel with it.
         if !self.stage.disposable {
-            let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+            process::die_with(self.pid);
         }
         // Should the runner not get to run in time: the kernel itself then ends the case.
         let mut alarm = SigSet::empty();
@@ -229,10 +231,11 @@ fn in_child_once(
 ) -> anyhow::Result<(String, WaitStatus)> {
     use std::io::{Read, Write};
     let (mut ours, mut theirs) = std::os::unix::net::UnixStream::pair()?;
+    let parent = Pid::this();
     // SAFETY: this process has one thread, so the child may use everything.
     match unsafe { fork()? } {
         ForkResult::Child => {
-            let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+            process::die_with(parent);
             let (kind, text) = task().map_or_else(|e| ('!', e), |text| ('=', text));
             let _ = write!(theirs, "{kind}{text}");
             // SAFETY: ends the process without the destructors and exit handlers of its parent.

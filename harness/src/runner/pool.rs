@@ -4,20 +4,25 @@
 //! of huge pages all go to the first worker, so they run one at a time.
 
 use super::child::{Limits, Runner};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use uffd_results::{End, Facts, Outcome};
 use uffd_suites::bump::passing;
 use uffd_suites::probe::Case;
+use uffd_suites::process::die_with;
 
 /// Cases that a worker has at hand, so that it never waits for the next one.
 const AHEAD: usize = 2;
+
+/// How often workers are looked after whose ends the kernel does not tell (before 5.3), in milliseconds.
+const LOOK: u16 = 500;
 
 /// Why the pool could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +50,8 @@ pub struct Pool {
 
 struct Worker {
     pid: Pid,
+    /// By which its end is told: that of its stream does not come while any process of its cases lives.
+    pidfd: Option<OwnedFd>,
     stream: UnixStream,
     buffer: Vec<u8>,
     at_hand: VecDeque<usize>,
@@ -76,7 +83,7 @@ impl Pool {
                 worker.feed(&mut queues, n == 0);
             }
             for n in ready(&workers)? {
-                if !workers[n].receive(&mut results)? {
+                if !workers[n].answers(&mut results)? {
                     if let Some((case, why)) = workers[n].bury(&mut queues, cases)? {
                         // It may have been killed by somebody: only the second one speaks against the case.
                         if suspects.insert(case) {
@@ -93,10 +100,9 @@ impl Pool {
                 next += 1;
             }
         }
-        for mut worker in workers {
-            worker.stream.shutdown(std::net::Shutdown::Write)?;
+        for worker in workers {
             // The worker ends at the end of its input.
-            let _ = worker.stream.read_to_end(&mut Vec::new());
+            worker.stream.shutdown(std::net::Shutdown::Write)?;
             let _ = waitpid(worker.pid, None);
         }
         Ok(())
@@ -115,33 +121,59 @@ impl Queues {
     }
 }
 
+/// Waits for workers that have answered or ended.
 fn ready(workers: &[Worker]) -> Result<Vec<usize>, PoolError> {
-    let mut fds: Vec<PollFd<'_>> =
-        workers.iter().map(|w| PollFd::new(w.stream.as_fd(), PollFlags::POLLIN)).collect();
-    match poll(&mut fds, PollTimeout::NONE) {
-        Ok(_) | Err(nix::Error::EINTR) => {}
+    let told = |worker: &Worker| worker.pidfd.is_some();
+    let timeout = if workers.iter().all(told) { PollTimeout::NONE } else { LOOK.into() };
+    let mut fds = Vec::new();
+    for (n, worker) in workers.iter().enumerate() {
+        let ends = worker.pidfd.iter().map(AsFd::as_fd);
+        let each = std::iter::once(worker.stream.as_fd()).chain(ends);
+        fds.extend(each.map(|fd| (n, PollFd::new(fd, PollFlags::POLLIN))));
+    }
+    let (owners, mut fds): (Vec<usize>, Vec<PollFd<'_>>) = fds.into_iter().unzip();
+    match poll(&mut fds, timeout) {
+        // Those whose ends are not told are looked after.
+        Ok(0) => return Ok((0..workers.len()).collect()),
+        Ok(_) | Err(Errno::EINTR) => {}
         Err(e) => return Err(e.into()),
     }
     let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
-    Ok(fds.iter().enumerate().filter(|(_, fd)| is_ready(fd)).map(|(n, _)| n).collect())
+    let ready = owners.iter().zip(&fds).filter(|(_, fd)| is_ready(fd)).map(|(n, _)| *n);
+    Ok(ready.collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+/// A descriptor of a child.
+fn pidfd_of(child: Pid) -> Option<OwnedFd> {
+    // SAFETY: pidfd_open takes plain numbers and returns a new descriptor.
+    let ret = unsafe { libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0) };
+    let fd = i32::try_from(ret).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: the kernel has just handed out this descriptor; nobody else owns it.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 impl Worker {
     fn start(cases: &[Case], limits: Limits) -> Result<Self, PoolError> {
         let (ours, theirs) = UnixStream::pair()?;
+        // Reads take what has come; what is written always fits.
+        ours.set_nonblocking(true)?;
+        let parent = Pid::this();
         // SAFETY: the harness has one thread while a pool runs, so the child may use everything.
         match unsafe { fork()? } {
-            ForkResult::Parent { child } => {
-                Ok(Self { pid: child, stream: ours, buffer: Vec::new(), at_hand: VecDeque::new() })
-            }
+            ForkResult::Parent { child } => Ok(Self::of(child, ours)),
             ForkResult::Child => {
+                die_with(parent);
                 drop(ours);
-                let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
                 let code = serve(theirs, cases, limits);
                 // SAFETY: ends the process without the harness's destructors and exit handlers.
                 unsafe { libc::_exit(code) }
             }
         }
+    }
+
+    fn of(child: Pid, stream: UnixStream) -> Self {
+        let (buffer, at_hand) = (Vec::new(), VecDeque::new());
+        Self { pid: child, pidfd: pidfd_of(child), stream, buffer, at_hand }
     }
 
     /// Keeps the worker supplied; the first one prefers the cases that only it may run.
@@ -159,12 +191,39 @@ impl Worker {
         }
     }
 
-    /// Takes what the worker has answered; false if it is gone.
+    /// Whether it has ended; it is still to be reaped.
+    fn has_ended(&self) -> Result<bool, PoolError> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        match waitid(Id::Pid(self.pid), flags) {
+            Ok(status) => Ok(status != WaitStatus::StillAlive),
+            // Who was started with the signal of a child's end ignored has no child then.
+            Err(Errno::ECHILD) => Ok(true),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Takes all that the worker has answered; false if it is gone.
+    fn answers(&mut self, results: &mut BTreeMap<usize, Outcome>) -> Result<bool, PoolError> {
+        // Before its answers are read: what one that has ended has written is there then.
+        let has_ended = self.has_ended()?;
+        loop {
+            match self.receive(results) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(PoolError::System(e)) if e.kind() == ErrorKind::WouldBlock => {
+                    return Ok(!has_ended);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Takes some of what the worker has answered; false at the end.
     fn receive(&mut self, results: &mut BTreeMap<usize, Outcome>) -> Result<bool, PoolError> {
         let mut chunk = [0; 8 * 1024];
         let n = match self.stream.read(&mut chunk) {
             // It died with cases at hand that it had not read.
-            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => 0,
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => 0,
             read => read?,
         };
         self.buffer.extend_from_slice(&chunk[..n]);
@@ -229,4 +288,39 @@ fn serve(stream: UnixStream, cases: &[Case], limits: Limits) -> i32 {
         }
     }
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+    use uffd_suites::process::fork_with;
+
+    /// Its end of the stream is held by another, as by a process of a case that has outlived it: it is noticed all
+    /// the same, and what it had answered before is taken.
+    #[rstest]
+    fn a_worker_that_has_ended_is_noticed(#[values(true, false)] told: bool) {
+        let (ours, theirs) = UnixStream::pair().expect("a stream");
+        ours.set_nonblocking(true).expect("set");
+        let seen = Outcome::done(Facts::parse("copy=0").expect("facts"));
+        let answer = serde_json::to_string(&seen).expect("text") + "\n";
+        let ends = || i32::from(nix::unistd::write(&theirs, answer.as_bytes()).is_err());
+        let mut worker = Worker::of(fork_with(0, ends).expect("a child"), ours);
+        if !told {
+            worker.pidfd = None;
+        }
+        worker.at_hand.extend([7, 8]);
+        let mut results = BTreeMap::new();
+        let mut workers = [worker];
+        loop {
+            assert_eq!(ready(&workers).expect("polled"), [0]);
+            if !workers[0].answers(&mut results).expect("read") {
+                break;
+            }
+        }
+        assert_eq!(results, BTreeMap::from([(7, seen)]));
+        assert_eq!(workers[0].at_hand, [8]);
+        let _ = waitpid(workers[0].pid, None);
+        drop(theirs);
+    }
 }

@@ -54,6 +54,8 @@ impl Who {
     /// Takes these credentials on, in a process of one thread that had them all.
     pub(super) fn enter(self) -> Result<(), Stop> {
         let fail = |what: &str, e: Errno| Stop::Broken(format!("{what}: {e:?}"));
+        // It lives: this process dies with it until the credentials change.
+        let parent = nix::unistd::Pid::parent();
         match self {
             Self::Root => {}
             Self::NoCaps => limit(&CapsHashSet::new())?,
@@ -66,7 +68,7 @@ impl Who {
             Self::Userns => nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)
                 .map_err(|e| Stop::Precondition(format!("no user namespace here: {e:?}")))?,
         }
-        process::die_with_parent();
+        process::die_with(parent);
         process::stay_visible();
         Ok(())
     }

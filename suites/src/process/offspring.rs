@@ -68,7 +68,8 @@ impl Offspring {
 
     /// As [`Offspring::fork`], of a child that waits until this is dropped.
     pub fn fork_idle(stage: &Stage) -> Result<(Mover, Self), Stop> {
-        let (mover, mut child) = Self::fork(stage, idle)?;
+        let case = Pid::this();
+        let (mover, mut child) = Self::fork(stage, move || idle_beside(case))?;
         child.idle = true;
         Ok((mover, child))
     }
@@ -95,11 +96,10 @@ impl Offspring {
     fn bound(stage: &Stage, flags: i32, life: impl FnOnce() -> String) -> Result<Self, Stop> {
         let pid: &'static AtomicI32 = Box::leak(Box::new(AtomicI32::new(0)));
         let (words, pen) = pipe()?;
-        let parent = nix::unistd::getpid();
+        let parent = Pid::this();
         let bound = || {
-            super::die_with_parent();
-            // A case that has ended before that was said sends no signal any more.
-            if nix::unistd::getppid() == parent { life() } else { String::new() }
+            super::die_with(parent);
+            life()
         };
         let child = clone(flags, bound, &pen)
             .map_err(|e| Stop::Broken(format!("clone with flags {flags:#x}: {e:?}")))?;
@@ -159,6 +159,17 @@ fn idle() -> String {
         // SAFETY: takes nothing, touches nothing; all signals but SIGKILL and faults' are blocked.
         unsafe { libc::pause() };
     }
+}
+
+/// The same of a child that no signal of its parent's reaches, since a thread that has ended forked it.
+fn idle_beside(parent: Pid) -> String {
+    let Ok(pidfd) = super::pidfd_of(parent) else { return idle() };
+    // As long as it is the parent, nobody else can have had its number.
+    while Pid::parent() == parent {
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, PollTimeout::NONE);
+    }
+    String::new()
 }
 
 /// A child that runs `life` and writes its word to `pen`.

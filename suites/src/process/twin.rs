@@ -1,6 +1,6 @@
 //! A process that shares the case's memory.
 
-use super::{broken, die_with_parent};
+use super::{broken, die_with};
 use crate::outcome::Stop;
 use crate::stage::Stage;
 use nix::errno::Errno;
@@ -16,7 +16,6 @@ pub struct Twin(Pid, bool);
 type Job = Box<dyn FnOnce() -> bool + Send>;
 
 extern "C" fn be_twin(job: *mut libc::c_void) -> i32 {
-    die_with_parent();
     // SAFETY: `Twin::start` passes a box of this type that it has given up.
     let job = unsafe { Box::from_raw(job.cast::<Job>()) };
     i32::from(!job())
@@ -27,7 +26,12 @@ impl Twin {
     /// library keeps for the calling thread.
     pub fn start(stage: &Stage, job: impl FnOnce() -> bool + Send + 'static) -> Result<Self, Stop> {
         let stack = stage.take_stack()?;
-        let job: Box<Job> = Box::new(Box::new(job));
+        let parent = Pid::this();
+        let bound = move || {
+            die_with(parent);
+            job()
+        };
+        let job: Box<Job> = Box::new(Box::new(bound));
         // SAFETY: nobody else uses the stack, which is never unmapped; `be_twin` gets the only pointer
         // to the job and ends with the process.
         let ret = unsafe {

@@ -163,8 +163,8 @@ fn send(pid: Pid, signal: i32) -> Result<(), Stop> {
 
 impl Process {
     /// What the child does; its exit code.
-    fn be_child(&self, stage: &Stage, say: &OwnedFd) -> i32 {
-        process::die_with_parent();
+    fn be_child(&self, parent: Pid, stage: &Stage, say: &OwnedFd) -> i32 {
+        process::die_with(parent);
         admit(libc::SIGTERM);
         let ready = || -> Result<_, Stop> {
             let block = Block::map(self.backing, BLOCK)?;
@@ -199,8 +199,9 @@ impl Process {
     fn start<'a>(&self, stage: &'a Stage) -> Result<Child<'a>, Stop> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let (hear, say) = nix::unistd::pipe().map_err(|e| Stop::Broken(format!("pipe: {e:?}")))?;
+        let parent = Pid::this();
         // Both see its userfaultfd.
-        let pid = process::fork_with(libc::CLONE_FILES, || self.be_child(stage, &say))
+        let pid = process::fork_with(libc::CLONE_FILES, || self.be_child(parent, stage, &say))
             .map_err(|e| Stop::Broken(format!("clone: {e:?}")))?;
         let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&hear), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(stage.patience).unwrap_or(PollTimeout::MAX);
