@@ -93,6 +93,7 @@ pub(crate) fn ask_sequences(
 /// What a VM must be like for a kernel.
 pub(super) fn of_image(image: &Image, options: &mut Options) {
     options.arch = image.arch;
+    options.image_sha256 = Some(image.identity.image_sha256.clone());
     options.program.clone_from(&image.program);
 }
 

@@ -12,6 +12,7 @@ use crate::scratch::Scratch;
 use std::fs::File;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// What the caller wants.
@@ -95,7 +96,7 @@ fn proof(image: &Path, options: &Options) -> Result<(), String> {
     let mut launcher =
         Qemu::new(image, &accelerator, options).map_err(|error| error.to_string())?;
     let plan = Plan::default();
-    match session::run(&mut launcher, image, &plan, limits, &mut |_| ()) {
+    match session::run(&mut launcher, image, &plan, limits, &AtomicBool::new(false), &mut |_| ()) {
         Ok(report) if report.lost.is_empty() => Ok(()),
         Ok(report) => Err(format!("under KVM a kernel came up and {}", report.lost[0].why)),
         Err(VmError::NoBoot { why, .. }) => Err(format!("under KVM a kernel does not boot: {why}")),

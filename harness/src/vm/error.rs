@@ -3,6 +3,7 @@
 use crate::interrupt::Interrupted;
 use std::io;
 use std::path::PathBuf;
+use uffd_results::printable;
 
 /// Why no VM could be run.
 #[derive(Debug, thiserror::Error)]
@@ -54,12 +55,28 @@ pub enum VmError {
     /// The plan can't be written down.
     #[error("the list of cases can't be handed to a VM: {0}")]
     Plan(String),
+    /// The boot image is not the one any more that was identified.
+    #[error(
+        "{image} has changed since the run began (its SHA-256 was {was} and is {now}), and what another kernel says \
+         would be taken for its answers: ask again when nothing writes to it"
+    )]
+    Changed {
+        /// The kernel image.
+        image: PathBuf,
+        /// Its SHA-256 when it was identified.
+        was: String,
+        /// That of what is there now.
+        now: String,
+    },
     /// Two VMs of one kernel don't say the same of themselves, so their answers make no record.
     #[error(
-        "two VMs that were to share the cases say different things of themselves: {0} and {1}; ask again \
-         with --jobs 1"
+        "two VMs of one kernel say different things of themselves ({0}), so their answers make no record: see that \
+         neither the kernel's image nor uffd-conform is replaced meanwhile, and ask again"
     )]
-    Unlike(String, String),
+    Unlike(String),
+    /// Another VM of the same run has failed in a way that leaves nothing to be asked.
+    #[error("another VM of this run has failed")]
+    Stopped,
     /// Not one of several boots got as far as the guest's first word.
     #[error(
         "{image} did not come up in {boots} boots; the last one: {why}. If the machine is busy, try \
@@ -95,6 +112,16 @@ fn last_words(console: &str) -> String {
 }
 
 impl VmError {
+    /// In a line that can stand with a case that was not run.
+    pub(super) fn brief(&self) -> String {
+        match self {
+            Self::NoBoot { boots, why, .. } => {
+                printable(&format!("no VM came up in {boots} boots; the last one: {why}"))
+            }
+            error => printable(&error.to_string()),
+        }
+    }
+
     pub(super) fn file(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |error| Self::File { what, error }

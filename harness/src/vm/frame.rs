@@ -6,6 +6,7 @@
 
 use crate::foreign::odd_text;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uffd_results::{Environment, Outcome, Suite};
 
 /// What a guest says when it is up.
@@ -31,6 +32,34 @@ impl Hello {
         let all = serde_json::to_value(self)
             .unwrap_or_else(|e| unreachable!("plain data serializes: {e}"));
         odd_text(&all).map(|odd| format!("the guest says of itself {odd:?}, which can't be shown"))
+    }
+
+    /// In what another guest is not this one's like, if that is so: one kernel, asked at one place by one program, says
+    /// the same each time. How many cases it was given may differ.
+    pub(super) fn difference(&self, other: &Self) -> Option<String> {
+        let all = |hello: &Self| {
+            serde_json::to_value(Self { cases: 0, ..hello.clone() })
+                .unwrap_or_else(|e| unreachable!("plain data serializes: {e}"))
+        };
+        let mut differ = Vec::new();
+        compare("", &all(self), &all(other), &mut differ);
+        (!differ.is_empty()).then(|| differ.join("; "))
+    }
+}
+
+/// Names what is not the same in both.
+fn compare(name: &str, one: &Value, other: &Value, differ: &mut Vec<String>) {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            let names = one.keys().chain(other.keys().filter(|name| !one.contains_key(*name)));
+            for name in names {
+                let value = |of: &serde_json::Map<String, Value>| of.get(name).cloned();
+                let [one, other] = [one, other].map(|of| value(of).unwrap_or_default());
+                compare(name, &one, &other, differ);
+            }
+        }
+        _ if one == other => {}
+        _ => differ.push(format!("{name} is {one} and {other}")),
     }
 }
 

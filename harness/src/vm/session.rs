@@ -17,6 +17,7 @@ use crate::arch::Arch;
 use crate::interrupt;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use uffd_results::{End, Facts, Outcome};
 
@@ -47,6 +48,8 @@ pub struct Options {
     pub program: Option<PathBuf>,
     /// QEMU, if not the one in PATH.
     pub qemu: Option<PathBuf>,
+    /// What the image must have as its SHA-256 at every boot; if none is given, that of the first one.
+    pub image_sha256: Option<String>,
     /// VMs that share the cases, side by side; fewer if there are few cases.
     pub machines: usize,
     /// When to give up.
@@ -67,6 +70,7 @@ impl Default for Options {
             files: Vec::new(),
             program: None,
             qemu: None,
+            image_sha256: None,
             machines: 1,
             limits: Limits::default(),
         }
@@ -208,8 +212,9 @@ pub struct SessionReport {
 
 /// Boots `image` and has every case of `plan` run in it, or in as many VMs with it as the options say.
 ///
-/// Fails only if nothing at all can be said: QEMU or the image is missing, no boot came up, or this
-/// process was told to stop. The machines are gone when this returns, and when the calling thread ends.
+/// Fails only if nothing can be said: QEMU or the image is missing, no boot came up, guests were not of one kind, or
+/// this process was told to stop. What keeps a later VM from being started costs the cases that are left: they are
+/// not run. The machines are gone when this returns, and when the calling thread ends.
 pub fn run_vm(
     image: &Path,
     plan: &[String],
@@ -223,20 +228,21 @@ pub fn run_vm(
     settings.insert("accelerator".to_owned(), accelerator.word().to_owned());
     settings.insert("memory-mib".to_owned(), options.memory_mib.to_string());
     let machines = share::worth(options.machines, plan.len());
-    let report = share::share(plan, machines, on_event, &|cases, on_event| {
+    let report = share::share(plan, machines, on_event, &|cases, stop, on_event| {
         let plan = Plan { settings: settings.clone(), cases: cases.to_vec() };
         let mut launcher = Qemu::new(image, accelerator, options)?;
-        run(&mut launcher, image, &plan, options.limits, on_event)
+        run(&mut launcher, image, &plan, options.limits, stop, on_event)
     })?;
     Ok(SessionReport { took: started.elapsed(), ..report })
 }
 
-/// The session with any kind of machine.
+/// The session with any kind of machine, until `stop` is set.
 pub(super) fn run(
     launcher: &mut dyn Launcher,
     image: &Path,
     plan: &Plan,
     limits: Limits,
+    stop: &AtomicBool,
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<SessionReport, VmError> {
     if let Some(fault) = plan.fault() {
@@ -246,28 +252,39 @@ pub(super) fn run(
     let mut known = Known::default();
     let (mut boots, mut barren) = (0, 0);
     let mut suspect = None;
-    let console = loop {
+    let mut console = String::new();
+    loop {
         interrupt::check()?;
         boots += 1;
         let from = known.outcomes.len();
         on_event(Event::Boot { number: boots, from });
         let rest = Plan { settings: plan.settings.clone(), cases: plan.cases[from..].to_vec() };
-        let machine = launcher.launch(&rest, barren)?;
-        let Down { cause, during, console } =
-            Watch::new(machine, limits, rest.cases.len(), &mut known, on_event).run();
-        if matches!(cause, Cause::Complete) {
-            known.acquit(&mut suspect, on_event);
-            break console;
-        }
-        if let Cause::Interrupted(interrupted) = cause {
-            return Err(interrupted.into());
+        let machine = match launcher.launch(&rest, barren) {
+            Ok(machine) => machine,
+            Err(error) if known.hello.is_none() => return Err(error),
+            Err(error) => {
+                boots -= 1;
+                let why = format!("no further VM could be started: {}", error.brief());
+                known.give_up(plan.cases.len(), why);
+                break;
+            }
+        };
+        let down = Watch::new(machine, limits, stop, rest.cases.len(), &mut known, on_event).run();
+        let Down { cause, during, .. } = down;
+        console = down.console;
+        match cause {
+            Cause::Complete => break,
+            Cause::Interrupted(interrupted) => return Err(interrupted.into()),
+            Cause::Stopped => return Err(VmError::Stopped),
+            Cause::Unlike(what) => return Err(VmError::Unlike(what)),
+            _ => {}
         }
         known.blame(&cause, during, &mut suspect, on_event);
         // Cases that were lost with their machines are nothing new: whoever kills one may kill them all.
         let is_new = known.outcomes[from..].iter().any(|outcome| outcome.end != End::Broken);
         barren = if is_new { 0 } else { barren + 1 };
         let why = if known.hello.is_some() && plan.cases.len() == known.outcomes.len() {
-            break console;
+            break;
         } else if barren >= limits.barren_boots {
             format!("{barren} VMs in a row were lost without a new outcome; the last one: {cause}")
         } else if boots >= limits.boots {
@@ -279,11 +296,9 @@ pub(super) fn run(
             let (image, why) = (image.to_owned(), cause.to_string());
             return Err(VmError::NoBoot { image, boots, why, console });
         }
-        let skipped = || Outcome::ended(End::NotRun, &why, Facts::new());
-        known.outcomes.resize_with(plan.cases.len(), skipped);
-        known.gave_up = Some(why);
-        break console;
-    };
+        known.give_up(plan.cases.len(), why);
+        break;
+    }
     known.acquit(&mut suspect, on_event);
     let Known { hello, outcomes, lost, complaints, more_complaints, gave_up } = known;
     let Some((hello, booted_in)) = hello else {
@@ -324,6 +339,13 @@ impl Known {
     pub(super) fn outcome(&mut self, outcome: Outcome, on_event: &mut dyn FnMut(Event<'_>)) {
         on_event(Event::Outcome { index: self.outcomes.len(), outcome: &outcome });
         self.outcomes.push(outcome);
+    }
+
+    /// The cases that are left of so many are not run.
+    fn give_up(&mut self, cases: usize, why: String) {
+        let skipped = || Outcome::ended(End::NotRun, &why, Facts::new());
+        self.outcomes.resize_with(cases, skipped);
+        self.gave_up = Some(why);
     }
 
     /// Takes a complaint. A kernel may have one for ever: most are only counted.

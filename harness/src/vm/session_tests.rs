@@ -9,6 +9,7 @@ use rstest::{fixture, rstest};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use uffd_results::{End, Environment, Facts, Outcome, Suite};
 
@@ -53,6 +54,10 @@ enum Does {
     Skips(usize),
     /// Complains on its console while a case runs, and goes on.
     ComplainAt(usize),
+    /// Can't be started.
+    NoRoom,
+    /// Boots another kernel.
+    Another,
     /// Hands out a file in two pieces before its end.
     HandOut,
     /// Hands out a file while a case runs.
@@ -147,6 +152,13 @@ impl Launcher for Script {
             }))
         };
         match does {
+            Does::NoRoom => {
+                let full = io::Error::from_raw_os_error(libc::ENOSPC);
+                return Err(VmError::file("writing kernel")(full));
+            }
+            Does::Another => {
+                out.say(&Message::Hello(Box::new(said("6.13", plan.cases.len()))));
+            }
             Does::NoBoot => return end(b"early trouble\r\n", out, gone()),
             Does::Dumb => return end(b"", out, None),
             Does::Miscounts => out.say(&hello(plan.cases.len() + 1)),
@@ -244,7 +256,8 @@ fn session(
     let mut script = Script { machines: machines.to_vec(), started: 0, all: cases };
     let plan = Plan { cases: (0..cases).map(|n| format!("case/{n}")).collect(), ..Plan::default() };
     let (mut next, mut in_order) = (0, true);
-    let result = run(&mut script, Path::new("vmlinuz"), &plan, limits, &mut |event| {
+    let go_on = AtomicBool::new(false);
+    let result = run(&mut script, Path::new("vmlinuz"), &plan, limits, &go_on, &mut |event| {
         if let Event::Outcome { index, .. } = event {
             in_order &= index == next;
             next += 1;
@@ -347,7 +360,8 @@ fn files_come_whole_and_from_every_machine(limits: Limits) {
     let mut script = Script { machines, started: 0, all: 2 };
     let plan = Plan { cases: vec!["a".into(), "b".into()], ..Plan::default() };
     let mut files = Vec::new();
-    run(&mut script, Path::new("vmlinuz"), &plan, limits, &mut |event| match event {
+    let go_on = AtomicBool::new(false);
+    run(&mut script, Path::new("vmlinuz"), &plan, limits, &go_on, &mut |event| match event {
         Event::Boot { number, .. } => files.push((number, String::new(), Vec::new())),
         Event::File { name, bytes } => {
             let last = files.last_mut().expect("a boot");
@@ -382,6 +396,36 @@ fn when_booting_becomes_impossible_the_rest_is_not_run(limits: Limits) {
     let why = "4 VMs in a row were lost without a new outcome";
     assert!(report.outcomes[5].detail.starts_with(why), "{report:?}");
     assert!(report.gave_up.is_some_and(|w| w.starts_with(why)));
+}
+
+/// What was answered is true, whatever keeps the next machine from being started.
+#[rstest]
+fn when_no_machine_can_be_started_the_rest_is_not_run(limits: Limits) {
+    let (report, started) = session(&[Does::VanishAt(2), Does::NoRoom], CASES, limits);
+    let report = report.expect("a report");
+    assert_eq!((started, report.boots, report.lost.len()), (2, 1, 1));
+    let ends: Vec<_> = report.outcomes.iter().map(|o| o.end).collect();
+    assert_eq!((&ends[..2], &ends[2..]), (&[End::Done; 2][..], &[End::NotRun; 4][..]));
+    let why = report.gave_up.expect("a reason");
+    assert!(why.starts_with("no further VM could be started: writing kernel failed"), "{why}");
+}
+
+#[rstest]
+#[case::at_first(&[Does::NoRoom])]
+#[case::before_any_was_up(&[Does::NoBoot, Does::NoRoom])]
+fn a_machine_that_cannot_be_started_is_an_error(limits: Limits, #[case] machines: &[Does]) {
+    let (result, _) = session(machines, CASES, limits);
+    let error = result.expect_err("nothing to report").to_string();
+    assert!(error.contains("No space left"), "{error}");
+}
+
+#[rstest]
+fn another_kernel_is_no_answer(limits: Limits) {
+    let (result, started) = session(&[Does::VanishAt(2), Does::Another], CASES, limits);
+    let error = result.expect_err("two kernels").to_string();
+    assert_eq!(started, 2);
+    assert!(error.contains(r#"release is "6.12" and "6.13""#), "{error}");
+    assert!(error.contains("ask again"), "{error}");
 }
 
 #[rstest]
@@ -419,7 +463,8 @@ fn an_empty_plan_is_done_when_the_guest_says_so(
 fn an_id_that_is_no_line_is_refused(limits: Limits) {
     let mut script = Script { machines: vec![Does::Well], started: 0, all: 1 };
     let plan = Plan { cases: vec!["a\nb".into()], ..Plan::default() };
-    let error = run(&mut script, Path::new("vmlinuz"), &plan, limits, &mut |_| ());
+    let go_on = AtomicBool::new(false);
+    let error = run(&mut script, Path::new("vmlinuz"), &plan, limits, &go_on, &mut |_| ());
     assert!(matches!(error, Err(VmError::Plan(_))), "{error:?}");
     assert_eq!(script.started, 0);
 }

@@ -1,11 +1,15 @@
 //! One plan in several machines side by side, where CPUs would else have nothing to do.
 //!
 //! Each takes every nth case, so that dear ones are spread, in a session of its own: what brings a machine down
-//! costs no other one anything.
+//! costs no other one anything. A session that fails costs its own cases, which are not run, if a guest of another one
+//! has come up; guests that are not of one kind make no report.
 
 use super::error::VmError;
+use super::frame::Hello;
 use super::session::{COMPLAINTS, Complaint, Event, Lost, SessionReport};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use uffd_results::{End, Facts, Outcome};
 
 /// Cases for which a machine is worth its boot, which takes as long as five or six hundred of them but passes beside
 /// those of the others.
@@ -14,8 +18,9 @@ const WORTH: usize = 400;
 /// Who is told of events.
 type Listener<'a> = &'a mut dyn FnMut(Event<'_>);
 
-/// Asks the cases of one machine.
-type Session<'a> = &'a (dyn Fn(&[String], Listener<'_>) -> Result<SessionReport, VmError> + Sync);
+/// Asks the cases of one machine, until it is told to stop.
+type Session<'a> =
+    &'a (dyn Fn(&[String], &AtomicBool, Listener<'_>) -> Result<SessionReport, VmError> + Sync);
 
 /// How many of `machines` a plan of so many cases is worth.
 pub(super) fn worth(machines: usize, cases: usize) -> usize {
@@ -30,16 +35,33 @@ pub(super) fn share(
     on_event: &mut (dyn FnMut(Event<'_>) + Send),
     session: Session<'_>,
 ) -> Result<SessionReport, VmError> {
+    let stop = AtomicBool::new(false);
     if machines <= 1 {
-        return session(plan, on_event);
+        return session(plan, &stop, on_event);
     }
-    let listener = Mutex::new(on_event);
+    let told = Mutex::new(Told { on_event, hello: None, unlike: None });
     let work = |part: Part| {
         let cases: Vec<String> = part.of(plan).cloned().collect();
-        session(&cases, &mut |event| {
-            let mut listener = listener.lock().unwrap_or_else(PoisonError::into_inner);
-            part.tell(event, &mut **listener);
-        })
+        let ended = session(&cases, &stop, &mut |event| {
+            let mut told = lock(&told);
+            if let Event::Up { hello, .. } = event {
+                told.up(hello);
+            }
+            if told.unlike.is_some() {
+                stop.store(true, Ordering::Relaxed);
+            }
+            part.tell(event, &mut *told.on_event);
+        });
+        // Nobody has an answer that could be kept.
+        let is_vain = match &ended {
+            Ok(_) => false,
+            Err(VmError::Unlike(_)) => true,
+            Err(_) => lock(&told).hello.is_none(),
+        };
+        if is_vain {
+            stop.store(true, Ordering::Relaxed);
+        }
+        ended
     };
     let parts: Vec<Part> = (0..machines).map(|first| Part { first, step: machines }).collect();
     let ended: Vec<_> = std::thread::scope(|scope| {
@@ -47,8 +69,33 @@ pub(super) fn share(
         running.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
     });
     let reports = ended.into_iter().map(|end| end.unwrap_or_else(|p| std::panic::resume_unwind(p)));
-    let reports = reports.collect::<Result<Vec<_>, _>>()?;
-    join(&parts, reports, plan.len())
+    let reports: Vec<_> = reports.collect();
+    if let Some(what) = lock(&told).unlike.take() {
+        return Err(VmError::Unlike(what));
+    }
+    join(&parts, reports, plan)
+}
+
+/// What all sessions have in common while they run.
+struct Told<'a> {
+    on_event: &'a mut (dyn FnMut(Event<'_>) + Send),
+    /// What the first guest said of itself.
+    hello: Option<Hello>,
+    /// In what another one was not like it.
+    unlike: Option<String>,
+}
+
+impl Told<'_> {
+    fn up(&mut self, hello: &Hello) {
+        match &self.hello {
+            None => self.hello = Some(hello.clone()),
+            Some(first) => self.unlike = self.unlike.take().or_else(|| first.difference(hello)),
+        }
+    }
+}
+
+fn lock<'a, 'b>(told: &'a Mutex<Told<'b>>) -> MutexGuard<'a, Told<'b>> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Which of a plan's cases a session has: each `step`th one from `first` on.
@@ -95,16 +142,30 @@ impl Part {
     }
 }
 
-/// One report of all, in the order of the plan.
+/// One report of all, in the order of the plan; of what has failed the cases are not run.
 fn join(
     parts: &[Part],
-    reports: Vec<SessionReport>,
-    cases: usize,
+    reports: Vec<Result<SessionReport, VmError>>,
+    plan: &[String],
 ) -> Result<SessionReport, VmError> {
     let mut sum: Option<SessionReport> = None;
+    let mut failed: Option<VmError> = None;
     let mut outcomes = Vec::new();
-    for (part, mut report) in parts.iter().zip(reports) {
-        report.hello.cases = cases;
+    for (part, report) in parts.iter().zip(reports) {
+        let mut report = match report {
+            Ok(report) => report,
+            Err(error @ (VmError::Interrupted(_) | VmError::Unlike(_))) => return Err(error),
+            Err(error) => {
+                let not_run = Outcome::ended(End::NotRun, error.brief(), Facts::new());
+                outcomes.push(vec![not_run; part.of(plan).count()].into_iter());
+                // Who was stopped was so because of another one.
+                if failed.as_ref().is_none_or(|failed| matches!(failed, VmError::Stopped)) {
+                    failed = Some(error);
+                }
+                continue;
+            }
+        };
+        report.hello.cases = plan.len();
         outcomes.push(std::mem::take(&mut report.outcomes).into_iter());
         report.lost = report.lost.iter().map(|lost| part.lost(lost)).collect();
         report.complaints = report.complaints.iter().map(|c| part.complaint(c)).collect();
@@ -113,18 +174,20 @@ fn join(
             Some(sum) => add(sum, report)?,
         });
     }
-    let mut sum = sum.ok_or_else(|| VmError::Plan("no machine is to take it".to_owned()))?;
+    let Some(mut sum) = sum else {
+        return Err(failed.unwrap_or_else(|| VmError::Plan("no machine is to take it".to_owned())));
+    };
+    sum.gave_up = sum.gave_up.or_else(|| failed.map(|error| error.brief()));
     // They take turns.
-    let turns = (0..cases).map_while(|n| outcomes.get_mut(n % parts.len())?.next());
+    let turns = (0..plan.len()).map_while(|n| outcomes.get_mut(n % parts.len())?.next());
     sum.outcomes = turns.collect();
     Ok(sum)
 }
 
 /// Two machines' reports as one, but for their outcomes.
 fn add(mut sum: SessionReport, more: SessionReport) -> Result<SessionReport, VmError> {
-    if sum.hello != more.hello {
-        let text = |report: &SessionReport| format!("{:?}", report.hello);
-        return Err(VmError::Unlike(text(&sum), text(&more)));
+    if let Some(what) = sum.hello.difference(&more.hello) {
+        return Err(VmError::Unlike(what));
     }
     sum.boots += more.boots;
     sum.lost.extend(more.lost);
@@ -140,10 +203,11 @@ fn add(mut sum: SessionReport, more: SessionReport) -> Result<SessionReport, VmE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interrupt::Interrupted;
     use crate::vm::session_tests::said;
+    use nix::sys::signal::Signal;
     use rstest::rstest;
     use std::time::Duration;
-    use uffd_results::{Facts, Outcome};
 
     fn plan(len: usize) -> Vec<String> {
         (0..len).map(|n| format!("n{n}")).collect()
@@ -199,7 +263,7 @@ mod tests {
             Event::Complaint(complaint) => places.extend(complaint.near),
             _ => {}
         };
-        let report = share(&plan, machines, &mut on_event, &|part, on_event| {
+        let report = share(&plan, machines, &mut on_event, &|part, _, on_event| {
             Ok(asked(part, on_event, "6.12"))
         });
         let report = report.expect("no machine fails");
@@ -216,22 +280,73 @@ mod tests {
         assert_eq!(lost, (machines..2 * machines).collect::<Vec<_>>());
     }
 
-    #[test]
-    fn machines_that_differ_are_no_answer() {
-        let differs = share(&plan(4), 2, &mut |_| {}, &|part, on_event| {
-            Ok(asked(part, on_event, if part[0] == "n0" { "6.12" } else { "6.13" }))
+    fn up(part: &[String], on_event: Listener<'_>, release: &str) {
+        on_event(Event::Up { hello: &said(release, part.len()), after: Duration::ZERO });
+    }
+
+    /// Waits to be told to stop.
+    fn stopped(stop: &AtomicBool) -> Result<SessionReport, VmError> {
+        let started = std::time::Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            assert!(started.elapsed() < Duration::from_secs(20), "it is not told to stop");
+            std::thread::yield_now();
+        }
+        Err(VmError::Stopped)
+    }
+
+    /// Whether it is known at the end only, or from the first words.
+    #[rstest]
+    fn machines_that_differ_are_no_answer(#[values(true, false)] at_once: bool) {
+        let differs = share(&plan(4), 2, &mut |_| {}, &|part, stop, on_event| {
+            let release = if part[0] == "n0" { "6.12" } else { "6.13" };
+            if at_once {
+                up(part, on_event, release);
+                return stopped(stop);
+            }
+            Ok(asked(part, on_event, release))
         });
         let error = differs.expect_err("two kernels").to_string();
+        assert!(error.contains(r#"release is "6.12" and "6.13""#) || at_once, "{error}");
         assert!(error.contains("6.12") && error.contains("6.13"), "{error}");
     }
 
+    fn full() -> VmError {
+        VmError::file("writing")(std::io::Error::from_raw_os_error(libc::ENOSPC))
+    }
+
     #[test]
-    fn what_one_machine_fails_of_all_fail_of() {
-        let failed = share(&plan(4), 2, &mut |_| {}, &|part, on_event| match &*part[0] {
-            "n1" => Err(VmError::Plan("of the second".to_owned())),
-            _ => Ok(asked(part, on_event, "6.12")),
+    fn a_machine_that_fails_costs_its_own_cases() {
+        let plan = plan(5);
+        let is_up = AtomicBool::new(false);
+        let report = share(&plan, 2, &mut |_| {}, &|part, _, on_event| {
+            if part[0] == "n0" {
+                up(part, on_event, "6.12");
+                is_up.store(true, Ordering::Relaxed);
+                return Ok(asked(part, on_event, "6.12"));
+            }
+            while !is_up.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            Err(full())
         });
-        assert!(failed.expect_err("one failed").to_string().contains("of the second"));
+        let report = report.expect("what the others have said");
+        let ends: Vec<End> = report.outcomes.iter().map(|outcome| outcome.end).collect();
+        assert_eq!(ends, [End::Done, End::NotRun, End::Done, End::NotRun, End::Done]);
+        let why = report.gave_up.expect("a reason");
+        assert!(why.contains("No space left") && report.outcomes[1].detail == why, "{why}");
+        assert_eq!(report.hello.cases, 5);
+    }
+
+    #[rstest]
+    #[case::before_any_is_up(full, "No space left")]
+    #[case::told_to_stop(|| Interrupted(Signal::SIGTERM).into(), "interrupted by SIGTERM")]
+    fn what_leaves_no_answer_ends_all(#[case] error: fn() -> VmError, #[case] says: &str) {
+        let failed = share(&plan(6), 3, &mut |_| {}, &|part, stop, _| match &*part[0] {
+            "n1" => Err(error()),
+            _ => stopped(stop),
+        });
+        let failed = failed.expect_err("one failed").to_string();
+        assert!(failed.contains(says), "{failed}");
     }
 
     #[rstest]

@@ -7,6 +7,7 @@ use super::session::{Complaint, Event, Known, Limits};
 use super::wire;
 use crate::interrupt::{self, Interrupted};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use uffd_results::{End, Facts, Outcome};
 
@@ -36,6 +37,10 @@ pub(super) enum Cause {
     Flood(&'static str, u64),
     /// This process was told to stop.
     Interrupted(Interrupted),
+    /// Another VM of the run leaves nothing to be asked.
+    Stopped,
+    /// The guest is another one than the first, by what it says of itself.
+    Unlike(String),
     /// The frames don't fit together.
     Frames(String),
     /// The guest's program gave up.
@@ -53,6 +58,8 @@ impl fmt::Display for Cause {
                 write!(f, "the VM was stopped: its {place} brought more than {} MiB", limit >> 20)
             }
             Self::Interrupted(interrupted) => interrupted.fmt(f),
+            Self::Stopped => f.write_str("another VM of this run has failed"),
+            Self::Unlike(what) => write!(f, "the guest is another one than the first: {what}"),
             Self::Silent(time) => write!(f, "the VM gave no sign for {} s", time.as_secs_f32()),
             Self::NoBoot(time) => write!(f, "no guest was up after {} s", time.as_secs_f32()),
             Self::Frames(what) => write!(f, "the guest's frames are damaged: {what}"),
@@ -95,6 +102,7 @@ enum Look {
 pub(super) struct Watch<'a, 'e> {
     machine: Box<dyn Machine>,
     limits: Limits,
+    stop: &'a AtomicBool,
     /// Cases in the plan of this boot; the first is the next one without an outcome.
     cases: usize,
     first: usize,
@@ -119,6 +127,7 @@ impl<'a, 'e> Watch<'a, 'e> {
     pub(super) fn new(
         machine: Box<dyn Machine>,
         limits: Limits,
+        stop: &'a AtomicBool,
         cases: usize,
         known: &'a mut Known,
         on_event: &'a mut (dyn FnMut(Event<'_>) + 'e),
@@ -126,6 +135,7 @@ impl<'a, 'e> Watch<'a, 'e> {
         Self {
             machine,
             limits,
+            stop,
             cases,
             first: known.outcomes.len(),
             known,
@@ -154,6 +164,9 @@ impl<'a, 'e> Watch<'a, 'e> {
         loop {
             if let Err(interrupted) = interrupt::check() {
                 return Cause::Interrupted(interrupted);
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Cause::Stopped;
             }
             // Time in which this process did not run (a stopped or suspended machine) is not held
             // against the guest, which did not run either.
@@ -227,7 +240,14 @@ impl<'a, 'e> Watch<'a, 'e> {
 
     /// What a panic on the console says, or else `cause`.
     fn or_panic(&self, cause: Cause) -> Cause {
-        if matches!(cause, Cause::Complete | Cause::Fault(_) | Cause::Interrupted(_)) {
+        if matches!(
+            cause,
+            Cause::Complete
+                | Cause::Fault(_)
+                | Cause::Interrupted(_)
+                | Cause::Stopped
+                | Cause::Unlike(_)
+        ) {
             return cause;
         }
         match (self.console.panic(), &self.first_complaint) {
@@ -275,6 +295,10 @@ impl<'a, 'e> Watch<'a, 'e> {
                 }
                 if let Some(why) = hello.fault() {
                     return Some(Cause::Frames(why));
+                }
+                let first = self.known.hello.as_ref();
+                if let Some(what) = first.and_then(|(first, _)| first.difference(&hello)) {
+                    return Some(Cause::Unlike(what));
                 }
                 self.up = true;
                 let after = self.started.elapsed();

@@ -88,10 +88,8 @@ pub(crate) fn run() {
     }
     let plan = plan(&fs::read(argument("-initrd")).expect("the initramfs"));
     let cases: Vec<&str> = plan.split_once("\n\n").expect("a plan").1.lines().collect();
-    let kernel = argument("-kernel");
-    let name = kernel.file_name().expect("a name").to_string_lossy().into_owned();
-    let release = name.strip_prefix("linux-image-").and_then(|n| n.split_once('_'));
-    let release = release.expect("a kernel of the tests").0;
+    let kernel = fs::read_to_string(argument("-kernel")).expect("an image");
+    let release = kernel.strip_prefix("the image of linux-image-").expect("a kernel of the tests");
     if let Some(log) = std::env::var_os(LOG) {
         let mut log = OpenOptions::new().create(true).append(true).open(log).expect("the log");
         writeln!(log, "{release} {}", cases.len()).expect("logged");
