@@ -22,7 +22,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, Once, PoisonError};
 
 /// Beginning of the names of folders with a VM's files.
@@ -325,16 +325,25 @@ impl Machine for Running {
             self.files = None;
         }
         let Some(status) = exit else { return Ok(None) };
+        // The end of them says why it ended.
         let mut errors = vec![0; 2000];
-        let len = self.errors.read_at(&mut errors, 0)?;
-        let errors = String::from_utf8_lossy(&errors[..len]).trim().replace('\n', " / ");
-        let how = match status.signal() {
-            Some(signal) => format!("QEMU died of signal {signal}"),
-            None => format!("QEMU ended with status {}", status.code().unwrap_or_default()),
-        };
-        let how = if errors.is_empty() { how } else { format!("{how}: {errors}") };
-        Ok(Some(Ending { how, by_guest: status.success() }))
+        let behind = self.errors.metadata()?.len().saturating_sub(errors.len() as u64);
+        let len = self.errors.read_at(&mut errors, behind)?;
+        Ok(Some(ending(status, &String::from_utf8_lossy(&errors[..len]))))
     }
+}
+
+/// How QEMU ended, by its status and the end of what it wrote to standard error.
+fn ending(status: ExitStatus, errors: &str) -> Ending {
+    let how = match status.signal() {
+        Some(signal) => format!("QEMU died of signal {signal}"),
+        None => format!("QEMU ended with status {}", status.code().unwrap_or_default()),
+    };
+    let errors = errors.trim().replace('\n', " / ");
+    let how = if errors.is_empty() { how } else { format!("{how}: {errors}") };
+    // Told to stop by SIGTERM, SIGINT or SIGHUP it says so, and ends as well as when its guest turns itself off.
+    let told_to_stop = errors.contains("terminating on signal");
+    Ending { how, by_guest: status.success() && !told_to_stop }
 }
 
 impl Drop for Running {

@@ -92,6 +92,27 @@ fn the_guest_is_given_no_network_and_nothing_of_the_host(
     assert!(kernel_line.ends_with(" -netdev user"), "one word of QEMU's: {kernel_line}");
 }
 
+/// Who has ended it: only of its guest's doing something is said of the kernel.
+#[rstest]
+#[case::turned_off(0, "", true)]
+#[case::turned_off_with_a_warning(0, "qemu: warning: TCG doesn't support requested feature", true)]
+#[case::sigterm(0, "qemu-system-x86_64: terminating on signal 15 from pid 1 (init)\n", false)]
+#[case::sighup_after_a_warning(0, "qemu: warning: x\nqemu: terminating on signal 1\n", false)]
+#[case::sigkill(9, "", false)]
+#[case::failed(1 << 8, "qemu: can't write\n", false)]
+fn who_is_told_to_stop_says_nothing_of_its_guest(
+    #[case] status: i32,
+    #[case] errors: &str,
+    #[case] by_guest: bool,
+) {
+    let ending = ending(ExitStatus::from_raw(status), errors);
+    assert_eq!(ending.by_guest, by_guest, "{ending:?}");
+    assert!(
+        !ending.how.contains('\n')
+            && ending.how.ends_with(errors.trim().rsplit('\n').next().expect("a line"))
+    );
+}
+
 /// Whatever the image holds when a VM is started, what was identified is booted, or nothing.
 #[rstest]
 #[case::identified_before(true)]

@@ -2,6 +2,7 @@
 //! with what a committed record of its kernel says. It costs no time that is not asked for.
 
 use crate::shared::frame::frame;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use serde_json::json;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -80,6 +81,16 @@ impl Wire {
     }
 }
 
+/// What QEMU does when it is told to stop: it says so, and ends as well as ever.
+extern "C" fn terminate(_: i32) {
+    let said = b"qemu-system-x86_64: terminating on signal 15 from pid 1 (test)\n";
+    // SAFETY: writes bytes that are there, and ends the process without anything else of it.
+    unsafe {
+        libc::write(2, said.as_ptr().cast(), said.len());
+        libc::_exit(0)
+    }
+}
+
 /// Is the machine.
 pub(crate) fn run() {
     if std::env::args().nth(1).as_deref() == Some("--version") {
@@ -90,6 +101,8 @@ pub(crate) fn run() {
     let cases: Vec<&str> = plan.split_once("\n\n").expect("a plan").1.lines().collect();
     let kernel = fs::read_to_string(argument("-kernel")).expect("an image");
     let release = kernel.strip_prefix("the image of linux-image-").expect("a kernel of the tests");
+    // SAFETY: the handler makes two system calls.
+    unsafe { signal(Signal::SIGTERM, SigHandler::Handler(terminate)) }.expect("handled");
     if let Some(log) = std::env::var_os(LOG) {
         let mut log = OpenOptions::new().create(true).append(true).open(log).expect("the log");
         writeln!(log, "{release} {}", cases.len()).expect("logged");
