@@ -109,13 +109,22 @@ pub(crate) fn check(args: &CheckArgs, store: Option<&Store>) -> Result<Exit> {
 impl Findings {
     fn exit(&self, strict: bool) -> Exit {
         let counts = |broken: &&Broken| strict || !broken.everywhere;
-        if !self.surprises.is_empty() || self.broken.iter().any(|b| counts(&b)) {
+        if self.failed() > 0 {
+            // What was not answered may be what has changed.
+            Exit::Different
+        } else if !self.surprises.is_empty() || self.broken.iter().any(|b| counts(&b)) {
             Exit::Different
         } else if self.sums.iter().all(|(_, [kept, broken, _])| kept + broken == 0) {
             Exit::Nothing
         } else {
             Exit::Expected
         }
+    }
+
+    /// How many cases should have had an answer and have none.
+    fn failed(&self) -> usize {
+        let failed = |end| matches!(end, End::Broken | End::Flaky | End::NotRun);
+        self.record.cases.iter().filter(|(_, outcome)| failed(outcome.end)).count()
     }
 }
 
@@ -250,6 +259,48 @@ fn surprise(case: &Case, own: &Dataset, data: &Dataset, release: &Release) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
+    use uffd_results::{Cases, Facts, SCHEMA};
+
+    /// Of a kernel that keeps what is assumed in one case, and ends another one so.
+    fn ended(end: End) -> Findings {
+        let of = crate::bench::testing::measured("6.12", &[]);
+        let case = |id: &str, end| (id.to_owned(), Outcome::ended(end, "why", Facts::new()));
+        Findings {
+            record: Record {
+                schema: SCHEMA,
+                kernel: of.kernel,
+                environment: of.environment,
+                suite: of.suite,
+                by: None,
+                cases: Cases::new(vec![case("copy/a", End::Done), case("copy/b", end)]),
+            },
+            left_out: 0,
+            took: Duration::ZERO,
+            nearest: Vec::new(),
+            certainty: String::new(),
+            surprises: Vec::new(),
+            broken: Vec::new(),
+            sums: vec![("program".into(), [1, 0, 0])],
+        }
+    }
+
+    #[rstest]
+    #[case(End::Done, Exit::Expected, "This kernel answers as recorded.")]
+    #[case(End::Precondition, Exit::Expected, "This kernel answers as recorded.")]
+    #[case(End::Broken, Exit::Different, "Not all was asked: 1 case has no answer")]
+    #[case(End::Flaky, Exit::Different, "Not all was asked: 1 case has no answer")]
+    #[case(End::NotRun, Exit::Different, "Not all was asked: 1 case has no answer")]
+    fn who_was_not_asked_all_has_not_passed(
+        #[case] end: End,
+        #[case] exit: Exit,
+        #[case] says: &str,
+    ) {
+        let findings = ended(end);
+        assert!(findings.exit(false) == exit);
+        let said = text::verdict(&findings);
+        assert!(said.starts_with(says), "{said}");
+    }
 
     #[test]
     fn a_user_without_privileges_is_not_asked_for_faults_of_the_kernel() {

@@ -70,9 +70,25 @@ pub(super) fn human(findings: &Findings, verbose: bool) -> Result<()> {
     for (name, [kept, broken, open]) in sums {
         writeln!(out, "{name:<28} {kept} kept, {broken} broken, {open} not answered here")?;
     }
-    let word = if surprises.is_empty() { "as recorded" } else { "other than recorded" };
-    writeln!(out, "This kernel answers {word}.")?;
+    writeln!(out, "{}", verdict(findings))?;
     Ok(())
+}
+
+/// The last line: what all comes to.
+pub(super) fn verdict(findings: &Findings) -> String {
+    let failed = match findings.failed() {
+        0 => None,
+        n => Some(format!(
+            "Not all was asked: {} no answer (broken, flaky or not-run, with the reasons above). Ask again.",
+            if n == 1 { "1 case has".to_owned() } else { format!("{n} cases have") }
+        )),
+    };
+    match (findings.surprises.is_empty(), failed) {
+        (true, None) => "This kernel answers as recorded.".to_owned(),
+        (true, Some(failed)) => failed,
+        (false, None) => "This kernel answers other than recorded.".to_owned(),
+        (false, Some(failed)) => format!("This kernel answers other than recorded. {failed}"),
+    }
 }
 
 fn broken(out: &mut dyn Write, one: &Broken, few: usize) -> Result<()> {
