@@ -35,15 +35,18 @@ fn reasons(Seen { outcome, judgement, .. }: &Seen<'_>) -> String {
     lines.join("\n")
 }
 
+/// Whether it is the run's fault and not the kernel's.
+const fn is_ours(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Ended(End::Broken | End::Flaky | End::NotRun))
+}
+
 fn status(seen: &Seen<'_>) -> TestCaseStatus {
     let verdict = seen.judgement.verdict;
     let mut status = match Result3::of(verdict) {
         Result3::Pass => return TestCaseStatus::success(),
         Result3::Skip => TestCaseStatus::skipped(),
         // An error is one of the harness or the machine, a failure one of the kernel.
-        Result3::Fail if matches!(verdict, Verdict::Ended(End::Broken | End::Flaky)) => {
-            TestCaseStatus::non_success(NonSuccessKind::Error)
-        }
+        Result3::Fail if is_ours(verdict) => TestCaseStatus::non_success(NonSuccessKind::Error),
         Result3::Fail => TestCaseStatus::non_success(NonSuccessKind::Failure),
     };
     let detail = printable(&seen.outcome.detail);

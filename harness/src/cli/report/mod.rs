@@ -95,8 +95,9 @@ struct Seen<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Result3 {
     Pass,
+    /// The kernel is at fault, or the run: what should have been asked and was not is no skip.
     Fail,
-    /// Nothing was asked of the kernel, or it lacks the feature: never a pass.
+    /// The kernel lacks the feature, or this place can't ask: never a pass.
     Skip,
 }
 
@@ -104,9 +105,7 @@ impl Result3 {
     const fn of(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Pass => Self::Pass,
-            Verdict::Ended(End::Unsupported | End::Denied | End::Precondition | End::NotRun) => {
-                Self::Skip
-            }
+            Verdict::Ended(End::Unsupported | End::Denied | End::Precondition) => Self::Skip,
             _ => Self::Fail,
         }
     }
@@ -207,4 +206,23 @@ impl Report {
 pub(crate) fn suite() -> Suite {
     let revision = uffd_suites::REVISION.to_owned();
     Suite { version: env!("CARGO_PKG_VERSION").to_owned(), revision }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(Verdict::Pass, Result3::Pass)]
+    #[case(Verdict::Differs, Result3::Fail)]
+    #[case(Verdict::Ended(End::Hang), Result3::Fail)]
+    #[case(Verdict::Ended(End::Broken), Result3::Fail)]
+    #[case(Verdict::Ended(End::NotRun), Result3::Fail)]
+    #[case(Verdict::Ended(End::Unsupported), Result3::Skip)]
+    #[case(Verdict::Ended(End::Precondition), Result3::Skip)]
+    fn what_should_have_been_asked_is_no_skip(#[case] verdict: Verdict, #[case] reads: Result3) {
+        assert_eq!(Result3::of(verdict), reads);
+        assert_eq!(reads == Result3::Fail, verdict.is_trouble());
+    }
 }

@@ -1,5 +1,6 @@
 //! The Test Anything Protocol in two dialects: version 14, and the kernel's. A kernel is a subtest where
-//! there are several. A skip is `ok` with the directive SKIP, as both dialects want it.
+//! there are several. A skip is `ok` with the directive SKIP, as both dialects want it; what should have been asked and
+//! was not is `not ok`.
 
 use super::super::out;
 use super::{Head, Result3, Seen, Tally, Writer};
