@@ -71,11 +71,11 @@ fn here(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
         }
     });
     let record = told(&mut report, record)?;
-    if let Some(path) = &args.record {
-        store::replace(path, record.to_json().as_bytes())?;
-    }
+    let path = args.record.as_ref();
+    let kept = path.map(|path| store::replace(path, record.to_json().as_bytes())).transpose();
     shown?;
     let exit = report.end(None)?;
+    told(&mut report, kept.map_err(Into::into))?;
     report.finish()?;
     Ok(exit)
 }
@@ -96,7 +96,8 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
     let mut exit = Exit::Nothing;
     let mut report = Report::new(args.format, args.verbose, images.len())?;
     for image in images {
-        let mut counters = args.coverage.as_deref().map(coverage::Folder::create).transpose()?;
+        let counters = args.coverage.as_deref().map(coverage::Folder::create).transpose();
+        let mut counters = told(&mut report, counters)?;
         let bar = out::progress(cases.len());
         bar.set_prefix(image.identity.upstream.to_string());
         let mut on_event = |event: Event<'_>| {
@@ -120,10 +121,6 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
         for remark in vm::remarks(&session.report) {
             out::note(&remark);
         }
-        match counters.map(coverage::Folder::finish).transpose()? {
-            None | Some(0) => {}
-            Some(n) => out::note(&format!("{n} cases were lost to the counters with their VM")),
-        }
         let record = &session.record;
         let (kernel, environment) = (&record.kernel, &record.environment);
         report.begin(kernel, environment, cases.len())?;
@@ -131,6 +128,12 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
             report.case(case, outcome)?;
         }
         exit = worst(exit, report.end(Some(session.report.took))?);
+        // Behind the answers, which are there whatever becomes of the counters.
+        let lost = counters.map(coverage::Folder::finish).transpose();
+        match told(&mut report, lost)? {
+            None | Some(0) => {}
+            Some(n) => out::note(&format!("{n} cases were lost to the counters with their VM")),
+        }
     }
     report.finish()?;
     Ok(exit)

@@ -17,6 +17,22 @@ impl Junit {
     pub(super) fn new() -> Self {
         Self { report: Report::new("uffd-conform"), suite: None }
     }
+
+    /// Adds why the run could not go on, behind what it has told until then.
+    fn add_error(&mut self, why: &str) {
+        if let Some(suite) = self.suite.take() {
+            self.report.add_test_suite(suite);
+        }
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+        status.set_type("error").set_message(printable(why));
+        let mut suite = TestSuite::new("uffd-conform");
+        suite.add_test_case(TestCase::new("run", status));
+        self.report.add_test_suite(suite);
+    }
+
+    fn xml(&self) -> Result<String> {
+        self.report.to_string().context("writing JUnit XML")
+    }
 }
 
 /// Why a case failed, with a fact a line.
@@ -97,8 +113,45 @@ impl Writer for Junit {
     }
 
     fn finish(&mut self) -> Result<()> {
-        let xml = self.report.to_string().context("writing JUnit XML")?;
-        writeln!(out::stdout(), "{}", xml.trim_end())?;
+        writeln!(out::stdout(), "{}", self.xml()?.trim_end())?;
         Ok(())
+    }
+
+    fn bail(&mut self, why: &str) -> Result<()> {
+        self.add_error(why);
+        self.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uffd_results::{Facts, KernelVersion, Outcome};
+
+    /// The kernels that have ended, and the one that is being told, stand before the reason.
+    #[test]
+    fn what_was_told_outlives_an_error() {
+        let of = crate::bench::testing::measured("6.12", &[]);
+        let (kernel, environment) = (&of.kernel, &of.environment);
+        let mut junit = Junit::new();
+        let case = uffd_suites::cases()[0];
+        for (end, version) in [(true, "6.12"), (false, "6.13")] {
+            let upstream = KernelVersion::parse(version).expect("a version");
+            let head = Head { kernel, upstream, environment, cases: 1 };
+            junit.begin(&head).expect("begun");
+            let outcome = Outcome::ended(End::NotRun, "no VM came up", Facts::new());
+            let judgement = crate::judge::judge(&case, &outcome, upstream);
+            let seen = Seen { case: &case, outcome: &outcome, judgement: &judgement };
+            junit.case(&seen).expect("told");
+            if end {
+                junit.end(&Tally::default(), Duration::ZERO).expect("ended");
+            }
+        }
+        junit.add_error("no room");
+        let xml = junit.xml().expect("a document");
+        assert!(xml.contains(r#"tests="3" failures="0" errors="3""#), "{xml}");
+        let at = |text: &str| xml.find(text).unwrap_or_else(|| panic!("no {text} in {xml}"));
+        assert!(at("6.12.0 ") < at("6.13.0 ") && at("6.13.0 ") < at("no room"), "{xml}");
+        assert!(xml.contains("not-run: no VM came up"), "{xml}");
     }
 }
