@@ -144,7 +144,9 @@ pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
     if exit != Exit::Unusable {
         // Nothing is left to go on with.
         let journals = journals.into_inner().unwrap_or_else(PoisonError::into_inner);
-        journals.iter().for_each(|path| Journal::discard(path));
+        for path in &journals {
+            Journal::discard(path);
+        }
     }
     Ok(exit)
 }
