@@ -24,10 +24,10 @@ impl Group {
     /// The same, of a group that can be frozen: no controller does that.
     pub(crate) fn freezable(disposable: bool) -> Result<Self, Stop> {
         let group = Self::with(disposable, "freezable", None)?;
-        match group.path.join("cgroup.freeze").exists() {
-            true => Ok(group),
-            false => Err(Stop::Precondition("no cgroup.freeze (5.2 brought it)".into())),
+        if group.path.join("cgroup.freeze").exists() {
+            return Ok(group);
         }
+        Err(Stop::Precondition("no cgroup.freeze (5.2 brought it)".into()))
     }
 
     fn with(disposable: bool, kind: &str, controllers: Option<&str>) -> Result<Self, Stop> {

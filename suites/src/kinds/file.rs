@@ -267,7 +267,7 @@ fn below(waiter: Waiter, then: &'static str) -> Script {
     ];
     match then {
         "unregister" => {
-            steps.push(Step::Do(Ctx::First, Call::Unregister(all), "then", "then-field"))
+            steps.push(Step::Do(Ctx::First, Call::Unregister(all), "then", "then-field"));
         }
         "wake" => steps.push(Step::Do(Ctx::First, Call::Wake(page), "then", "then-field")),
         _ => {}

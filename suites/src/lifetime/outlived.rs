@@ -285,12 +285,12 @@ pub(super) fn cases() -> Vec<Case> {
     for stores in [false, true] {
         for ends in Ends::ALL {
             for serve in Serve::ALL {
-                let by_default = match (stores, ends, serve) {
-                    (false, Ends::Exits, Serve::Copy | Serve::Kill) => true,
-                    (true, Ends::Killed, Serve::Copy) => true,
-                    (true, Ends::Exits, Serve::Zeropage) => true,
-                    _ => false,
-                };
+                let by_default = matches!(
+                    (stores, ends, serve),
+                    (false, Ends::Exits, Serve::Copy | Serve::Kill)
+                        | (true, Ends::Killed, Serve::Copy)
+                        | (true, Ends::Exits, Serve::Zeropage)
+                );
                 let trial = Outlived { stores, ends: *ends, serve: *serve };
                 cases.push(Case::trial(&OUTLIVED, trial, by_default));
             }
