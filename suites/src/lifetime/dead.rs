@@ -233,7 +233,6 @@ impl Trial for Dead {
             "wake" => seen.fact("rc", uffd.wake(all)),
             "api" => seen.fact("rc", uffd.handshake(0xAA, 0).rc),
             "read" => seen.fact("rc", uffd.read().map_or_else(errno, |_| "message".into())),
-            "poll" => seen.fact("rc", poll(&uffd, PollTimeout::ZERO)?),
             "read-events" | "poll-events" if self.how == How::Unmaps => {
                 let timeout = PollTimeout::try_from(stage.patience).unwrap_or(PollTimeout::MAX);
                 let ready = poll(&uffd, timeout)?;
@@ -246,7 +245,7 @@ impl Trial for Dead {
                 child.link().must_hear("0")?;
             }
             "read-events" => seen.fact("rc", ground::word(&uffd, PAGE)),
-            "poll-events" => seen.fact("rc", poll(&uffd, PollTimeout::ZERO)?),
+            "poll" | "poll-events" => seen.fact("rc", poll(&uffd, PollTimeout::ZERO)?),
             _ => seen.fact("rc", QueueFile::open(&uffd)?.read()?),
         }
         Ok(())

@@ -116,6 +116,16 @@ impl Sleeper {
         Ok(once_asleep(&self.thread, Instant::now() + stage.patience)? == self.parked)
     }
 
+    /// Waits until a worker has no work any more, with which it lets go of the memory, too: the process could end
+    /// before, and what its memory is made of would not be back. Whether the worker has run since it parked.
+    pub(super) fn becomes_idle(&self, stage: &Stage) -> Result<bool, Stop> {
+        let deadline = Instant::now() + stage.patience;
+        while self.thread.state()? != 'I' {
+            pause(deadline, "the worker that waited never became idle")?;
+        }
+        Ok(self.thread.read()?.runs != self.parked.runs)
+    }
+
     /// Its state's letter.
     pub(super) fn state(&self) -> Result<char, Stop> {
         self.thread.state()
@@ -200,15 +210,9 @@ impl<'a> Ground<'a> {
 }
 
 impl Parked {
-    /// Waits until a worker has no work any more, with which it lets go of the memory, too: the process could end
-    /// before, and what its memory is made of would not be back.
+    /// Waits until a worker has no work any more.
     pub(super) fn leave(self, stage: &Stage) -> Result<(), Stop> {
-        let Sleeper { is_worker, thread, .. } = self.sleeper;
-        let deadline = Instant::now() + stage.patience;
-        while is_worker && thread.state()? != 'I' {
-            pause(deadline, "the worker that waited never became idle")?;
-        }
-        Ok(())
+        if self.sleeper.is_worker { self.sleeper.becomes_idle(stage).map(drop) } else { Ok(()) }
     }
 
     /// Whether the one that waits has not run since it parked.

@@ -191,6 +191,9 @@ impl Trial for Killed {
         }
         seen.fact("copy-late", "ESRCH");
         seen.fact("queue-late", queue.read()?);
+        if left.total > 0 {
+            seen.fact("woken", if sleeper.becomes_idle(stage)? { "ran" } else { "asleep" });
+        }
         Ok(())
     }
 
@@ -215,6 +218,9 @@ impl Trial for Killed {
         }
         say("copy-late", "ESRCH", if self.lapic == Lapic::None { ASYNC } else { HOLDS });
         say("queue-late", "0/0", source::COPY);
+        if self.lapic == Lapic::Kernel {
+            say("woken", "ran", source::COPY);
+        }
         facts
     }
 
