@@ -29,6 +29,14 @@ pub struct Interrupted(pub(crate) Signal);
 #[derive(Debug)]
 pub(crate) struct Guard(());
 
+/// Sees to it that the ends of children can be waited for: who was started with SIGCHLD ignored, as by a shell's
+/// `trap '' CHLD`, would be told that there is no such child. To be called first of all.
+pub(crate) fn hear_of_children() {
+    // SAFETY: the default action runs nothing of ours.
+    // It fails for no signal that there is.
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+}
+
 /// Begins to note signals.
 pub(crate) fn guard() -> Guard {
     let mut guards = GUARDS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,6 +5,7 @@ mod side;
 use super::which::Which;
 use super::{Exit, Format, out};
 use crate::diff::{Category, Compared, Comparer, Side};
+use crate::filter::FilterError;
 use crate::known;
 use crate::report::group::{Difference, Group, group};
 use crate::store::Store;
@@ -52,6 +53,9 @@ pub(crate) struct DiffArgs {
 }
 
 pub(crate) fn diff(args: &DiffArgs, store: &Store) -> Result<Exit> {
+    if args.filter.iter().any(String::is_empty) {
+        return Err(FilterError::Empty.into());
+    }
     let wanted = |id: &str| args.filter.is_empty() || args.filter.iter().any(|f| id_matches(f, id));
     let (comparer, mut show) = (Comparer::new(), Show::new(args));
     if args.folders {

@@ -68,8 +68,8 @@ const CLAIMS: Marks =
 const EXAMPLE: Marks =
     ("<!-- example: written by `uffd-conform matrix` -->\n", "<!-- end of the example -->");
 
-/// Everything that is made from the records of a folder: in a checkout also the README above it and
-/// the library's data below it.
+/// Everything that is made from the records of a folder: of the folder that is the library's source also the
+/// README above it and the library's data below it.
 fn made(store: &Store) -> Result<Vec<Made>> {
     let records = store.load()?;
     let known = known::of(&records, store)?;
@@ -87,6 +87,11 @@ fn made(store: &Store) -> Result<Vec<Made>> {
     if let Some(text) = bench::report::markdown(&costs, &notes) {
         made.push(Made { path: folder.join("BENCH.md"), text });
     }
+    // Another results folder in the checkout is not what its README is about.
+    let library = folder.join("src/data");
+    if !library.is_dir() {
+        return Ok(made);
+    }
     let readme = folder.join("../README.md");
     if let Ok(mut text) = std::fs::read_to_string(&readme) {
         let mut has_places = false;
@@ -99,13 +104,10 @@ fn made(store: &Store) -> Result<Vec<Made>> {
             made.push(Made { path: readme, text });
         }
     }
-    let library = folder.join("src/data");
-    if library.is_dir() {
-        let json = serde_json::to_string_pretty(&known.contracts);
-        let text = json.context("writing contracts as JSON")? + "\n";
-        made.push(Made { path: library.join("contracts.json"), text });
-        made.push(Made { path: library.join("facts.txt"), text: known.data.to_text() });
-    }
+    let json = serde_json::to_string_pretty(&known.contracts);
+    let text = json.context("writing contracts as JSON")? + "\n";
+    made.push(Made { path: library.join("contracts.json"), text });
+    made.push(Made { path: library.join("facts.txt"), text: known.data.to_text() });
     Ok(made)
 }
 

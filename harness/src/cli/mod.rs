@@ -31,7 +31,7 @@ mod workers;
 use crate::interrupt;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -185,6 +185,7 @@ pub fn main() -> ExitCode {
     if crate::vm::guest::is_guest() {
         crate::vm::guest::main(vm::agent);
     }
+    interrupt::hear_of_children();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if out::usage(&error) => {
@@ -210,6 +211,9 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     let named = cli.results.as_deref().map(crate::store::Store::new);
     let store = named.clone().unwrap_or_else(|| crate::store::Store::new(&results_folder()));
+    if let Some(folder) = cli.results.as_deref().filter(|_| looks_up(&cli.command)) {
+        must_be_there(folder)?;
+    }
     match cli.command {
         Command::List(args) => list::list(&args),
         Command::Run(args) => run::run(&args),
@@ -234,10 +238,39 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     }
 }
 
+/// Whether a command answers from records, or from what is built in where there are none.
+const fn looks_up(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Ask(_)
+            | Command::Check(_)
+            | Command::Contract(_)
+            | Command::Diff(_)
+            | Command::Export(_)
+            | Command::Query(_)
+            | Command::Show(_)
+    )
+}
+
+/// A folder that was named must be there, and who named one without records hears what answers in its place.
+fn must_be_there(folder: &Path) -> anyhow::Result<()> {
+    if !folder.is_dir() {
+        anyhow::bail!(
+            "there is no folder {}: name one with records (--results, UFFD_CONFORM_RESULTS), or none for what is built in",
+            folder.display()
+        );
+    }
+    if !folder.join("records").is_dir() {
+        let folder = folder.display();
+        out::note(&format!("no records below {folder}: what answers is what is built in"));
+    }
+    Ok(())
+}
+
 /// `results` of the checkout that the current folder lies in, else of the current folder.
 fn results_folder() -> PathBuf {
     let here = std::env::current_dir().unwrap_or_default();
-    let is_ours = |folder: &&std::path::Path| folder.join("results/records").is_dir();
+    let is_ours = |folder: &&Path| folder.join("results/records").is_dir();
     here.ancestors().find(is_ours).unwrap_or(&here).join("results")
 }
 

@@ -72,7 +72,7 @@ fn here(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
     });
     let record = told(&mut report, record)?;
     let path = args.record.as_ref();
-    let kept = path.map(|path| store::replace(path, record.to_json().as_bytes())).transpose();
+    let kept = path.map(|path| store::write(path, &record)).transpose();
     shown?;
     let exit = report.end(None)?;
     told(&mut report, kept.map_err(Into::into))?;
