@@ -243,6 +243,11 @@ impl KernelArgs {
             || self.shard.is_some()
     }
 
+    /// Whether the kernel is the user's own.
+    pub(crate) fn is_own(&self) -> bool {
+        self.own.kernel_image.is_some()
+    }
+
     /// The chosen places of the lock file; none for a kernel of the user's own.
     pub(crate) fn slots(&self) -> Result<Vec<Slot>> {
         if self.own.kernel_image.is_some() {

@@ -1,5 +1,7 @@
 //! `sweep`: many kernels in VMs, a record each, and the matrix over all of them.
 
+mod recorded;
+
 use super::report::Tally;
 use super::{CaseArgs, Exit, choose, matrix, out, vm, workers};
 use crate::arch::Arch;
@@ -40,7 +42,8 @@ pub(crate) struct SweepArgs {
     /// kernels than that are left.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
-    /// Record kernels again whose record is up to date.
+    /// Record kernels again whose record is up to date, and replace records of other builds and files that can't be
+    /// read.
     #[arg(long)]
     force: bool,
     /// Go on with a sweep that was interrupted or killed: answers that it had are not asked again, nor are
@@ -85,7 +88,7 @@ impl Sum {
             }
             Done::Recorded(session) => {
                 self.recorded += 1;
-                if ours(&session.record) > 0 {
+                if has_troubles(&session.record, cases) {
                     self.exit.get_or_insert(Exit::Different);
                 }
                 summary(&session, cases, store)
@@ -161,7 +164,10 @@ fn end(fetched: Result<()>, sum: &Sum, store: &Store) -> Result<Exit> {
         }
         return Err(error);
     }
-    matrix::write(store)?;
+    // Nothing is new, and what went wrong was said.
+    if sum.recorded > 0 || sum.exit.is_none() {
+        matrix::write(store)?;
+    }
     Ok(sum.exit.unwrap_or(Exit::Expected))
 }
 
@@ -200,7 +206,7 @@ struct Asking<'a> {
     /// VMs that share the cases.
     machines: usize,
     bar: &'a ProgressBar,
-    say: &'a dyn Fn(&str),
+    say: &'a (dyn Fn(&str) + Sync),
 }
 
 impl Asking<'_> {
@@ -215,8 +221,11 @@ impl Asking<'_> {
         self.bar.set_prefix(identity.upstream.to_string());
         let blank = identity.kernel(&identity.release, "", image.arch.word());
         let path = store.path(&blank)?;
-        let known = store::read(&path).ok();
-        let is_current = known.as_ref().is_some_and(|record| up_to_date(record, image, self.cases));
+        // Before it is asked for hours.
+        store::check_file(&path)?;
+        let known = recorded::find(&path, image, args.kernel.is_own(), args.force)?;
+        let is_current =
+            known.as_ref().is_some_and(|old| recorded::is_current(old, image, self.cases));
         let place = path.with_extension("journal");
         if is_current && !args.force {
             Journal::discard(&place);
@@ -232,12 +241,17 @@ impl Asking<'_> {
         if let Some(why) = journal.as_ref().and_then(Journal::trouble) {
             (self.say)(&format!("{}: {why}: --resume will ask some cases again", place.display()));
         }
-        let session = match asked {
+        let mut session = match asked {
             Err(_) if interrupt::caught().is_some() => {
                 return Ok(Done::Stopped(journal.map_or(0, |journal| journal.outcomes().len())));
             }
             asked => asked?,
         };
+        if let Some(old) = &known
+            && let Some(lost) = recorded::keep_others(&mut session.record, old, args.force)?
+        {
+            (self.say)(&lost);
+        }
         store.save(&session.record)?;
         // Of cases that were not run the journal holds nothing: --resume asks those alone.
         if let Some(journal) = journal.filter(|_| session.report.gave_up.is_none()) {
@@ -312,22 +326,10 @@ fn harmless_first(cases: &[Case], known: Option<&Cases>) -> Vec<Case> {
     cases
 }
 
-/// Whether the record is of this very image and answers just these cases as this program asks them, none of them
-/// lost by our fault.
-fn up_to_date(record: &Record, image: &Image, cases: &[Case]) -> bool {
-    record.suite == super::report::suite()
-        && record.kernel.image_sha256.as_ref() == Some(&image.identity.image_sha256)
-        && record.cases.len() == cases.len()
-        && cases.iter().all(|case| {
-            let outcome = record.cases.get(&case.id());
-            outcome.is_some_and(|outcome| !matches!(outcome.end, End::Broken | End::NotRun))
-        })
-}
-
-/// Cases that say nothing of the kernel, through our fault or luck.
-fn ours(record: &Record) -> usize {
-    let bad = |end| matches!(end, End::Broken | End::Flaky | End::NotRun);
-    record.cases.iter().filter(|(_, outcome)| bad(outcome.end)).count()
+/// Whether cases that were asked say nothing of the kernel, through our fault or luck.
+fn has_troubles(record: &Record, cases: &[Case]) -> bool {
+    let is_bad = |end| matches!(end, End::Broken | End::Flaky | End::NotRun);
+    vm::answers(cases, record).any(|(_, outcome)| is_bad(outcome.end))
 }
 
 /// Cases that are shown one by one; a machine that can't be had makes thousands.

@@ -104,6 +104,15 @@ pub struct Image {
     pub(super) scratch: Option<Held>,
 }
 
+#[cfg(test)]
+impl Image {
+    /// An image of which only this is known.
+    pub(crate) fn bare(identity: Identity) -> Self {
+        let path = PathBuf::from("vmlinuz");
+        Self { path, arch: Arch::X86, program: None, modules: None, identity, scratch: None }
+    }
+}
+
 /// A folder that is removed when the last image from it is dropped.
 #[derive(Clone, Debug)]
 pub(super) struct Held(pub(super) Arc<Scratch>);
