@@ -1,9 +1,9 @@
 //! Which kernels are asked, and in what VMs: options that commands share.
 
 use crate::interrupt;
-use crate::kernels::{self, Cache, Image, Lock, Slot, UserKernel};
+use crate::kernels::{self, Cache, FetchError, Image, Lock, Slot, UserKernel};
 use crate::vm::{self, Options};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use std::path::PathBuf;
@@ -266,30 +266,54 @@ impl KernelArgs {
         Ok(if self.own.kernel_image.is_some() { 1 } else { self.slots()?.len() })
     }
 
-    /// The kernels, fetched one after the other and handed out as they come.
+    /// The kernels, fetched one after the other and handed out as they come. One that can't be had costs none of
+    /// the others: that is the error at the end.
     pub(crate) fn each(
         &self,
         say: &dyn Fn(&str),
         hand_out: &mut dyn FnMut(Image) -> Result<()>,
     ) -> Result<()> {
+        let mut failed = Failed::default();
+        self.fetch(say, hand_out, &mut |wanted, error| failed.take(wanted, error, say))?;
+        failed.end()
+    }
+
+    /// Hands out the kernels; `fail` says whether it goes on without one that can't be had.
+    fn fetch(
+        &self,
+        say: &dyn Fn(&str),
+        hand_out: &mut dyn FnMut(Image) -> Result<()>,
+        fail: &mut dyn FnMut(&str, FetchError) -> Result<()>,
+    ) -> Result<()> {
         if let Some(image) = self.own.image(say)? {
             return hand_out(image);
         }
         let slots = self.slots()?;
+        if slots.is_empty() && self.shard.is_some() {
+            say(NO_KERNEL);
+            return Ok(());
+        }
         // Before anything is downloaded for it.
         vm::qemu_version(None)?;
         let _guard = interrupt::guard();
         let cache = Cache::open()?;
-        let mut taken: Vec<Image> = Vec::new();
+        let (mut taken, mut has_failed) = (Vec::<Image>::new(), false);
         for slot in slots {
             let filled = cache.fill(&slot, &taken, say);
             interrupt::check()?;
-            if let Some(image) = filled? {
-                hand_out(image.clone())?;
-                taken.push(image);
+            match filled {
+                Ok(None) => {}
+                Ok(Some(image)) => {
+                    hand_out(image.clone())?;
+                    taken.push(image);
+                }
+                Err(error) => {
+                    fail(&slot.wanted.to_string(), error)?;
+                    has_failed = true;
+                }
             }
         }
-        if taken.is_empty() {
+        if taken.is_empty() && !has_failed {
             bail!(
                 "none of the chosen kernels can be had: see the notes above, and `uffd-conform kernels`"
             );
@@ -297,14 +321,51 @@ impl KernelArgs {
         Ok(())
     }
 
-    /// The kernels, all fetched.
+    /// The kernels, all fetched; nothing for less than all.
     pub(crate) fn images(&self, say: &dyn Fn(&str)) -> Result<Vec<Image>> {
         let mut images = Vec::new();
-        self.each(say, &mut |image| {
+        let mut hand_out = |image| {
             images.push(image);
             Ok(())
-        })?;
+        };
+        self.fetch(say, &mut hand_out, &mut |_, error| Err(error.into()))?;
         Ok(images)
+    }
+}
+
+/// What is said of a part without a kernel.
+pub(super) const NO_KERNEL: &str = "this part has no kernel: there are fewer kernels than parts";
+
+/// Kernels that could not be had.
+#[derive(Default)]
+struct Failed {
+    first: Option<FetchError>,
+    more: usize,
+}
+
+impl Failed {
+    /// Takes one; an error that all others would meet as well is returned.
+    fn take(&mut self, wanted: &str, error: FetchError, say: &dyn Fn(&str)) -> Result<()> {
+        if matches!(error, FetchError::Storage { .. }) {
+            return Err(error.into());
+        }
+        if self.first.is_none() {
+            self.first = Some(error);
+        } else {
+            self.more += 1;
+            say(&format!("{wanted}: {error}"));
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<()> {
+        match (self.first, self.more) {
+            (None, _) => Ok(()),
+            (Some(error), 0) => Err(error.into()),
+            (Some(error), n) => Err(error).with_context(|| {
+                format!("{} of the chosen kernels can't be had; the first", n + 1)
+            }),
+        }
     }
 }
 
@@ -312,6 +373,7 @@ impl KernelArgs {
 mod tests {
     use super::*;
     use rstest::rstest;
+    use std::cell::RefCell;
 
     #[rstest]
     #[case(1)]
@@ -335,5 +397,25 @@ mod tests {
     fn odd_parts_are_refused(#[case] text: &str) {
         assert!(text.parse::<Shard>().is_err());
         assert_eq!("2/3".parse(), Ok(Shard { part: 2, of: 3 }));
+    }
+
+    #[test]
+    fn one_kernel_that_cannot_be_had_costs_no_other() {
+        let gone =
+            |package: &str| FetchError::Gone { package: package.into(), detail: "404".into() };
+        let (said, mut failed) = (RefCell::new(Vec::new()), Failed::default());
+        let say = |text: &str| said.borrow_mut().push(text.to_owned());
+        for package in ["a", "b", "c"] {
+            failed.take("7.*", gone(package), &say).expect("it goes on");
+        }
+        let full = FetchError::Storage { folder: "/c".into(), detail: "full".into() };
+        failed.take("6.*", full, &say).expect_err("it is the same for all");
+        let error = format!("{:#}", failed.end().expect_err("it is told"));
+        assert!(
+            error.starts_with("3 of the chosen kernels") && error.contains("a is gone"),
+            "{error}"
+        );
+        assert_eq!(said.into_inner().len(), 2);
+        Failed::default().end().expect("all could be had");
     }
 }

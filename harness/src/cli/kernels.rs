@@ -88,9 +88,9 @@ pub(crate) fn kernels(args: &KernelsArgs) -> Result<Exit> {
 fn fetch(args: &KernelsArgs, patterns: &[String]) -> Result<Exit> {
     let (kernel, lock) = (patterns.to_vec(), args.lock.clone());
     let chosen = KernelArgs { kernel, newest: true, own: OwnArgs::default(), lock, shard: None };
-    for image in chosen.images(&|text| out::note(text))? {
-        writeln!(out::stdout(), "{}", image.path.display())?;
-    }
+    chosen.each(&|text| out::note(text), &mut |image| {
+        Ok(writeln!(out::stdout(), "{}", image.path.display())?)
+    })?;
     Ok(Exit::Expected)
 }
 

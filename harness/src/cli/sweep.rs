@@ -102,7 +102,7 @@ pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
     // What would stop everything is said first, what the user typed before what the machine lacks.
     let kernels = args.kernel.count()?;
     if kernels == 0 {
-        out::note("this part has no kernel: there are fewer kernels than parts");
+        out::note(choose::NO_KERNEL);
         return Ok(Exit::Expected);
     }
     store.check_writable()?;
@@ -281,16 +281,22 @@ impl Asking<'_> {
     /// Asks what the journal does not hold.
     fn ask(&self, cases: &[Case], journal: &mut Option<Journal>) -> Result<vm::Session> {
         let Self { args, image, bar, .. } = *self;
+        let release = &image.identity.release;
         loop {
             let given = journal.as_ref().map(|j| j.outcomes().clone()).unwrap_or_default();
             let ids = vm::to_ask(cases, &given);
             bar.set_position((cases.len() - ids.len()) as u64);
-            let mut fit = true;
+            let (mut fit, mut is_up) = (true, false);
             let mut on_event = |event: Event<'_>| match event {
                 Event::Boot { number, .. } if number > 1 => {
                     bar.set_message(format!("(VM {number})"));
                 }
+                // At once: one that never comes up takes minutes.
+                Event::Lost(lost) if !is_up => {
+                    (self.say)(&format!("{release}: a VM did not come up: {}", lost.why));
+                }
                 Event::Up { hello, .. } => {
+                    is_up = true;
                     fit &= journal.as_mut().is_none_or(|j| j.begin(&hello.environment));
                 }
                 Event::Outcome { index, outcome } => {
