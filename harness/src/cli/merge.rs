@@ -2,7 +2,7 @@
 
 use super::{Exit, matrix, out};
 use crate::import::{Disagreement, contradiction, join};
-use crate::store::{self, Store};
+use crate::store::{Store, StoreError};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -41,19 +41,35 @@ pub(crate) fn merge(args: &MergeArgs, store: &Store) -> Result<Exit> {
                 kernel.records.push(record);
             }
         }
-        Err(store::StoreError::Empty(_)) => {}
+        Err(StoreError::Empty(_)) => {}
         Err(e) => return Err(e.into()),
     }
     // All are read and joined before the first is written.
+    let (mut read, mut empty) = (0, None);
     for folder in &args.folder {
         let name = printable(&folder.display().to_string());
-        let records = Store::new(folder).load_foreign();
-        for record in records.with_context(|| format!("reading the records of {name}"))? {
+        let records = match Store::new(folder).load_foreign() {
+            Ok(records) => records,
+            // So a part with no kernel leaves it: not even made.
+            Err(error @ StoreError::Empty(_)) => {
+                out::note(&format!(
+                    "{name} has no records, as after a part without kernels, or is not there: skipped"
+                ));
+                empty.get_or_insert((name, error));
+                continue;
+            }
+            Err(error) => return Err(error).with_context(|| reading(&name)),
+        };
+        read += 1;
+        for record in records {
             if let Some(why) = contradiction(&record) {
                 bail!("{name}: {}: not a record: {why}", record.kernel.release);
             }
             found.entry(store.path(&record.kernel)?).or_default().records.push(record);
         }
+    }
+    if let Some((name, error)) = empty.filter(|_| read == 0) {
+        return Err(error).with_context(|| reading(&name));
     }
     let mut lines = found.values().flat_map(|found| &found.records).map(|r| &r.environment.append);
     if let Some(line) = lines.next()
@@ -97,4 +113,8 @@ pub(crate) fn merge(args: &MergeArgs, store: &Store) -> Result<Exit> {
         matrix::write(store)?;
     }
     Ok(exit)
+}
+
+fn reading(name: &str) -> String {
+    format!("reading the records of {name}")
 }
