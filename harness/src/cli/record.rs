@@ -60,10 +60,15 @@ pub(crate) fn record(args: &RecordArgs, store: &Store) -> Result<Exit> {
 
 fn check(files: &[PathBuf]) -> Result<Exit> {
     let cases = known::cases();
+    let mut exit = Exit::Expected;
     for file in files {
-        read(file, &cases)?;
+        // Whatever is wrong with one, somebody wants to know of the others.
+        if let Err(error) = read(file, &cases) {
+            out::error(&error);
+            exit = Exit::Unusable;
+        }
     }
-    Ok(Exit::Expected)
+    Ok(exit)
 }
 
 /// Reads a file and says what it is.
