@@ -1,14 +1,17 @@
 //! `bench`: what operations cost, on this kernel in time and on others in instructions.
 
+mod json;
+
 use super::here::Here;
 use super::{CaseArgs, Exit, Format, choose, out, vm};
 use crate::bench::{self, check, convert, show};
+use crate::interrupt;
 use crate::journal::Outcomes;
 use crate::kernels::Image;
 use crate::store::Store;
-use crate::vm::Options;
 use crate::vm::accel::Choice;
-use anyhow::{Context, Result, bail};
+use crate::vm::{Options, VmError};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use std::io::Write;
 use std::path::PathBuf;
@@ -65,7 +68,7 @@ pub(crate) struct BenchArgs {
 pub(crate) fn bench(args: &BenchArgs, store: &Store) -> Result<Exit> {
     let cases = choose(args)?;
     if args.list {
-        return list(&cases);
+        return list(&cases, args.format);
     }
     if args.record {
         store.check_writable()?;
@@ -112,9 +115,13 @@ fn choose(args: &BenchArgs) -> Result<Vec<Case>> {
     Ok(operations::cases().into_iter().filter(is_wanted).collect())
 }
 
-fn list(cases: &[Case]) -> Result<Exit> {
+fn list(cases: &[Case], format: Format) -> Result<Exit> {
     let mut out = out::stdout();
     for operation in cases.iter().filter_map(|case| operations::find(&case.id())) {
+        if format == Format::Jsonl {
+            json::listed(&mut out, &operation)?;
+            continue;
+        }
         writeln!(out, "{}\n    {}", out::bold(operation.id()), operation.about)?;
         if let Some(limit) = operation.limit.as_deref().and_then(operations::find) {
             let line = format!("limit: {}: {}", limit.id(), limit.about);
@@ -180,7 +187,15 @@ fn cpus() -> f64 {
 }
 
 fn in_vms(args: &BenchArgs, cases: &[Case], store: &Store) -> Result<Exit> {
-    let images = args.kernel.images(&|text| out::note(text))?;
+    let mut images = Vec::new();
+    let fetched = args.kernel.each(&|text| out::note(text), &mut |image| {
+        images.push(image);
+        Ok(())
+    });
+    // Those that could be had are measured all the same.
+    if images.is_empty() || interrupt::caught().is_some() {
+        return fetched.map(|()| Exit::Expected);
+    }
     let repeat = usize::try_from(args.repeat).unwrap_or(1);
     let tasks = images.iter().flat_map(|image| std::iter::repeat_n(image, repeat)).enumerate();
     let jobs = args.jobs.map_or_else(choose::cpus, usize::from);
@@ -226,7 +241,18 @@ fn in_vms(args: &BenchArgs, cases: &[Case], store: &Store) -> Result<Exit> {
             exit = this;
         }
     }
+    fetched?;
     Ok(exit)
+}
+
+/// What there is to do where times can't be measured: the accelerator is no option of this command.
+fn without_kvm(error: anyhow::Error) -> anyhow::Error {
+    match error.chain().find_map(|cause| cause.downcast_ref()) {
+        Some(VmError::Kvm(why)) => anyhow!(
+            "--times measures under KVM, but {why}: leave --times out, which counts instructions in an emulator"
+        ),
+        _ => error,
+    }
 }
 
 fn in_vm(
@@ -250,7 +276,8 @@ fn in_vm(
             tell();
         }
     };
-    let session = vm::ask(image, cases, &Outcomes::new(), &HOW, options, &mut on_event)?;
+    let session = vm::ask(image, cases, &Outcomes::new(), &HOW, options, &mut on_event)
+        .map_err(without_kvm)?;
     for remark in vm::remarks(&session.report) {
         out::note(&remark);
     }
@@ -268,11 +295,11 @@ fn finish(args: &BenchArgs, runs: &[(Measured, Record)]) -> Result<Exit> {
     let Some((measured, record)) = runs.first() else { return Ok(Exit::Nothing) };
     let mut out = out::stdout();
     if args.self_check {
-        return self_check(&mut out, measured, record);
+        return self_check(&mut out, measured, record, args.format);
     }
     match args.format {
         Format::Human => show::table(&mut out, measured)?,
-        Format::Jsonl => jsonl(&mut out, measured)?,
+        Format::Jsonl => json::costs(&mut out, measured)?,
     }
     let mut exit = Exit::Expected;
     for Operation { id, missing, .. } in &measured.operations {
@@ -290,7 +317,7 @@ fn finish(args: &BenchArgs, runs: &[(Measured, Record)]) -> Result<Exit> {
     }
     if args.repeat > 1 {
         let all: Vec<Measured> = runs.iter().map(|(measured, _)| measured.clone()).collect();
-        if !agree(&mut out, &all)? {
+        if !agree(&mut out, &all, args.format)? {
             exit = Exit::Different;
         }
     }
@@ -304,10 +331,14 @@ fn keep(measured: &Measured, store: &Store) -> Result<PathBuf> {
 }
 
 /// How far the runs are apart; false if that is too far. Times are shown and not judged.
-fn agree(out: &mut dyn Write, runs: &[Measured]) -> Result<bool> {
+fn agree(out: &mut dyn Write, runs: &[Measured], format: Format) -> Result<bool> {
     let all = check::apart(runs);
     let judged = runs.iter().all(|run| run.unit == Unit::Instructions);
     let bad = all.iter().filter(|apart| apart.by > apart.allowed).count();
+    if format == Format::Jsonl {
+        json::apart(out, runs, &all)?;
+        return Ok(!judged || bad == 0);
+    }
     writeln!(
         out,
         "{} runs, {} operations; how far the best of each are apart:",
@@ -325,7 +356,12 @@ fn agree(out: &mut dyn Write, runs: &[Measured]) -> Result<bool> {
 }
 
 /// Whether a delay of known length is found with its size.
-fn self_check(out: &mut dyn Write, measured: &Measured, record: &Record) -> Result<Exit> {
+fn self_check(
+    out: &mut dyn Write,
+    measured: &Measured,
+    record: &Record,
+    format: Format,
+) -> Result<Exit> {
     let turn = match measured.unit {
         Unit::Instructions => check::instructions_of_a_turn(),
         Unit::Nanoseconds => convert::turn(record)?,
@@ -334,6 +370,11 @@ fn self_check(out: &mut dyn Write, measured: &Measured, record: &Record) -> Resu
         let why = measured.operations.iter().find_map(|o| o.missing.clone());
         format!("the round trips with a delay were not measured: {}", why.unwrap_or_default())
     })?;
+    let exit = if found.holds() { Exit::Expected } else { Exit::Different };
+    if format == Format::Jsonl {
+        json::delay(out, measured, &found)?;
+        return Ok(exit);
+    }
     let check::Found { put_in, found: seen, tolerance } = found;
     let (release, unit, off) = (&measured.kernel.release, measured.unit, found.off());
     let word = if found.holds() { "found" } else { "missed" };
@@ -342,20 +383,5 @@ fn self_check(out: &mut dyn Write, measured: &Measured, record: &Record) -> Resu
         "{release}: a delay of {put_in:.0} {unit} in the handler is {word}: {seen:.0}, {off:.1} % off \
          ({tolerance} % allowed)"
     )?;
-    Ok(if found.holds() { Exit::Expected } else { Exit::Different })
-}
-
-/// An operation a line, each with the kernel that it was measured on.
-fn jsonl(out: &mut dyn Write, measured: &Measured) -> Result<()> {
-    for operation in &measured.operations {
-        let line = serde_json::json!({
-            "release": measured.kernel.release,
-            "upstream": measured.kernel.upstream,
-            "accelerator": measured.environment.accelerator,
-            "unit": measured.unit,
-            "operation": operation,
-        });
-        writeln!(out, "{line}")?;
-    }
-    Ok(())
+    Ok(exit)
 }
