@@ -1,11 +1,14 @@
 //! Which kernels are asked, and in what VMs: options that commands share.
 
+mod failed;
+
 use crate::interrupt;
 use crate::kernels::{self, Cache, FetchError, Image, Lock, Slot, UserKernel};
 use crate::vm::{self, Options};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use failed::Failed;
 use std::path::PathBuf;
 use std::str::FromStr;
 use uffd_results::LONGEST_TEXT;
@@ -336,44 +339,10 @@ impl KernelArgs {
 /// What is said of a part without a kernel.
 pub(super) const NO_KERNEL: &str = "this part has no kernel: there are fewer kernels than parts";
 
-/// Kernels that could not be had.
-#[derive(Default)]
-struct Failed {
-    first: Option<FetchError>,
-    more: usize,
-}
-
-impl Failed {
-    /// Takes one; an error that all others would meet as well is returned.
-    fn take(&mut self, wanted: &str, error: FetchError, say: &dyn Fn(&str)) -> Result<()> {
-        if matches!(error, FetchError::Storage { .. }) {
-            return Err(error.into());
-        }
-        if self.first.is_none() {
-            self.first = Some(error);
-        } else {
-            self.more += 1;
-            say(&format!("{wanted}: {error}"));
-        }
-        Ok(())
-    }
-
-    fn end(self) -> Result<()> {
-        match (self.first, self.more) {
-            (None, _) => Ok(()),
-            (Some(error), 0) => Err(error.into()),
-            (Some(error), n) => Err(error).with_context(|| {
-                format!("{} of the chosen kernels can't be had; the first", n + 1)
-            }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use rstest::rstest;
-    use std::cell::RefCell;
 
     #[rstest]
     #[case(1)]
@@ -397,25 +366,5 @@ mod tests {
     fn odd_parts_are_refused(#[case] text: &str) {
         assert!(text.parse::<Shard>().is_err());
         assert_eq!("2/3".parse(), Ok(Shard { part: 2, of: 3 }));
-    }
-
-    #[test]
-    fn one_kernel_that_cannot_be_had_costs_no_other() {
-        let gone =
-            |package: &str| FetchError::Gone { package: package.into(), detail: "404".into() };
-        let (said, mut failed) = (RefCell::new(Vec::new()), Failed::default());
-        let say = |text: &str| said.borrow_mut().push(text.to_owned());
-        for package in ["a", "b", "c"] {
-            failed.take("7.*", gone(package), &say).expect("it goes on");
-        }
-        let full = FetchError::Storage { folder: "/c".into(), detail: "full".into() };
-        failed.take("6.*", full, &say).expect_err("it is the same for all");
-        let error = format!("{:#}", failed.end().expect_err("it is told"));
-        assert!(
-            error.starts_with("3 of the chosen kernels") && error.contains("a is gone"),
-            "{error}"
-        );
-        assert_eq!(said.into_inner().len(), 2);
-        Failed::default().end().expect("all could be had");
     }
 }
