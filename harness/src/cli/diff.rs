@@ -16,7 +16,7 @@ use side::Sides;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
-use uffd_results::{Dataset, id_matches};
+use uffd_results::{Dataset, Recorded, id_matches};
 
 /// Options of `diff`.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ pub(crate) struct DiffArgs {
     b: String,
     /// Only cases with this in their id, or that match a pattern with `*`.
     filter: Vec<String>,
-    /// Compare two results folders, kernel by kernel.
+    /// Compare two results folders, kernel by kernel; a kernel that only one has is gone or new.
     #[arg(long, conflicts_with_all = ["axis", "kernel"])]
     folders: bool,
     /// Compare two values of this axis, in cases that differ in nothing else.
@@ -61,7 +61,11 @@ pub(crate) fn diff(args: &DiffArgs, store: &Store) -> Result<Exit> {
     if args.folders {
         let (a, b) = (Path::new(&args.a), Path::new(&args.b));
         let (a, b) = (folder(a)?, folder(b)?);
-        for (label, sides) in side::of_folders(&a, &b) {
+        let folders = side::of_folders(&a, &b);
+        let [gone, new] = &folders.one;
+        show.alone(Category::Gone, gone, "is only in the first folder")?;
+        show.alone(Category::New, new, "is only in the second folder")?;
+        for (label, sides) in folders.both {
             show.pair(&label, comparer.kernels(sides, &wanted))?;
         }
     } else if let Some(axis) = &args.axis {
@@ -128,6 +132,24 @@ impl<'a> Show<'a> {
             Format::Human => human(told),
             Format::Jsonl => jsonl(told),
         }
+    }
+
+    /// Kernels that only one of two folders has.
+    fn alone(&mut self, category: Category, kernels: &[&Recorded], place: &str) -> Result<()> {
+        for kernel in kernels {
+            *self.counts.entry(category).or_default() += 1;
+            out::note(&format!("{} {place}", side::name(kernel)));
+            let (word, only) = (category.word(), &self.args.only);
+            if self.args.format == Format::Jsonl && (only.is_empty() || only.contains(&category)) {
+                let (release, upstream) = (&kernel.release, kernel.upstream.to_string());
+                let line = json!({
+                    "type": "kernel", "category": word, "release": release, "upstream": upstream,
+                    "machine": kernel.machine,
+                });
+                writeln!(out::stdout(), "{line}")?;
+            }
+        }
+        Ok(())
     }
 
     fn end(&self) -> Result<Exit> {

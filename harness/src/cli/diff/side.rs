@@ -72,28 +72,35 @@ fn recorded(store: &Store) -> Result<Dataset> {
 }
 
 /// `6.12.118 (6.12.118+deb13-cloud-amd64)`.
-fn name(kernel: &Recorded) -> String {
+pub(super) fn name(kernel: &Recorded) -> String {
     format!("{} ({})", kernel.upstream, kernel.release)
 }
 
-/// The kernels that both folders have, with their labels.
-pub(super) fn of_folders<'d>(a: &'d Dataset, b: &'d Dataset) -> Vec<Pair<'d>> {
-    let mut pairs = Vec::new();
+/// The kernels of two folders.
+pub(super) struct Folders<'d> {
+    /// Those that both have, with their labels.
+    pub(super) both: Vec<Pair<'d>>,
+    /// Those that only the first has, and those that only the second has.
+    pub(super) one: [Vec<&'d Recorded>; 2],
+}
+
+/// The kernels that both folders have, and those that only one has.
+pub(super) fn of_folders<'d>(a: &'d Dataset, b: &'d Dataset) -> Folders<'d> {
+    let (mut both, mut gone) = (Vec::new(), Vec::new());
     let same = |x: &Recorded, y: &Recorded| x.release == y.release && x.machine == y.machine;
     for (kernel, left) in a.kernels().iter().enumerate() {
         let Some(other) = b.kernels().iter().position(|right| same(left, right)) else {
-            crate::cli::out::note(&format!("{} is only in the first folder", name(left)));
+            gone.push(left);
             continue;
         };
         let revision = |k: &Recorded| format!("{} by suite {}", name(k), k.revision);
         let labels = [revision(left), revision(&b.kernels()[other])];
         let sides = (Side { data: a, kernel }, Side { data: b, kernel: other });
-        pairs.push((labels, sides));
+        both.push((labels, sides));
     }
-    for right in b.kernels().iter().filter(|right| !a.kernels().iter().any(|l| same(l, right))) {
-        crate::cli::out::note(&format!("{} is only in the second folder", name(right)));
-    }
-    pairs
+    let is_new = |right: &&Recorded| !a.kernels().iter().any(|left| same(left, right));
+    let new = b.kernels().iter().filter(is_new).collect();
+    Folders { both, one: [gone, new] }
 }
 
 /// The kernel of a name, by its place: a series stands for its newest, with `:oldest` for its oldest;
