@@ -2,11 +2,12 @@
 
 use super::lock::{Archive, PackageFile};
 use crate::children;
+use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-const HELPER: &str = "/usr/lib/apt/apt-helper";
+pub(super) const HELPER: &str = "/usr/lib/apt/apt-helper";
 
 /// A tool of apt with plain English messages, which are told apart below.
 pub(super) fn get() -> Command {
@@ -22,6 +23,12 @@ fn tool(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env("LC_ALL", "C").stdin(Stdio::null());
     command
+}
+
+/// That a tool of apt has not run to its end, and what to do if it is not there.
+pub(super) fn not_run(program: &str, error: &io::Error) -> anyhow::Error {
+    let advice = if error.kind() == io::ErrorKind::NotFound { "; install apt" } else { "" };
+    anyhow::anyhow!("running {program} failed: {error}{advice}")
 }
 
 /// The lines of apt's output that say what went wrong, and only those.
@@ -54,9 +61,8 @@ impl Mirrors {
                 .arg("Created-By: Packages")
                 .output()
                 .map_err(|e| {
-                    format!(
-                        "running apt-get failed: {e}; install apt, or give an image of your own"
-                    )
+                    let why = not_run("apt-get", &e);
+                    format!("{why}, or give an image of your own")
                 })?;
             mirrors = mirrors.or(Self::parse(&String::from_utf8_lossy(&output.stdout)));
         }
@@ -175,9 +181,8 @@ impl Fetch for Apt {
         download.args(["-q", "-o", "APT::Sandbox::User=root", "download-file"]);
         download.arg(format!("{root}{}", file.path)).arg(into);
         download.arg(format!("SHA256:{}", file.sha256));
-        let output = children::output(download).map_err(|e| {
-            FetchFailure::Other(format!("running {HELPER} failed: {e}; install apt"))
-        })?;
+        let output = children::output(download)
+            .map_err(|e| FetchFailure::Other(not_run(HELPER, &e).to_string()))?;
         if output.status.success() { Ok(()) } else { Err(failure(&output.stderr, &output.stdout)) }
     }
 }
@@ -219,6 +224,14 @@ mod tests {
         assert_eq!(mirrors.root(Archive::Security).as_deref(), Ok("http://m.invalid/security/"));
         let none = Mirrors::parse("").root(Archive::Security).expect_err("no mirror");
         assert!(none.contains("UFFD_CONFORM_MIRROR_SECURITY"), "{none}");
+    }
+
+    #[test]
+    fn who_is_told_to_stop_is_not_told_to_install() {
+        let said = |error: io::Error| not_run("apt-get", &error).to_string();
+        assert!(said(io::ErrorKind::NotFound.into()).ends_with("; install apt"));
+        let stopped = said(io::Error::other("interrupted by SIGINT"));
+        assert_eq!(stopped, "running apt-get failed: interrupted by SIGINT");
     }
 
     #[rstest]

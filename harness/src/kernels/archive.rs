@@ -68,7 +68,7 @@ pub fn refresh(lock: &mut Lock, progress: &dyn Fn(&str)) -> Result<Changes> {
     progress("reading the package indexes of Debian's suites (about 50 MB)");
     let mut update = apt::get();
     update.arg("-c").arg(&config).args(["-q", "update"]);
-    let output = children::output(update).context("running apt-get failed; install apt")?;
+    let output = children::output(update).map_err(|e| apt::not_run("apt-get", &e))?;
     for complaint in apt::complaints(&output.stderr) {
         progress(&format!("apt: {complaint}"));
     }
@@ -130,7 +130,8 @@ fn prepare(folder: &Path) -> Result<PathBuf> {
 }
 
 /// The configuration. Hooks of the machine are cleared: they clean up the machine's own caches.
-/// Whatever the machine says about unsigned archives, here they are refused.
+/// Whatever the machine says about unsigned archives, here they are refused. apt does not change its user: the folder
+/// is closed to another, and what has changed its user outlives us.
 fn configuration(folder: &Path) -> String {
     let folder = folder.display();
     format!(
@@ -138,6 +139,7 @@ fn configuration(folder: &Path) -> String {
          #clear APT::Update::Post-Invoke;\n\
          #clear APT::Update::Post-Invoke-Success;\n\
          #clear Acquire::Languages;\n\
+         APT::Sandbox::User \"root\";\n\
          APT::Architecture \"amd64\";\n\
          #clear APT::Architectures;\n\
          APT::Architectures {{ \"amd64\"; }};\n\
@@ -164,7 +166,7 @@ fn targets(config: &Path) -> Result<BTreeMap<String, String>> {
         .args(["indextargets", "--format", "$(TRUSTED)\t$(RELEASE)\t$(FILENAME)"])
         .arg("Created-By: Packages")
         .output()
-        .context("running apt-get failed")?;
+        .map_err(|e| apt::not_run("apt-get", &e))?;
     Ok(trusted(&String::from_utf8_lossy(&output.stdout)))
 }
 
@@ -189,7 +191,7 @@ fn read_index(
         .args(["cat-file", file])
         .stdout(Stdio::piped())
         .spawn()
-        .context("running apt-helper failed; install apt")?;
+        .map_err(|e| apt::not_run(apt::HELPER, &e))?;
     let Some(stdout) = child.stdout.take() else { unreachable!("the output is a pipe") };
     let found = index.read(suite, archive, BufReader::with_capacity(1 << 16, stdout));
     let status = child.wait().context("waiting for apt-helper")?;
