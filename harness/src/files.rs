@@ -60,7 +60,7 @@ const LINKS: u32 = 40;
 impl Target {
     /// What is at `path`, or where it leads.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
-        let Ok(there) = fs::metadata(path) else { return Self::of_nothing(path) };
+        let Ok(there) = fs::metadata(path) else { return led_to(path).map(Self::File) };
         let is_link = fs::symlink_metadata(path)?.is_symlink();
         if there.is_dir() {
             Err(io::ErrorKind::IsADirectory.into())
@@ -70,19 +70,22 @@ impl Target {
             fs::canonicalize(path).map(Self::File)
         }
     }
+}
 
-    /// The place of a file that is not there yet.
-    fn of_nothing(path: &Path) -> io::Result<Self> {
-        let mut path = path.to_owned();
-        for _ in 0..LINKS {
-            match fs::read_link(&path) {
-                Ok(to) => path = path.parent().unwrap_or(Path::new("")).join(to),
-                // There is none, or no link.
-                Err(_) => return Ok(Self::File(path)),
-            }
-        }
-        Err(Errno::ELOOP.into())
+/// Where a path leads, be there something or not: links are followed.
+pub(crate) fn led_to(path: &Path) -> io::Result<PathBuf> {
+    if let Ok(there) = fs::canonicalize(path) {
+        return Ok(there);
     }
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        match fs::read_link(&path) {
+            Ok(to) => path = path.parent().unwrap_or(Path::new("")).join(to),
+            // There is none, or no link.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(Errno::ELOOP.into())
 }
 
 /// Of standard output and standard error the one that goes to this file, as `/dev/stdout` names it: what it opens

@@ -20,6 +20,7 @@ mod method;
 mod overview;
 mod page;
 mod picture;
+mod place;
 mod plots;
 mod probes;
 mod start;
@@ -27,6 +28,7 @@ mod words;
 mod world;
 
 use crate::diff::Comparer;
+use crate::files;
 use crate::known::Known;
 use crate::notes::Note;
 use crate::recipes::Recipe;
@@ -36,6 +38,7 @@ use anyhow::Result;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use page::Page;
+use place::Others;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -109,14 +112,12 @@ impl Site {
         self.files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
     }
 
-    /// Puts the site in the place of a folder, whole or not at all: what stood there is gone. A folder
-    /// that holds something else than a site is left alone.
+    /// Puts the site in the place of a folder, or of the one that a link leads to, whole or not at all: the site that
+    /// stood there is gone, hidden files and CNAME stay. A folder that holds anything else is left alone.
     pub fn write(&self, folder: &Path) -> Result<(), StoreError> {
         let fail = |path: &Path, error| StoreError::Write { path: path.to_owned(), error };
-        if folder.exists() && !is_site(folder) {
-            let text = "it is there and is no site; name another folder";
-            return Err(fail(folder, std::io::Error::other(text)));
-        }
+        let folder = &files::led_to(folder).map_err(|e| fail(folder, e))?;
+        let others = if folder.exists() { self.others(folder)? } else { Others::default() };
         let parent =
             folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(parent).map_err(|e| fail(parent, e))?;
@@ -131,11 +132,38 @@ impl Site {
             std::fs::create_dir_all(&folder).map_err(|e| fail(&folder, e))?;
             std::fs::write(&path, bytes).map_err(|e| fail(&path, e))?;
         }
+        let list = new.path().join(place::LIST);
+        std::fs::write(&list, self.list()).map_err(|e| fail(&list, e))?;
+        others.bring(folder, new.path()).map_err(|e| fail(folder, e))?;
         // A temporary folder is for its owner alone; a site is for a web server too.
         let all = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(new.path(), all).map_err(|e| fail(folder, e))?;
         let (new, _owner) = new.keep();
         put(&new, folder).map_err(|e| fail(folder, e))
+    }
+
+    /// What a folder holds that is no site's and stays; fails if there is something that would be lost.
+    fn others(&self, folder: &Path) -> Result<Others, StoreError> {
+        let fail = |path: &Path, error| StoreError::Write { path: path.to_owned(), error };
+        if !is_site(folder) {
+            let text = "it is there and is no site; name another folder";
+            return Err(fail(folder, std::io::Error::other(text)));
+        }
+        let own = self.files.keys().map(String::as_str);
+        let others = Others::of(folder, own).map_err(|e| fail(folder, e))?;
+        match &others.foreign {
+            None => Ok(others),
+            Some(path) => {
+                let text = "it stands in the folder of the site, which does not have it; move it away, or name \
+                            another folder";
+                Err(fail(&folder.join(path), std::io::Error::other(text)))
+            }
+        }
+    }
+
+    /// The paths of the files, a line each.
+    fn list(&self) -> String {
+        self.files.keys().fold(String::new(), |list, path| list + path + "\n")
     }
 }
 
@@ -161,8 +189,9 @@ fn put(new: &Path, folder: &Path) -> std::io::Result<()> {
     old.map_or(Ok(()), std::fs::remove_dir_all)
 }
 
-/// Whether a folder holds a site of ours, or nothing.
+/// Whether a folder holds a site of ours, or nothing but what stays.
 fn is_site(folder: &Path) -> bool {
-    let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
-    is_empty || folder.join("search-data.js").is_file()
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    let is_kept = |entry: std::fs::DirEntry| place::is_kept(Path::new(&entry.file_name()));
+    folder.join("search-data.js").is_file() || entries.flatten().all(is_kept)
 }

@@ -4,7 +4,7 @@ use crate::files::{self, Target};
 use crate::scratch;
 use nix::unistd::{AccessFlags, access};
 use std::fs;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use uffd_results::bench::MeasuredError;
 use uffd_results::{Environment, Kernel, KernelVersion, LARGEST, Record, RecordError, printable};
@@ -23,11 +23,16 @@ pub enum StoreError {
         error: std::io::Error,
     },
     /// A file could not be written.
-    #[error(
-        "writing {path}: {error}; nothing was changed: make room there, or name another place (--results, \
-         --record)"
-    )]
+    #[error("writing {path}: {error}; nothing was changed{}", room(.error, "--results or --record"))]
     Write {
+        /// What was written.
+        path: PathBuf,
+        /// Why it failed.
+        error: std::io::Error,
+    },
+    /// The same of a place that the option for output has named.
+    #[error("writing {path}: {error}; nothing was changed{}", room(.error, "--output"))]
+    Output {
         /// What was written.
         path: PathBuf,
         /// Why it failed.
@@ -103,6 +108,31 @@ fn advice(error: &RecordError) -> &'static str {
     }
 }
 
+impl StoreError {
+    /// The error of a place that --output names.
+    #[must_use]
+    pub fn of_output(self) -> Self {
+        match self {
+            Self::Write { path, error } => Self::Output { path, error },
+            other => other,
+        }
+    }
+}
+
+/// What to do where something can't be written, with the options that name another place; an error that says so
+/// itself needs no more.
+fn room(error: &std::io::Error, options: &str) -> String {
+    let what = match error.kind() {
+        ErrorKind::Other => return String::new(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room there, or ",
+        ErrorKind::PermissionDenied => "see that you may write there, or ",
+        ErrorKind::IsADirectory => "a folder can't be replaced by a file: remove it, or ",
+        ErrorKind::NotADirectory => "a file stands where a folder must be: remove it, or ",
+        _ => "",
+    };
+    format!(": {what}name another place with {options}")
+}
+
 /// What was added to a command line, in words.
 fn line_words(words: &str) -> String {
     match words {
@@ -153,7 +183,7 @@ impl Store {
     /// Whether records can be written: better known before kernels are asked than afterwards.
     pub fn check_writable(&self) -> Result<(), StoreError> {
         if self.folder.exists() && !self.folder.is_dir() {
-            let error = std::io::Error::from(std::io::ErrorKind::NotADirectory);
+            let error = std::io::Error::from(ErrorKind::NotADirectory);
             return Err(StoreError::Write { path: self.folder.clone(), error });
         }
         check_room(&self.folder, &self.folder)
@@ -314,7 +344,7 @@ pub(crate) fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Sto
     let fail = |error| StoreError::Read { path: folder.to_owned(), error };
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(fail(e)),
     };
     for entry in entries {
@@ -331,69 +361,5 @@ pub(crate) fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Sto
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_replaced_whole() {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("a/b.json");
-        replace(&path, b"one").expect("written");
-        replace(&path, b"two").expect("written");
-        assert_eq!(fs::read(&path).expect("read"), b"two");
-        assert_eq!(fs::read_dir(folder.path().join("a")).expect("folder").count(), 1);
-    }
-
-    /// A record of the stored ones.
-    fn stored() -> Record {
-        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
-        Store::new(Path::new(golden)).load().expect("stored records").remove(0)
-    }
-
-    #[test]
-    fn what_could_not_be_read_again_is_not_written() {
-        let folder = tempfile::tempdir().expect("folder");
-        let (store, file) = (Store::new(folder.path()), folder.path().join("record.json"));
-        let mut record = stored();
-        let path = store.save(&record).expect("written");
-        write(&file, &record).expect("written");
-        let good = fs::read(&path).expect("read");
-        record.environment.append = "x".repeat(uffd_results::LONGEST_TEXT + 1);
-        for refused in [
-            store.save(&record).map(drop),
-            store.check(&record),
-            write(&file, &record),
-            write(&folder.path().join("new.json"), &record),
-        ] {
-            let error = refused.expect_err("refused").to_string();
-            assert!(
-                error.contains("environment.append: a text of more than 1024 bytes"),
-                "{error}"
-            );
-            assert!(error.contains("nothing was changed"), "{error}");
-        }
-        assert_eq!(
-            (fs::read(path).expect("read"), fs::read(file).expect("read")),
-            (good.clone(), good)
-        );
-        assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 2);
-        record.environment.append.pop();
-        store.save(&record).expect("it fits");
-    }
-
-    #[test]
-    fn a_truncated_record_names_its_file() {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("records/x86_64/6.1/x.json");
-        replace(&path, b"{\"schema\": 1, \"kernel\": {").expect("written");
-        let error = Store::new(folder.path()).load().expect_err("refused").to_string();
-        assert!(error.contains("x.json") && error.contains("EOF"), "{error}");
-    }
-
-    #[test]
-    fn no_records_are_an_error_that_says_what_to_do() {
-        let folder = tempfile::tempdir().expect("folder");
-        let error = Store::new(folder.path()).load().expect_err("empty").to_string();
-        assert!(error.contains("uffd-conform sweep"), "{error}");
-    }
-}
+#[path = "store_tests.rs"]
+mod tests;

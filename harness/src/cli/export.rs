@@ -3,7 +3,7 @@
 use super::{Exit, out};
 use crate::export::{self, SMALL, Selection};
 use crate::known;
-use crate::store::{self, Store};
+use crate::store::{self, Store, StoreError};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use std::io::Write;
@@ -58,7 +58,7 @@ pub(crate) fn export(args: &ExportArgs, store: &Store) -> Result<Exit> {
         Form::Rust => export::rust(&known.data, &selection)?,
     };
     match &args.output {
-        Some(path) => store::replace(path, text.as_bytes())?,
+        Some(path) => store::replace(path, text.as_bytes()).map_err(StoreError::of_output)?,
         None => out::stdout().write_all(text.as_bytes())?,
     }
     Ok(Exit::Expected)

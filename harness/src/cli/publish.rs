@@ -11,7 +11,8 @@ use std::path::PathBuf;
 /// Options of `publish`.
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {
-    /// Folder to write; a site that stands there is replaced (default: `site` in the results folder).
+    /// Folder to write; a site that stands there is replaced, hidden files and CNAME stay (default: `site` in the
+    /// results folder).
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
 }
@@ -26,7 +27,7 @@ pub(crate) fn publish(args: &PublishArgs, store: &Store) -> Result<Exit> {
     let costs = site::Costs { measured: &measured, notes: &reasons };
     let site = site::build(&records, &known, &notes, &recipes, costs)?;
     let folder = args.output.clone().unwrap_or_else(|| store.folder().join("site"));
-    site.write(&folder)?;
+    site.write(&folder).map_err(|e| if args.output.is_some() { e.of_output() } else { e })?;
     let (files, bytes) =
         site.files().fold((0, 0), |(n, sum), (_, bytes)| (n + 1, sum + bytes.len()));
     writeln!(
