@@ -8,6 +8,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fs::DirEntry;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +17,7 @@ use uffd_results::{End, Record};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_worker_that_is_killed_costs_nothing", a_worker_that_is_killed_costs_nothing),
+    ("a_worker_whose_socket_lives_on_is_missed", a_worker_whose_socket_lives_on_is_missed),
     (
         "a_run_whose_first_processes_are_killed_goes_on",
         a_run_whose_first_processes_are_killed_goes_on,
@@ -67,8 +70,7 @@ fn disturb(
     while child.try_wait().expect("it can be waited for").is_none() {
         std::thread::sleep(every);
         for pid in whom(harness) {
-            send(pid, Signal::SIGKILL);
-            killed += 1;
+            killed += u32::from(send(pid, Signal::SIGKILL));
         }
     }
     let mut output = end(child);
@@ -90,6 +92,55 @@ fn a_worker_that_is_killed_costs_nothing() {
         all += killed;
     }
     injected("worker process killed during a run on this kernel", all);
+}
+
+/// A copy of each socket of a process.
+fn sockets(of: Pid) -> Vec<OwnedFd> {
+    // The calls take plain numbers and return new descriptors, which nobody else owns.
+    let owned = |fd: libc::c_long| {
+        let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+        // SAFETY: a new descriptor.
+        Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    // SAFETY: takes plain numbers.
+    let process = owned(unsafe { libc::syscall(libc::SYS_pidfd_open, of.as_raw(), 0) });
+    let process = process.expect("a process");
+    let entries = std::fs::read_dir(format!("/proc/{of}/fd")).expect("its descriptors").flatten();
+    let is_socket = |entry: &DirEntry| {
+        std::fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
+    };
+    let numbers = entries
+        .filter(is_socket)
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let copy = |fd: i32| {
+        // SAFETY: takes plain numbers.
+        owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) })
+    };
+    numbers.filter_map(copy).collect()
+}
+
+/// A killed worker's processes may outlive it with its end of the socket, by which its harness would wait for ever.
+fn a_worker_whose_socket_lives_on_is_missed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (expected, _) = undisturbed(folder.path());
+    let mut child = start(folder.path());
+    let stdout = all_of(child.stdout.take());
+    let started = Instant::now();
+    // Processes before the workers come one by one.
+    let worker = loop {
+        if let [_, worker] = children(pid(&child))[..] {
+            break worker;
+        }
+        assert!(started.elapsed() < Duration::from_secs(120), "there are no workers");
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let held = sockets(worker);
+    assert!(!held.is_empty() && send(worker, Signal::SIGKILL));
+    let mut output = end(child);
+    output.stdout = stdout.join().expect("it reads");
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", text(&output.stderr));
+    assert_eq!(seen(&output), expected);
+    injected("worker process killed whose socket lives on", held.len().min(1));
 }
 
 /// Before there are workers, a process reads what the cases will meet here.
@@ -185,13 +236,14 @@ fn a_run_that_is_ended_leaves_no_process() {
     let (_, took) = undisturbed(folder.path());
     let record = std::fs::read(folder.path().join("record.json")).expect("a record");
     for signal in [Signal::SIGKILL, Signal::SIGINT, Signal::SIGTERM] {
-        let times = times(4);
+        let (times, mut ended_by_it) = (times(4), 0);
         for n in 0..times {
             let child = start(folder.path());
             std::thread::sleep(took * (2 * n + 1) / (2 * times));
             send(pid(&child), signal);
             let output = end(child);
             assert!(died_of(output.status).is_none_or(|of| of == signal));
+            ended_by_it += u32::from(died_of(output.status).is_some());
             let ended = Instant::now();
             while !processes_with(&place).is_empty() {
                 let left = processes_with(&place);
@@ -203,6 +255,6 @@ fn a_run_that_is_ended_leaves_no_process() {
             let changed = changed(&record, &now);
             assert!(changed.is_empty(), "the record has changed: {changed:#?}");
         }
-        injected(&format!("run on this kernel ended by {signal}"), times);
+        injected(&format!("run on this kernel ended by {signal}"), ended_by_it);
     }
 }

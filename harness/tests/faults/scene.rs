@@ -115,9 +115,13 @@ impl Scene {
         files(&self.path("results/records"))
             .into_iter()
             .filter(|path| path.extension().is_some_and(|e| e == ending))
-            .map(|path| {
+            .filter_map(|path| {
                 let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-                (name, fs::read(&path).expect("read"))
+                match fs::read(&path) {
+                    // A sweep that still runs has put another in its place, or removed it.
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+                    bytes => Some((name, bytes.expect("read"))),
+                }
             })
             .collect()
     }
@@ -207,9 +211,11 @@ pub(crate) fn pid(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).expect("a process"))
 }
 
-/// Sends a signal; that the process has ended before is no error.
-pub(crate) fn send(to: Pid, signal: Signal) {
-    let _ = kill(to, signal);
+/// Sends a signal; whether there was a process yet that could take it.
+pub(crate) fn send(to: Pid, signal: Signal) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{to}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|state| !state.starts_with(['Z', 'X'])) && kill(to, signal).is_ok()
 }
 
 /// The end of a process that must come soon, and all of its output.
@@ -254,7 +260,8 @@ pub(crate) fn times(usual: u32) -> u32 {
     usual * factor
 }
 
-/// Says what a table is made from: how often a fault was injected.
-pub(crate) fn injected(fault: &str, times: impl std::fmt::Display) {
+/// Says what a table is made from: how often a fault was injected. What met nobody was none.
+pub(crate) fn injected<N: std::fmt::Display + PartialEq + Default + Copy>(fault: &str, times: N) {
+    assert!(times != N::default(), "never injected: {fault}");
     println!("injected {times}: {fault}");
 }
