@@ -53,10 +53,11 @@ pub struct Site {
 }
 
 /// What every page comes with.
-const ASSETS: [(&str, &str); 4] = [
+const ASSETS: [(&str, &str); 5] = [
     ("site.css", include_str!("site/assets/site.css")),
     ("site.js", include_str!("site/assets/site.js")),
     ("matrix.js", include_str!("site/assets/matrix.js")),
+    ("lookup.js", include_str!("site/assets/lookup.js")),
     ("ask.js", include_str!("site/assets/ask.js")),
 ];
 

@@ -73,7 +73,7 @@ def main(program, pictures):
         server, address = serve(Path(temporary) / "served")
         driver = Driver()
         try:
-            check_all(report, driver, site, f"{address}{SUB_PATH}/", pictures)
+            check_all(report, driver, site, f"{address}{SUB_PATH}/", pictures, program)
         finally:
             driver.close()
             server.shutdown()
@@ -81,7 +81,7 @@ def main(program, pictures):
     return 1 if report.failed else 0
 
 
-def check_all(report, driver, site, address, pictures):
+def check_all(report, driver, site, address, pictures, program):
     root = f"file://{urllib.parse.quote(str(site))}/"
     browser = Browser(driver)
 
@@ -99,7 +99,7 @@ def check_all(report, driver, site, address, pictures):
     report.check("ask answers what the address asks", checks.ask)
     report.check("ask keeps what is asked in the address", checks.ask_keeps_the_address)
     report.check("ask answers every operation and change", checks.ask_every_pair)
-    report.check("ask says how sure it is of a kernel", checks.ask_names_of_kernels)
+    report.check("ask says how sure it is of a kernel", lambda: checks.ask_names_of_kernels(program))
     report.check("the keyboard is enough", checks.keyboard)
     report.check("no page is wider than a phone", checks.narrow)
     report.check("texts can be read in the light", lambda: checks.contrast("light"))

@@ -1,8 +1,9 @@
 //! What is known, written for programs that do not use this workspace.
 //!
 //! Belongs here: the forms of the export and the choice of cases. How a question is answered stands in
-//! the `results` crate; the C header is the one other place that has those rules, since C can't call
-//! them, and `tests/export.rs` holds it to the same answers. The Rust table copies them as they are.
+//! the `results` crate; the C header and the site's `lookup.js` have those rules again, since C and
+//! JavaScript can't call them, and `tests/export.rs` and `tests/site_lookup.rs` hold both to the same
+//! answers. The Rust table copies them as they are.
 
 mod c_header;
 mod csv;
@@ -10,11 +11,13 @@ mod json;
 mod rust;
 mod tables;
 
+pub(crate) use c_header::WHYS;
 pub use c_header::c_header;
 pub use csv::csv;
 pub(crate) use json::facts;
 pub use json::{SCHEMA, json};
 pub use rust::rust;
+pub(crate) use tables::number;
 
 use uffd_results::{Case, Dataset, NONE, id_matches};
 

@@ -78,7 +78,7 @@ impl Tables {
 }
 
 /// A version as the tables write it: a release sorts behind its candidates.
-pub(super) fn number(version: KernelVersion) -> [u16; 4] {
+pub(crate) fn number(version: KernelVersion) -> [u16; 4] {
     [version.major, version.minor, version.patch, version.rc.unwrap_or(u16::MAX)]
 }
 

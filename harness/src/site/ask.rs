@@ -10,11 +10,12 @@ use crate::ask::Asked;
 use crate::ask::gather::Seen;
 use crate::ask::say::{clauses, subject};
 use crate::ask::words;
+use crate::export::{WHYS, number};
 use anyhow::Result;
 use maud::{Markup, html};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
-use uffd_results::is_answer;
+use uffd_results::{Certainty, Origin, Release, is_answer};
 
 const PATH: &str = "ask.html";
 
@@ -45,7 +46,7 @@ pub(super) fn page(world: &World<'_>, points: &[Asked]) -> Page {
         kind: Kind::Page,
         summary,
         words: "form choose stuck free backing waiter operation change kernel uname".to_owned(),
-        scripts: &["ask-data.js", "ask.js"],
+        scripts: &["ask-data.js", "lookup.js", "ask.js"],
         body,
     }
 }
@@ -123,15 +124,54 @@ fn table(here: &Here, points: &[Asked]) -> Markup {
 #[derive(Serialize)]
 struct Kernel<'a> {
     version: String,
+    number: [u16; 4],
     release: &'a str,
+    machine: &'a str,
     series: String,
     url: String,
+}
+
+/// What the script's lookup says and knows of release strings, in the library's words.
+#[derive(Serialize)]
+struct Lookup {
+    /// Words that show who built a kernel.
+    words: BTreeMap<&'static str, &'static [&'static str]>,
+    /// Words that name a machine, and what `uname -m` calls it.
+    machines: &'static [(&'static str, &'static str)],
+    /// How sure an answer is.
+    certainty: BTreeMap<&'static str, &'static str>,
+    /// Why one is unknown.
+    why: BTreeMap<&'static str, String>,
+}
+
+impl Lookup {
+    fn new() -> Self {
+        let words = [
+            ("ubuntu", Origin::Ubuntu),
+            ("debian", Origin::Debian),
+            ("followers", Origin::Follower),
+        ];
+        let certainty = [
+            ("exact", Certainty::Exact),
+            ("within", Certainty::WithinSeries),
+            ("between", Certainty::BetweenSeries),
+            ("unknown", Certainty::Unknown),
+        ];
+        Self {
+            words: words.map(|(name, origin)| (name, origin.words())).into(),
+            machines: Release::MACHINES,
+            certainty: certainty.map(|(name, certainty)| (name, certainty.word())).into(),
+            why: WHYS.map(|(name, why)| (name, why.to_string())).into(),
+        }
+    }
 }
 
 /// What the script reads. Sentences are made here, so that there is one way to say a fact.
 #[derive(Serialize)]
 struct Data<'a> {
     kernels: Vec<Kernel<'a>>,
+    /// For what is said of kernels that are not recorded.
+    lookup: Lookup,
     /// Axes in the form's order.
     order: [&'static str; 9],
     /// Waiters by the kinds that the form offers.
@@ -151,10 +191,15 @@ struct Data<'a> {
 }
 
 /// Places of things that are written once.
-#[derive(Default)]
 struct Once<T> {
     all: Vec<T>,
     places: HashMap<T, usize>,
+}
+
+impl<T> Default for Once<T> {
+    fn default() -> Self {
+        Self { all: Vec::new(), places: HashMap::new() }
+    }
 }
 
 impl<T: Clone + Eq + std::hash::Hash> Once<T> {
@@ -168,7 +213,8 @@ impl<T: Clone + Eq + std::hash::Hash> Once<T> {
 
 /// The script that holds every point.
 pub(super) fn data(world: &World<'_>, points: &[Asked]) -> Result<String> {
-    let (mut texts, mut said, mut rows) = (Once::default(), Once::default(), Once::default());
+    let (mut texts, mut seen, mut rows) = (Once::default(), Once::default(), Once::default());
+    let mut said: Vec<Vec<(String, usize)>> = Vec::new();
     let mut probes: Once<(String, String)> = Once::default();
     let mut listed = Vec::new();
     for asked in points {
@@ -180,15 +226,22 @@ pub(super) fn data(world: &World<'_>, points: &[Asked]) -> Result<String> {
                 row.push(-1);
                 continue;
             };
+            // Two outcomes are the same where `uffd-conform ask` takes them for the same, so that both
+            // agree on what recorded kernels agree on.
+            let outcome = Seen::of(outcome, true);
+            let place = seen.place((outcome.clone(), subject));
+            row.push(i64::try_from(place)?);
+            if place < said.len() {
+                continue;
+            }
             let clauses: Vec<(String, String)> = if is_answer(outcome.end) {
-                let told = clauses(&Seen::of(outcome, true), true, subject);
+                let told = clauses(&outcome, true, subject);
                 told.into_iter().map(|clause| (clause.key, clause.text)).collect()
             } else {
                 vec![("silent".to_owned(), format!("{}: {}", outcome.end.word(), outcome.detail))]
             };
-            let clauses: Vec<(String, usize)> =
-                clauses.into_iter().map(|(key, text)| (key, texts.place(text))).collect();
-            row.push(i64::try_from(said.place(clauses))?);
+            let clauses = clauses.into_iter().map(|(key, text)| (key, texts.place(text)));
+            said.push(clauses.collect());
         }
         let name = case.probe().name();
         let probe = probes.place((name.to_owned(), links::probe(name)));
@@ -198,7 +251,9 @@ pub(super) fn data(world: &World<'_>, points: &[Asked]) -> Result<String> {
     }
     let kernels = world.kernels().iter().map(|kernel| Kernel {
         version: kernel.upstream.to_string(),
+        number: number(kernel.upstream),
         release: &kernel.release,
+        machine: &kernel.machine,
         series: kernel.upstream.series(),
         url: links::kernel(kernel),
     });
@@ -209,12 +264,13 @@ pub(super) fn data(world: &World<'_>, points: &[Asked]) -> Result<String> {
     let answers = axes::pairs(points).into_iter();
     let data = Data {
         kernels: kernels.collect(),
+        lookup: Lookup::new(),
         order: ORDER,
         kinds: KINDS[..3].iter().map(|kind| (kind.anchor, of_kind(kind.anchor))).collect(),
         probes: probes.all,
         answers: answers.map(|(op, change)| (op, change, links::answer(op, change))).collect(),
         texts: texts.all,
-        said: said.all,
+        said,
         rows: rows.all,
         points: listed,
     };

@@ -35,33 +35,25 @@
     return left;
   };
 
-  // Which recorded kernels a name means, and how sure that is.
-  const numbers = (text) => (text.match(/^\d+(\.\d+)*/) || [""])[0].split(".").map(Number);
-  const older = (a, b) => {
-    for (let i = 0; i < 3; i += 1) if ((a[i] || 0) !== (b[i] || 0)) return (a[i] || 0) < (b[i] || 0);
-    return false;
-  };
-  const flavourless = (release) => release.replace(/-(cloud-|rt-)?(amd64|arm64)$/, "");
+  // What a name means: the recorded kernels of a series, or one kernel for which each case is looked up.
+  const names = (places) => places.map((at) => ASK.kernels[at].version).join(", ");
   const meant = (text) => {
-    const all = ASK.kernels.map((_, at) => at), where = (fits) => all.filter((at) => fits(ASK.kernels[at]));
-    const name = (list) => list.map((at) => ASK.kernels[at].version).join(", ");
     if (!text) return { at: [], says: "" };
-    const build = where((k) => k.release === text);
-    if (build.length) return { at: build, says: `${text} is recorded: Linux ${name(build)}, this very build.` };
-    const flavour = where((k) => flavourless(k.release) === flavourless(text));
-    if (flavour.length) return { at: flavour, says: `${text} itself is not recorded; the same source in another flavour is: ${ASK.kernels[flavour[0]].release}, Linux ${name(flavour)}.` };
-    const version = where((k) => k.version === text);
-    if (version.length) return { at: version, says: `Linux ${text} is recorded as ${version.map((at) => ASK.kernels[at].release).join(", ")}.` };
-    if (!/^\d+\.\d+/.test(text)) return { at: [], says: `"${text}" is no kernel: give a series (6.12), a version, or what uname -r prints.`, bad: true };
-    const vendor = /\.(el|fc|amzn|an)\d|-default|android|-azure|-aws|-gcp|-generic/.test(text)
-      ? " A distribution's kernel can carry changes of newer ones, so its number says little." : "";
-    const series = text.match(/^\d+\.\d+/)[0], same = where((k) => k.series === series);
-    if (same.length && text === series) return { at: same, says: `Recorded of ${series}: ${name(same)}.` };
-    if (same.length) return { at: same, says: `${text} is not recorded; of its series are ${name(same)}. Where they agree it is likely, and where they differ it is open.${vendor}` };
-    const own = numbers(text), before = where((k) => older(numbers(k.version), own)).slice(-1);
-    const after = where((k) => older(own, numbers(k.version))).slice(0, 1), near = [...before, ...after];
-    const side = !after.length ? " It is newer than all that is recorded." : !before.length ? " It is older than all that is recorded." : "";
-    return { at: near, says: `${text} is not recorded, nor its series; the nearest recorded are ${name(near)}. What they say is no answer for it.${side}${vendor}` };
+    const isSeries = /^\d+\.\d+$/.test(text);
+    const of = ASK.kernels.map((_, at) => at).filter((at) => ASK.kernels[at].series === text);
+    if (isSeries && of.length) return { at: of, says: `Recorded of ${text}: ${names(of)}.`, series: true };
+    const release = isSeries ? `${text}.0-0-unknown` : text;
+    if (!LOOKUP.read(release)) return { at: [], says: `"${text}" is no kernel: give a series (6.12), a version, or what uname -r prints.`, bad: true };
+    return { at: [], says: "", name: text, look: LOOKUP.resolver(release) };
+  };
+  // How sure the answers for one kernel are, and of how many cases where that differs.
+  const howSure = (name, found) => {
+    const notes = new Map();
+    for (const answer of found) notes.set(LOOKUP.note(answer), (notes.get(LOOKUP.note(answer)) ?? 0) + 1);
+    const exact = found.find((answer) => LOOKUP.note(answer) === "");
+    const say = (note) => note || `recorded as Linux ${names(exact.basis)}, this very build`;
+    if (notes.size === 1) return `${name}: ${say([...notes.keys()][0])}.`;
+    return `${name}: ${[...notes].map(([note, count]) => `of ${count} ${count === 1 ? "case" : "cases"}, ${say(note)}`).join("; ")}.`;
   };
 
   // Kernels on which every case went the same way stand together; one that gave no answer fits any.
@@ -144,8 +136,9 @@
     const told = groups.map((group) => sentences(group.seen)), key = (c) => `${c.key} ${c.text}`;
     const everywhere = (c) => told.every((list) => list.some((other) => key(other) === key(c)));
     const own = chosen.filter((at) => span.kernels.includes(at)), others = span.kernels.filter((at) => !own.includes(at));
-    const card = make("section", "", make("h2", `Linux ${range(own.length ? own : span.kernels)}`));
+    const card = make("section", "", make("h2", `Linux ${span.name ?? range(own.length ? own : span.kernels)}`));
     card.className = "card";
+    if (span.note) card.append(make("p", span.note));
     if (own.length && others.length) card.append(make("p", `The same on ${range(others)}.`));
     card.append(...said(told[0].filter(everywhere)));
     if (groups.length > 1) {
@@ -195,7 +188,7 @@
       const value = form.elements[axis].value;
       return `--${axis} ${axis === "waiter" && ASK.kinds[value] ? ASK.kinds[value].join(",") : value}`;
     });
-    const lines = [`uffd-conform ask ${options.join(" ")} -k ${series}`, `uffd-conform run -k ${series} '${cases[0].id}'`];
+    const lines = [`uffd-conform ask ${options.join(" ")} -k ${which.name ?? series}`, `uffd-conform run -k ${series} '${cases[0].id}'`];
     const list = make("ul", "", ...cases.slice(0, 40).map((point) => make("li", "", make("code", point.id))));
     const probes = [...new Set(cases.map((point) => point.probe))].map((at) => ASK.probes[at]);
     details.append(make("summary", cases.length === 1 ? "The case" : `The ${cases.length} cases`), list);
@@ -207,12 +200,22 @@
     return [make("h2", "Repeat it"), make("pre", lines.join("\n")), seeing, details];
   };
   const show = () => {
-    const cases = narrow(), which = meant(form.elements.kernel.value.trim());
+    const cases = narrow(), which = meant(LOOKUP.trim(form.elements.kernel.value));
     if (cases.length === 0) { status.textContent = "No recorded case has all of this."; out.replaceChildren(); return; }
+    const answer = (point) => which.look((at) => (isSilent(point.seen[at]) ? null : point.seen[at]));
+    const looked = which.look ? cases.map(answer) : [];
+    if (which.look) {
+      which.at = [...new Set(looked.flatMap((answer) => answer.basis))];
+      which.says = howSure(which.name, looked);
+    }
     const found = spans(cases), isOwn = (span) => span.kernels.some((at) => which.at.includes(at));
     found.sort((a, b) => isOwn(b) - isOwn(a));
-    const agree = which.at.length > 1 ? (found.filter(isOwn).length === 1 ? " They agree." : " They differ.") : "";
-    const deaf = which.at.length > 0 && !found.some(isOwn) ? " It gave no answer to this." : "";
+    // What is recorded of the very build stands on its own card already.
+    if (looked.some((answer) => answer.value !== null && LOOKUP.note(answer) !== "")) {
+      found.unshift({ name: which.name, note: which.says, kernels: [], seen: looked.map((answer) => answer.value) });
+    }
+    const agree = which.series && which.at.length > 1 ? (found.filter(isOwn).length === 1 ? " They agree." : " They differ.") : "";
+    const deaf = which.series && which.at.length > 0 && !found.some(isOwn) ? " It gave no answer to this." : "";
     status.textContent = `${cases.length} recorded ${cases.length === 1 ? "case" : "cases"}. ${which.says}${deaf || agree}`;
     status.classList.toggle("n", Boolean(which.bad));
     out.replaceChildren(...found.map((span) => spanCard(span, cases, which.at)), ...silent(cases), ...repeat(cases, which));
