@@ -8,7 +8,7 @@ use super::world::{Series, World};
 use crate::recipes::Recipe;
 use crate::report::claims::{self, Claim, Truth};
 use maud::{Markup, html};
-use uffd_results::{Extent, Held};
+use uffd_results::{Extent, Held, Run, Support};
 
 const PATH: &str = "index.html";
 
@@ -96,7 +96,7 @@ fn fact(world: &World<'_>, here: &Here, (title, says, probes): (&str, &str, &[&s
             p { (says) }
             p.soft { "Seen in "
                 @for (i, name) in probes.iter().enumerate() {
-                    @if i > 0 { ", " }
+                    @if i > 0 { "; " }
                     a href=(here.probe(name)) { (name) } ": " (extent(world, name))
                 }
             }
@@ -104,13 +104,29 @@ fn fact(world: &World<'_>, here: &Here, (title, says, probes): (&str, &str, &[&s
     }
 }
 
-/// On which kernels a probe's cases saw what its statement and the suite expect.
+/// On which kernels what a probe states is so. Of a claim, which can be false everywhere, it is said
+/// whether it is true, as its row below does; and whether that is what the suite expects.
 fn extent(world: &World<'_>, probe: &str) -> String {
     let Some(probe) = world.data.probe(probe) else { return "not recorded".to_owned() };
-    match probe.support(world.data).extent(Held::Holds) {
-        Extent::All => format!("as stated on all {}", count(world.kernels().len(), "kernel")),
-        other => format!("as stated {}", other.say(world.kernels())),
+    let as_expected = probe.support(world.data).extent(Held::Holds);
+    let standing = |kernel| Some((kernel, words::standing(probe, kernel)?));
+    let standing: Vec<(usize, Held)> = (0..world.kernels().len()).filter_map(standing).collect();
+    let on_all = format!("on all {}", count(standing.len(), "kernel"));
+    if probe.suite() != words::CLAIMS {
+        return match as_expected {
+            Extent::All => format!("as stated {on_all}"),
+            other => format!("as stated {}", other.say(world.kernels())),
+        };
     }
+    let support = Support::of(standing);
+    let said = match support.runs() {
+        [] => return "no kernel answered".to_owned(),
+        [Run { value: Held::Holds, .. }] => format!("true {on_all}"),
+        [Run { value: Held::Fails, .. }] => format!("false {on_all}"),
+        [_] => format!("true in some cases and false in others {on_all}"),
+        _ => format!("true {}", support.extent(Held::Holds).say(world.kernels())),
+    };
+    if as_expected == Extent::All { format!("{said}, as this project expects") } else { said }
 }
 
 fn claims(world: &World<'_>, here: &Here) -> Markup {
@@ -147,5 +163,29 @@ fn cell(claim: &Claim, series: &Series) -> Markup {
             Truth { yes, all } if yes == all => td class=(sign(Some(Held::Holds)).class) { "✓ true" },
             Truth { yes, all } => td class=(sign(Some(Held::Partly)).class) { "◐ " (yes) " of " (all) },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::known;
+    use rstest::rstest;
+
+    /// Of a claim the sentence says what its row says, and of others how their cases went.
+    #[rstest]
+    #[case("claims/change-wakes", "false on all N kernels, as this project expects")]
+    #[case("claims/wake-is-enough", "true on all N kernels, as this project expects")]
+    #[case(
+        "claims/cleanup-frees",
+        "true in some cases and false in others on all N kernels, as this project expects"
+    )]
+    #[case("unregister/munmap", "as stated on all N kernels")]
+    #[case("claims/nobody-said", "not recorded")]
+    fn what_is_so_is_said(#[case] probe: &str, #[case] says: &str) {
+        let known = known::built_in();
+        let world = World::of(&[], &known, &[]);
+        let kernels = count(world.kernels().len(), "kernel");
+        assert_eq!(extent(&world, probe), says.replace("N kernels", &kernels));
     }
 }
