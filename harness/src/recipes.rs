@@ -82,8 +82,48 @@ pub fn load(results: &Path, contracts: &[Contract]) -> Result<Vec<Recipe>, Recip
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::known;
     use rstest::rstest;
+    use std::collections::BTreeSet;
     use std::fs;
+    use uffd_results::Kept;
+
+    /// The committed recipes.
+    fn committed() -> Vec<Recipe> {
+        let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../results");
+        load(&results, uffd_results::contracts()).expect("recipes")
+    }
+
+    #[test]
+    fn every_error_of_copy_that_was_recorded_has_a_step() {
+        let data = known::built_in().data;
+        let mut errors: BTreeSet<&str> = BTreeSet::new();
+        for case in data.cases() {
+            let shown = (0..data.kernels().len()).filter_map(|kernel| case.fact(kernel, "copy"));
+            errors.extend(shown.filter(|value| value.starts_with('E')));
+        }
+        let recipes = committed();
+        let recipe = recipes.iter().find(|r| r.id == "place-a-page").expect("a recipe");
+        let told = |error: &&&str| {
+            let words =
+                |step: &Step| step.does.split(|c: char| !c.is_alphanumeric()).any(|w| w == **error);
+            recipe.steps.iter().any(words)
+        };
+        let missing: Vec<&&str> = errors.iter().filter(|error| !told(error)).collect();
+        assert!(!errors.is_empty() && missing.is_empty(), "{missing:?} of {errors:?}");
+    }
+
+    #[test]
+    fn no_recorded_kernel_breaks_what_recipes_rest_on() {
+        let data = known::built_in().data;
+        for id in committed().iter().flat_map(|r| &r.steps).flat_map(|step| &step.rests_on) {
+            let mut all = uffd_results::contracts().iter().flat_map(|c| &c.assumptions);
+            let bound = all.find(|a| a.id == *id).expect("an assumption").bind(&data);
+            let kept: Vec<_> = (0..data.kernels().len()).map(|kernel| bound.kept(kernel)).collect();
+            assert!(kept.contains(&Some(Kept::Kept)), "{id}");
+            assert!(!kept.contains(&Some(Kept::Broken)), "{id}: {kept:?}");
+        }
+    }
 
     const TEXT: &str = "[[recipe]]\nid = \"a\"\ntitle = \"A\"\nwhen = \"Now.\"\n[[recipe.step]]\n\
                         does = \"It.\"\nrests-on = [\"wake.len0.einval\"]\n";
