@@ -10,6 +10,7 @@ mod decide;
 mod postcopy_destination;
 
 use postcopy_destination::{CleanUp, plan};
+use shared::releases::releases;
 use shared::{conform, refused, run, text};
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use uffd_harness::known::{self, Known};
 use uffd_harness::store::Store;
-use uffd_results::{Case, Certainty, Dataset, Origin, Release, Why};
+use uffd_results::{Case, Certainty, Dataset, Release, Why};
 
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../results");
 
@@ -59,39 +60,6 @@ fn c_program(source: &Path, folder: &Path) -> PathBuf {
 
 fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/export").join(name)
-}
-
-/// Release strings of every form: recorded kernels, their neighbours, every word that is known of
-/// builders and machines, and texts that are no release strings.
-fn releases(data: &Dataset) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    for kernel in data.kernels() {
-        let v = kernel.upstream;
-        let (series, patch) = (v.series(), v.patch);
-        all.push(kernel.release.clone());
-        all.push(kernel.release.replace("-cloud-", "-"));
-        all.extend([
-            v.to_string(),
-            format!("{series}.{}", patch + 1),
-            format!("{series}.0-50-amd64"),
-        ]);
-        all.extend([format!("{series}.0-45-generic"), format!("{series}.{}-1-default", patch / 2)]);
-    }
-    let origins = [Origin::Ubuntu, Origin::Debian, Origin::Follower].map(Origin::words);
-    for word in origins.concat().into_iter().chain(Release::MACHINES.iter().map(|(word, _)| *word))
-    {
-        all.extend(
-            ["6.8.0-45", "6.12.60-1", "6.12.0+x", "6.1.0"].map(|head| format!("{head}-{word}")),
-        );
-    }
-    let forms = include_str!("export/releases.txt").lines().map(str::to_owned);
-    all.extend(forms.filter(|line| !line.starts_with('#')));
-    all.extend([
-        "6.1\u{e9}".to_owned(),
-        format!("6.1-{}", "x".repeat(124)),
-        format!("6.1-{}", "x".repeat(125)),
-    ]);
-    all
 }
 
 /// Cases of the default selection: every fortieth, and the first few that differ between kernels.
@@ -154,6 +122,8 @@ fn agrees(program: &Path) {
         Why::Disagree,
         Why::Newer,
         Why::Older,
+        Why::PerhapsNewer,
+        Why::PerhapsOlder,
         Why::CarriedBack,
         Why::Machine,
         Why::NotAsked,

@@ -18,6 +18,7 @@ pub enum Certainty {
     /// This very build was asked.
     Exact,
     /// Between two recorded releases of its series that agree, or built from a recorded release.
+    /// Builds of Debian's are in the order of their numbers.
     WithinSeries,
     /// Between recorded releases of other series, or of a series whose point release is not known,
     /// all of which agree. A change that came and went between them would not be seen.
@@ -53,6 +54,10 @@ pub enum Why {
     Newer,
     /// It is older than every recorded one.
     Older,
+    /// Only its series is known, of which some are recorded; none is newer.
+    PerhapsNewer,
+    /// Only its series is known, of which some are recorded; none is older.
+    PerhapsOlder,
     /// Its builder carries changes back, so that its number says nothing.
     CarriedBack,
     /// No kernel of that machine was recorded.
@@ -67,8 +72,14 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Disagree => "the recorded releases around it disagree",
-            Self::Newer => "it is newer than every recorded release",
-            Self::Older => "it is older than every recorded release",
+            Self::Newer => "it is newer than every recorded release that answered",
+            Self::Older => "it is older than every recorded release that answered",
+            Self::PerhapsNewer => {
+                "its point release is not known, and may be newer than every recorded one"
+            }
+            Self::PerhapsOlder => {
+                "its point release is not known, and may be older than every recorded one"
+            }
             Self::CarriedBack => "its builder carries changes back, so its number says nothing",
             Self::Machine => "no kernel of that machine was recorded",
             Self::NotAsked => "no recorded kernel was asked, or could answer",
@@ -167,6 +178,8 @@ impl Dataset {
             Near::Around(first, last) => (first..=last, None),
             Near::Newer(last) => (last..=last, Some(Why::Newer)),
             Near::Older(first) => (first..=first, Some(Why::Older)),
+            Near::PerhapsNewer(first, last) => (first..=last, Some(Why::PerhapsNewer)),
+            Near::PerhapsOlder(first, last) => (first..=last, Some(Why::PerhapsOlder)),
             Near::Nobody => return Answer::unknown(Why::NotAsked),
         };
         let nearest = answers.into_iter().filter(|(i, _)| places.contains(i));
@@ -175,7 +188,7 @@ impl Dataset {
         if let Some(why) = why.or_else(|| (!agree).then_some(Why::Disagree)) {
             return Answer { basis, ..Answer::unknown(why) };
         }
-        let within = low == high && basis.iter().all(|(k, _)| in_series(k.upstream.key(), low));
+        let within = basis.iter().all(|(k, _)| in_series(k.upstream.key(), low));
         let certainty = if within { Certainty::WithinSeries } else { Certainty::BetweenSeries };
         let value = basis.first().map(|(_, value)| value.clone());
         Answer { value, certainty, why: None, basis }

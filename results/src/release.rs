@@ -247,9 +247,43 @@ mod tests {
 
     #[test]
     fn flavours_share_a_build() {
-        assert_eq!(form::debian_build("6.1.0-47-cloud-amd64"), Some("6.1.0-47"));
-        assert_eq!(form::debian_build("6.1.0-47-amd64"), Some("6.1.0-47"));
+        assert_eq!(form::debian_build("6.1.0-47-cloud-amd64"), Some(("6.1.0", 47)));
+        assert_eq!(form::debian_build("6.1.0-47-amd64"), Some(("6.1.0", 47)));
         assert_eq!(form::debian_build("6.12.43+deb13-amd64"), None);
         assert_eq!(form::debian_build("6.1.0--amd64"), None);
+        assert_eq!(form::debian_build("6.1.0-0.deb11.21-amd64"), None);
+        assert_eq!(form::debian_build("6.1.0-65536-amd64"), None);
+    }
+
+    /// Builds of Debian's are in the order of their numbers, and of nobody else's.
+    #[rstest]
+    #[case("6.1.0-47-amd64", Some("6.1.170"), Some("6.1.170"))]
+    #[case("6.1.0-50-rt-amd64", Some("6.1.170"), Some("6.1.193"))]
+    #[case("6.1.0-56-arm64", Some("6.1.192"), Some("6.1.193"))]
+    #[case("6.1.0-46-amd64", None, Some("6.1.170"))]
+    #[case("6.1.0-57-amd64", Some("6.1.192"), None)]
+    #[case("6.1.0-0.deb11.50-amd64", None, None)]
+    #[case("6.1.0-50-generic", None, None)]
+    #[case("6.1.0-50", None, None)]
+    #[case("6.1.0-65536-amd64", None, None)]
+    #[case("5.15.0-50-amd64", None, None)]
+    #[case("5.10.0-5-amd64", None, None)]
+    fn builds(#[case] text: &str, #[case] low: Option<&str>, #[case] high: Option<&str>) {
+        let key = |text: &str| KernelVersion::parse(text).expect("a version").key();
+        let recorded = [
+            ("5.10.0-4-amd64", "5.10.9"),
+            ("5.10.0-6-amd64", "5.10.8"),
+            ("6.1.0-0.deb11.48-amd64", "6.1.150"),
+            ("6.1.0-49-generic", "6.1.160"),
+            ("6.1.0-47-cloud-amd64", "6.1.170"),
+            ("6.1.0-56-cloud-amd64", "6.1.192"),
+            ("6.1.0-56-cloud-arm64", "6.1.193"),
+            ("6.12.43+deb13-amd64", "6.12.43"),
+        ];
+        let release = Release::parse(text).expect("a release");
+        let (major, minor, ..) = release.form.number;
+        let whole = ((major, minor, 0, FINAL), (major, minor, u16::MAX, FINAL));
+        let range = release.range(recorded.iter().map(|(name, version)| (*name, key(version))));
+        assert_eq!(range, Some((low.map_or(whole.0, key), high.map_or(whole.1, key))));
     }
 }

@@ -6,11 +6,13 @@ use uffd_results::{Dataset, Origin, Release, Why};
 
 const TEMPLATE: &str = include_str!("uffd_conform.h.in");
 
-/// What an unknown answer says, with the names that the compiled lookups give it.
-pub(super) const WHYS: [(&str, Why); 7] = [
+/// What an unknown answer says, with the names that lookups of other languages give it.
+pub(crate) const WHYS: [(&str, Why); 9] = [
     ("DISAGREE", Why::Disagree),
     ("NEWER", Why::Newer),
     ("OLDER", Why::Older),
+    ("PERHAPS_NEWER", Why::PerhapsNewer),
+    ("PERHAPS_OLDER", Why::PerhapsOlder),
     ("CARRIED_BACK", Why::CarriedBack),
     ("MACHINE", Why::Machine),
     ("NOT_ASKED", Why::NotAsked),

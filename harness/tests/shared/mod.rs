@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses its own part of it")]
 
 pub(crate) mod frame;
+pub(crate) mod releases;
 pub(crate) mod seccomp;
 
 use serde_json::Value;

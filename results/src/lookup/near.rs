@@ -15,6 +15,10 @@ pub(crate) enum Near {
     Newer(usize),
     /// It is older than all; this is the oldest.
     Older(usize),
+    /// It may be newer than all, or lie somewhere between these.
+    PerhapsNewer(usize, usize),
+    /// It may be older than all, or lie somewhere between these.
+    PerhapsOlder(usize, usize),
     /// Nobody answered.
     Nobody,
 }
@@ -26,7 +30,7 @@ pub(crate) fn near(
     high: Number,
     answered: impl Iterator<Item = (usize, Number)>,
 ) -> Near {
-    let (mut below, mut above) = (None, None);
+    let (mut below, mut above, mut inside) = (None, None, None);
     for (place, number) in answered {
         if number <= low {
             below = Some(place);
@@ -34,13 +38,18 @@ pub(crate) fn near(
         if number >= high && above.is_none() {
             above = Some(place);
         }
+        if low < number && number < high {
+            inside = Some((inside.map_or(place, |(first, _)| first), place));
+        }
     }
-    match (below, above) {
+    match (below, above, inside) {
         // Two builds of one upstream release: both speak for it.
-        (Some(below), Some(above)) => Near::Around(below.min(above), below.max(above)),
-        (Some(below), None) => Near::Newer(below),
-        (None, Some(above)) => Near::Older(above),
-        (None, None) => Near::Nobody,
+        (Some(below), Some(above), _) => Near::Around(below.min(above), below.max(above)),
+        (None, _, Some((first, last))) => Near::PerhapsOlder(first, last),
+        (Some(_), None, Some((first, last))) => Near::PerhapsNewer(first, last),
+        (Some(below), None, None) => Near::Newer(below),
+        (None, Some(above), None) => Near::Older(above),
+        (None, None, None) => Near::Nobody,
     }
 }
 

@@ -16,7 +16,16 @@ const CASE: &str = "copy/a[backing=shmem,part=head]";
 #[case("6.1.180", "within series", Some("1"), "6.1.170 6.1.192")]
 #[case("6.12.43-arch1-1", "within series", Some("0"), "6.12.43")]
 #[case("6.1.100", "between series", Some("1"), "5.10.262 6.1.170")]
-#[case("6.1.0-50-amd64", "unknown", None, "5.10.262 6.1.170 6.1.192 6.12.43")]
+#[case("6.1.0-50-amd64", "within series", Some("1"), "6.1.170 6.1.192")]
+#[case("6.1.0-56-rt-amd64", "within series", Some("1"), "6.1.192")]
+#[case("6.1.0-46-amd64", "between series", Some("1"), "5.10.262 6.1.170")]
+#[case("6.1.0-57-amd64", "unknown", None, "6.1.192 6.12.43")]
+#[case("6.1.0-0.deb11.50-amd64", "unknown", None, "5.10.262 6.1.170 6.1.192 6.12.43")]
+#[case("6.1.0-50-generic", "unknown", None, "5.10.262 6.1.170 6.1.192 6.12.43")]
+#[case("5.10.0-50-amd64", "between series", Some("1"), "5.10.262 6.1.170")]
+#[case("5.10.0-20-amd64", "unknown", None, "5.10.262")]
+#[case("5.10.0-50-generic", "unknown", None, "5.10.262")]
+#[case("7.3.0-2-amd64", "unknown", None, "7.3.4")]
 #[case("5.15.0-100-generic", "between series", Some("1"), "5.10.262 6.1.170")]
 #[case("6.8.0-45-generic", "unknown", None, "6.1.192 6.12.43")]
 #[case("6.12.200", "between series", Some("0"), "6.12.118 7.3.4")]
@@ -44,6 +53,11 @@ fn how_sure(
 #[rstest]
 #[case("7.3.9", Why::Newer)]
 #[case("4.19.1", Why::Older)]
+#[case("5.10.0-20-amd64", Why::Older)]
+#[case("5.10.0-50-generic", Why::PerhapsOlder)]
+#[case("5.10.0-0.bpo.50-amd64", Why::PerhapsOlder)]
+#[case("7.3.0-2-amd64", Why::PerhapsNewer)]
+#[case("7.3.0-0.deb13.2-amd64", Why::PerhapsNewer)]
 #[case("6.8.0-45-generic", Why::Disagree)]
 #[case("4.18.0-553.el8.x86_64", Why::CarriedBack)]
 #[case("6.12.43-s390x", Why::Machine)]
@@ -58,6 +72,15 @@ fn a_build_with_another_version_is_not_exact() {
     let other = release("6.1.0-47-cloud-amd64").with_version("#1 SMP Debian 6.1.170-3");
     assert_eq!(data.fact(CASE, "copy", &same).certainty, Certainty::Exact);
     assert_eq!(data.fact(CASE, "copy", &other).certainty, Certainty::WithinSeries);
+}
+
+/// Of the builds around one the nearest that answered speak, and outside of its series they say less.
+#[test]
+fn a_build_whose_neighbour_was_not_asked_is_between_series() {
+    // Of 6.1.170 the case was not asked.
+    let data = small();
+    let answer = data.fact("wake/c", "field", &release("6.1.0-50-amd64"));
+    assert_eq!((answer.value, answer.certainty), (Some("-11"), Certainty::BetweenSeries));
 }
 
 #[test]

@@ -101,26 +101,51 @@ pub(crate) fn read(text: &str) -> Option<Form> {
 
 impl Form {
     /// The lowest and the highest upstream version that a kernel of this name can be built from,
-    /// given the names and versions of recorded ones; `None` if its number says nothing.
+    /// given the names and versions of recorded ones from the oldest to the newest; `None` if its
+    /// number says nothing.
     pub(crate) fn range<'k>(
         &self,
         text: &str,
-        mut recorded: impl Iterator<Item = (&'k str, Number)>,
+        recorded: impl Iterator<Item = (&'k str, Number)>,
     ) -> Option<(Number, Number)> {
         let (major, minor, ..) = self.number;
         match self.scope {
             Scope::Nothing => None,
             Scope::Release => Some((self.number, self.number)),
             Scope::Series => {
-                // Another flavour of a recorded build is made of the same source.
-                let build = debian_build(text).filter(|_| self.origin == Origin::Debian);
-                let same =
-                    recorded.find(|(name, _)| build.is_some() && debian_build(name) == build);
                 let whole = ((major, minor, 0, FINAL), (major, minor, u16::MAX, FINAL));
-                Some(same.map_or(whole, |(_, number)| (number, number)))
+                let build = debian_build(text).filter(|_| self.origin == Origin::Debian);
+                Some(build.map_or(whole, |build| between_builds(build, recorded, whole)))
             }
         }
     }
+}
+
+/// The versions that one of Debian's builds can be made of, by recorded builds of the same version
+/// text: its number rises with the point release. Where none is lower, or none higher, the bound is
+/// that of the whole series.
+fn between_builds<'k>(
+    (version, build): (&str, u16),
+    recorded: impl Iterator<Item = (&'k str, Number)>,
+    whole: (Number, Number),
+) -> (Number, Number) {
+    // Others number their builds in their own way.
+    let is_debian = |name| read(name).is_some_and(|form| form.origin == Origin::Debian);
+    let (mut below, mut above) = (None::<(u16, Number)>, None::<(u16, Number)>);
+    for (name, number) in recorded {
+        let same = debian_build(name).filter(|(v, _)| *v == version && is_debian(name));
+        let Some((_, other)) = same else { continue };
+        // The lowest and the highest version, should there be several of one build number.
+        if other <= build && Some(other) > below.map(|(n, _)| n) {
+            below = Some((other, number));
+        }
+        if other >= build && other <= above.map_or(u16::MAX, |(n, _)| n) {
+            above = Some((other, number));
+        }
+    }
+    let (low, high) = (below.map_or(whole.0, |b| b.1), above.map_or(whole.1, |a| a.1));
+    // Records that contradict each other tell the series only.
+    if low <= high { (low, high) } else { whole }
 }
 
 /// The version that a text begins with: `6.12.43`, `7.3~rc7`, `7.3-rc7`. What follows is not looked at.
@@ -146,13 +171,13 @@ fn number(text: &str) -> Option<(u16, &str)> {
     Some((text[..end].parse().ok()?, &text[end..]))
 }
 
-/// Debian's name of a build without its flavour, `6.1.0-47` of `6.1.0-47-cloud-amd64`: the flavours
-/// of a build are made of the same source.
-pub(crate) fn debian_build(text: &str) -> Option<&str> {
+/// Version text and number of one of Debian's builds, `6.1.0` and 47 of `6.1.0-47-cloud-amd64`: its
+/// flavours are made of the same source. Backports (`6.1.0-0.deb11.21-amd64`) are counted apart and
+/// have none.
+pub(crate) fn debian_build(text: &str) -> Option<(&str, u16)> {
     let (version, rest) = text.split_once('-')?;
-    let number = rest.split('-').next()?;
-    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    text.get(..version.len() + 1 + number.len()).filter(|_| is_number)
+    let (build, rest) = number(rest)?;
+    Some((version, build)).filter(|_| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// What follows the version, which is numbers with dots and perhaps a release candidate; `None` if
