@@ -27,6 +27,11 @@ pub(super) fn prepare(plan: &Plan) {
     let _ = std::fs::write("/proc/sys/kernel/printk", "5 4 1 7");
     // Before 5.11 everybody might make userfaultfds that catch the kernel's faults; the same here.
     let _ = std::fs::write("/proc/sys/vm/unprivileged_userfaultfd", "1");
+    // khugepaged fills what is missing of a huge page with zeros, when it likes: no case is to meet it.
+    let _ = std::fs::write(
+        "/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs",
+        "1000000000",
+    );
 }
 
 /// While it lives, shared memory whose user asks for it comes in huge pages.
