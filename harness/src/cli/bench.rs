@@ -119,7 +119,7 @@ fn list(cases: &[Case], format: Format) -> Result<Exit> {
     let mut out = out::stdout();
     for operation in cases.iter().filter_map(|case| operations::find(&case.id())) {
         if format == Format::Jsonl {
-            json::listed(&mut out, &operation)?;
+            json::listed(&mut out, operation)?;
             continue;
         }
         writeln!(out, "{}\n    {}", out::bold(operation.id()), operation.about)?;

@@ -311,7 +311,7 @@ impl KernelArgs {
                     taken.push(image);
                 }
                 Err(error) => {
-                    fail(&slot.wanted.to_string(), error)?;
+                    fail(&slot.wanted, error)?;
                     has_failed = true;
                 }
             }
