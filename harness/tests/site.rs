@@ -469,3 +469,34 @@ fn who_kills_publish_keeps_one_of_two_sites_whole() {
     assert_eq!(published(&records[1]), new);
     assert!(!is_writing(), "something is left behind");
 }
+
+/// Also where the folder is named by a link.
+#[test]
+fn what_lies_beside_a_site_is_not_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (results, pages) = (folder.path().join("results"), folder.path().join("pages"));
+    let records = Store::new(Path::new(RECORDED)).load().expect("records");
+    Store::new(&results).save(&records[0]).expect("written");
+    for (path, text) in [(".git/config", "mine"), ("CNAME", "example.org")] {
+        fs::create_dir_all(pages.join(".git")).expect("a folder");
+        fs::write(pages.join(path), text).expect("written");
+    }
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink("pages", &link).expect("linked");
+    let publish = || {
+        let mut command = conform();
+        command.arg("--results").arg(&results).arg("publish").arg("--output").arg(&link);
+        command.output().expect("the command starts")
+    };
+    for _ in 0..2 {
+        let output = publish();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(link.is_symlink() && pages.join("index.html").is_file());
+        assert_eq!(fs::read(pages.join(".git/config")).expect("it stays"), b"mine");
+        assert_eq!(fs::read(pages.join("CNAME")).expect("it stays"), b"example.org");
+    }
+    fs::write(pages.join("kernels/mine.txt"), "mine").expect("written");
+    let before = tree(&pages);
+    refused(&publish(), &["kernels/mine.txt", "does not have it", "nothing was changed"]);
+    assert!(tree(&pages) == before && link.is_symlink());
+}

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_package_that_does_not_come_is_no_kernel", a_package_that_does_not_come_is_no_kernel),
+    ("a_kernel_that_does_not_come_costs_no_other", a_kernel_that_does_not_come_costs_no_other),
     ("a_download_that_is_ended_leaves_nothing", a_download_that_is_ended_leaves_nothing),
 ];
 
@@ -130,6 +131,30 @@ fn a_package_that_does_not_come_is_no_kernel() {
         scene.check_no_file();
     }
     injected("package gone, cut short, of other content, refused", faults.len());
+}
+
+fn a_kernel_that_does_not_come_costs_no_other() {
+    if !has_apt() {
+        return;
+    }
+    let scene = Scene::new();
+    for entry in fs::read_dir(scene.path("cache/kernels")).expect("listed").flatten() {
+        if entry.file_name().to_string_lossy().contains("_6.1.170") {
+            fs::remove_file(entry.path()).expect("removed");
+        }
+    }
+    let root = Mirror::Gone.serve();
+    let mut command = scene.sweep(&[]);
+    fs::write(scene.path("apt.conf"), "Acquire::http::Proxy::127.0.0.1 \"DIRECT\";\n")
+        .expect("written");
+    command.env("UFFD_CONFORM_MIRROR", &root).env("UFFD_CONFORM_MIRROR_SECURITY", &root);
+    command.env("APT_CONFIG", scene.path("apt.conf"));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = end(command.spawn().expect("it starts"));
+    refused(&output, &["6.1.170", "is gone from Debian's archive"]);
+    let recorded: Vec<_> = scene.records().into_keys().collect();
+    assert!(matches!(&recorded[..], [one] if one.starts_with("6.12.118")), "{recorded:?}");
+    assert!(scene.path("results/MATRIX.md").exists());
 }
 
 /// Waits until half of the package has come.

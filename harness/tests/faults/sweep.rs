@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_machine_that_is_killed_costs_nothing", a_machine_that_is_killed_costs_nothing),
     ("two_sweeps_of_one_kernel_do_not_mix", two_sweeps_of_one_kernel_do_not_mix),
     ("what_was_not_run_is_asked_by_the_next", what_was_not_run_is_asked_by_the_next),
+    ("a_record_is_replaced_by_less_only_if_forced", a_record_is_replaced_by_less_only_if_forced),
 ];
 
 /// Microseconds a case: a sweep takes a second then.
@@ -254,4 +255,46 @@ fn not_run(scene: &Scene, expected: &BTreeMap<String, Vec<u8>>, signal: Signal) 
     assert!(scene.records() == *expected, "the records differ");
     scene.check_no_file();
     injected(&format!("every QEMU ended by {signal} as soon as it runs"), killed);
+}
+
+/// Records with more cases than are asked, of another build, and that can't be read.
+fn a_record_is_replaced_by_less_only_if_forced() {
+    let scene = Scene::new();
+    let (expected, _) = undisturbed(&scene);
+    let (name, good) = expected.first_key_value().expect("a record");
+    let whole = uffd_results::Record::read(good).expect("a record");
+    let more = |mut record: uffd_results::Record| {
+        let mut cases: Vec<_> = record.cases.iter().map(|(i, o)| (i.into(), o.clone())).collect();
+        cases.push(("copy/more[x=1]".into(), cases[0].1.clone()));
+        record.cases = uffd_results::Cases::new(cases);
+        record.to_json().into_bytes()
+    };
+    let mut lacking: Vec<_> = whole.cases.iter().map(|(i, o)| (i.into(), o.clone())).collect();
+    lacking.pop();
+    let lacking =
+        uffd_results::Record { cases: uffd_results::Cases::new(lacking), ..whole.clone() };
+    let (whole, lacking) = (more(whole), more(lacking));
+    for (before, after) in [(&whole, &whole), (&lacking, &whole)] {
+        succeeded(&end(scene.slow_sweep(&[], 0)));
+        scene.put(name, before);
+        succeeded(&end(scene.slow_sweep(&[], 0)));
+        assert!(scene.records()[name] == *after, "answers are gone");
+    }
+    let mut other = uffd_results::Record::read(good).expect("a record");
+    (other.kernel.image_sha256, other.kernel.package) = (Some("0".repeat(64)), None);
+    let newer = b"{\"schema\": 99, \"new\": []}".to_vec();
+    for (before, word) in [(other.to_json().into_bytes(), "another build"), (newer, "schema 99")] {
+        scene.put(name, &before);
+        scene.asked();
+        let output = end(scene.slow_sweep(&[], 0));
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(
+            [word, name.as_str(), "--force"].iter().all(|word| error.contains(word)),
+            "{error}"
+        );
+        assert!(scene.records()[name] == before && scene.asked() == 0);
+        succeeded(&end(scene.slow_sweep(&["--force"], 0)));
+        assert!(scene.records() == expected);
+    }
 }

@@ -1,0 +1,83 @@
+//! Commands that take several folders or files: what is wrong with one, or missing there, says nothing of the others.
+
+mod shared;
+
+use shared::{refused, run, text};
+use std::fs;
+use std::path::{Path, PathBuf};
+use uffd_harness::store::Store;
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn word(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// A results folder with so many of the stored records.
+fn with_records(folder: &Path, n: usize) -> PathBuf {
+    let store = Store::new(&folder.join("some"));
+    for record in Store::new(&golden()).load().expect("records").iter().take(n) {
+        store.save(record).expect("written");
+    }
+    store.folder().to_owned()
+}
+
+/// As a sweep of a part without kernels leaves it: not there.
+#[test]
+fn a_part_without_records_is_merged_if_another_has_some() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (some, all, none) =
+        (with_records(folder.path(), 2), folder.path().join("all"), folder.path().join("none"));
+    let merge = |parts: &[&str]| run(&[&["--results", word(&all), "merge"], parts].concat());
+    refused(&merge(&[word(&none)]), &["none", "no records"]);
+    assert!(!all.exists());
+    let output = merge(&[word(&none), word(&some)]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("none has no records"), "{}", text(&output.stderr));
+    assert_eq!(Store::new(&all).load().expect("merged").len(), 2);
+}
+
+#[test]
+fn kernels_that_are_gone_are_a_difference() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (some, all) = (with_records(folder.path(), 1), golden());
+    let diff = |a: &Path, b: &Path, more: &[&str]| {
+        run(&[&["diff", "--folders", word(a), word(b)], more].concat()).status.code()
+    };
+    assert_eq!(diff(&all, &some, &["--fail-on", "gone"]), Some(1));
+    assert_eq!(diff(&all, &some, &["--fail-on", "new"]), Some(0));
+    assert_eq!(diff(&some, &all, &["--fail-on", "new"]), Some(1));
+    assert_eq!(diff(&all, &all, &[]), Some(0));
+}
+
+#[test]
+fn all_files_are_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bad = folder.path().join("bad");
+    fs::write(&bad, "{}").expect("written");
+    let good = Store::new(&golden());
+    let record = &good.load().expect("records")[0];
+    let good = good.path(&record.kernel).expect("a path");
+    let output = run(&["record", "check", word(&bad), word(&good)]);
+    refused(&output, &["bad", "not a record"]);
+    assert!(text(&output.stdout).contains(&record.kernel.release));
+}
+
+#[test]
+fn the_list_of_operations_is_json_lines() {
+    let output = run(&["bench", "--list", "--format", "jsonl"]);
+    let said = text(&output.stdout);
+    let lines: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    assert!(!lines.is_empty() && lines.iter().all(|line| line["id"].is_string()));
+}
+
+/// There are fewer kernels than parts.
+#[test]
+fn a_part_without_kernels_is_said() {
+    let output = run(&["run", "-k", "6.12.118", "--shard", "2/2", "copy/present"]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("this part has no kernel"), "{}", text(&output.stderr));
+}
