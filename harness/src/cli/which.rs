@@ -86,14 +86,14 @@ impl Which {
             );
         }
         Ok(match self {
-            Self::Release(release) => match data.exact(release) {
-                Some(exact) => vec![exact],
-                None => {
-                    let kernels = data.kernels().iter().enumerate();
-                    let is_it = |kernel: &Recorded| kernel.upstream.to_string() == release.as_str();
-                    kernels.filter(|(_, kernel)| is_it(kernel)).map(|(i, _)| i).collect()
+            Self::Release(release) => {
+                if let Some(exact) = data.exact(release) {
+                    return Ok(vec![exact]);
                 }
-            },
+                let kernels = data.kernels().iter().enumerate();
+                let is_it = |kernel: &Recorded| kernel.upstream.to_string() == release.as_str();
+                kernels.filter(|(_, kernel)| is_it(kernel)).map(|(i, _)| i).collect()
+            }
             Self::Series(series) => {
                 let kernels = data.kernels().iter().enumerate();
                 kernels.filter(|(_, k)| k.upstream.series() == *series).map(|(i, _)| i).collect()

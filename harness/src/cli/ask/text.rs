@@ -199,7 +199,7 @@ impl Text<'_> {
         let in_vm = |which: &Which| {
             if let Which::Release(release) = which
                 && (release.origin().carries_back()
-                    || !release.machine().is_none_or(|m| m == "x86_64"))
+                    || release.machine().is_some_and(|m| m != "x86_64"))
             {
                 return None;
             }

@@ -8,7 +8,7 @@ use crate::known;
 use crate::store::{self, Store, StoreError};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
-use uffd_results::{Certainty, Dataset, Recorded, printable};
+use uffd_results::{Case, Certainty, Dataset, Recorded, printable};
 
 /// Two kernels and what holds their answers.
 pub(super) struct Sides {
@@ -155,10 +155,10 @@ pub(super) fn places(data: &Dataset, which: &Which) -> Result<Vec<usize>> {
 pub(super) fn value<'d>(data: &'d Dataset, axis: &str, word: &str) -> Result<&'d str> {
     let values = distinct(data.cases().filter_map(|case| case.axis(axis)));
     if values.is_empty() {
-        let ids: Vec<String> = data.cases().map(|case| case.id()).collect();
-        let axes = ids.iter().filter_map(|id| id.strip_suffix(']')?.split_once('['));
-        let axes = axes.flat_map(|(_, axes)| axes.split(',')).filter_map(|a| a.split_once('='));
-        let mut names = distinct(axes.map(|(name, _)| name));
+        let ids: Vec<String> = data.cases().map(Case::id).collect();
+        let points = ids.iter().filter_map(|id| id.strip_suffix(']')?.split_once('['));
+        let pairs = points.flat_map(|(_, axes)| axes.split(',')).filter_map(|a| a.split_once('='));
+        let mut names = distinct(pairs.map(|(name, _)| name));
         names.sort_unstable();
         bail!("no recorded case has an axis {axis:?}; there are: {}", names.join(" "));
     }
