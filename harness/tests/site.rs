@@ -495,8 +495,8 @@ fn what_lies_beside_a_site_is_not_lost() {
         assert_eq!(fs::read(pages.join(".git/config")).expect("it stays"), b"mine");
         assert_eq!(fs::read(pages.join("CNAME")).expect("it stays"), b"example.org");
     }
-    fs::write(pages.join("kernels/mine.txt"), "mine").expect("written");
+    fs::write(pages.join("kernel/mine.txt"), "mine").expect("written");
     let before = tree(&pages);
-    refused(&publish(), &["kernels/mine.txt", "does not have it", "nothing was changed"]);
+    refused(&publish(), &["kernel/mine.txt", "does not have it", "nothing was changed"]);
     assert!(tree(&pages) == before && link.is_symlink());
 }

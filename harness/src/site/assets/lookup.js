@@ -107,7 +107,8 @@ const LOOKUP = (() => {
   const note = (answer) => {
     const versions = answer.basis.map((place) => ASK.kernels[place].version).join(", ");
     if (answer.certainty === certainty.exact) return "";
-    if (answer.why === null) return `not recorded itself; ${answer.certainty}: ${versions} agree`;
+    const rests = answer.basis.length === 1 ? `as ${versions}` : `${versions} agree`;
+    if (answer.why === null) return `not recorded itself; ${answer.certainty}: ${rests}`;
     return `not known: ${answer.why}${versions && `; the nearest recorded: ${versions}`}`;
   };
   return { trim, read, resolver, note };
