@@ -1,6 +1,6 @@
 //! Release strings to look things up for, in whatever language.
 
-use uffd_results::{Dataset, Origin, Release};
+use uffd_results::{Dataset, Origin, Release, Why};
 
 /// Release strings of every form: recorded kernels, their neighbours, every word that is known of
 /// builders and machines, and texts that are no release strings.
@@ -39,4 +39,23 @@ pub(crate) fn releases(data: &Dataset) -> Vec<String> {
         format!("6.1-{}", "x".repeat(125)),
     ]);
     all
+}
+
+/// Fails unless lines of answers show every certainty, and every reason that a release string alone can give.
+pub(crate) fn every_kind_of_answer(lines: &[String]) {
+    for word in ["\texact\t", "\twithin series\t", "\tbetween series\t"] {
+        assert!(lines.iter().any(|line| line.contains(word)), "no question is answered {word:?}");
+    }
+    for why in [
+        Why::Disagree,
+        Why::Newer,
+        Why::Older,
+        Why::PerhapsNewer,
+        Why::PerhapsOlder,
+        Why::CarriedBack,
+        Why::Machine,
+        Why::NotARelease,
+    ] {
+        assert!(lines.iter().any(|line| line.contains(&why.to_string())), "never: {why}");
+    }
 }
