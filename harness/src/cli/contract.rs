@@ -58,7 +58,11 @@ pub(crate) fn contract(args: &ContractArgs, store: &Store) -> Result<Exit> {
         }
     }
     if args.name.is_empty() && args.format == Format::Human {
-        writeln!(out, "\n`uffd-conform contract NAME` shows one; -k KERNEL asks for one kernel")?;
+        let on_some = if args.kernel.is_empty() { "broken: by some recorded kernel; " } else { "" };
+        writeln!(
+            out,
+            "\n{on_some}`uffd-conform contract NAME` shows one; -k KERNEL asks for one kernel"
+        )?;
     }
     // Without a kernel it is a report over all of them, which always has something broken.
     Ok(match (broken && !args.kernel.is_empty(), known_of_any) {
