@@ -44,16 +44,19 @@ pub(crate) fn contract(args: &ContractArgs, store: &Store) -> Result<Exit> {
     let (mut broken, mut known_of_any) = (false, args.kernel.is_empty());
     for contract in &chosen {
         let all = all_of(contract, &known.contracts);
-        let bound: Vec<Bound<'_, '_>> = all.iter().map(|a| a.bind(&known.data)).collect();
         let view = View { args, known: &known };
+        let bound = all.iter().map(|assumption| {
+            let bound = assumption.bind(&known.data);
+            view.standing(&bound).map(|standing| (bound, standing))
+        });
+        let bound = bound.collect::<Result<Vec<Stood<'_, '_>>>>()?;
         match args.format {
             Format::Jsonl => view.jsonl(&mut out, contract, &bound)?,
             Format::Human if args.name.is_empty() => view.line(&mut out, contract, &bound)?,
             Format::Human => view.human(&mut out, contract, &bound)?,
         }
-        for bound in &bound {
-            let standing = view.standing(bound)?;
-            broken |= standing == Standing::Broken;
+        for (_, standing) in &bound {
+            broken |= *standing == Standing::Broken;
             known_of_any |= !matches!(standing, Standing::NotAsked | Standing::Unknown);
         }
     }
@@ -118,17 +121,8 @@ impl View<'_> {
         })
     }
 
-    /// How many assumptions stand in which way, the worst first.
-    fn counts(&self, all: &[Bound<'_, '_>]) -> Result<BTreeMap<Standing, usize>> {
-        let mut counts = BTreeMap::new();
-        for bound in all {
-            *counts.entry(self.standing(bound)?).or_default() += 1;
-        }
-        Ok(counts)
-    }
-
-    fn line(&self, out: &mut dyn Write, contract: &Contract, all: &[Bound<'_, '_>]) -> Result<()> {
-        let counts = self.counts(all)?;
+    fn line(&self, out: &mut dyn Write, contract: &Contract, all: &[Stood<'_, '_>]) -> Result<()> {
+        let counts = counts(all);
         if self.args.broken && !counts.contains_key(&Standing::Broken) {
             return Ok(());
         }
@@ -136,7 +130,7 @@ impl View<'_> {
         Ok(writeln!(out, "{:<28} {}", out::bold(&contract.name), counts.join(", "))?)
     }
 
-    fn human(&self, out: &mut dyn Write, contract: &Contract, all: &[Bound<'_, '_>]) -> Result<()> {
+    fn human(&self, out: &mut dyn Write, contract: &Contract, all: &[Stood<'_, '_>]) -> Result<()> {
         let Contract { title, about, snapshot, .. } = contract;
         writeln!(
             out,
@@ -144,14 +138,14 @@ impl View<'_> {
             out::bold(title),
             out::dim(format_args!("read: {snapshot}"))
         )?;
-        for bound in all {
-            let broken = self.standing(bound)? == Standing::Broken;
+        for (bound, standing) in all {
+            let broken = *standing == Standing::Broken;
             if broken || !self.args.broken {
                 self.assumption(out, bound, broken)?;
             }
         }
         if self.args.broken {
-            let rest = self.counts(all)?.into_iter().filter(|(how, _)| *how != Standing::Broken);
+            let rest = counts(all).into_iter().filter(|(how, _)| *how != Standing::Broken);
             let rest: Vec<String> = rest.map(|(how, n)| format!("{n} {how}")).collect();
             writeln!(out, "\n  {}", out::dim(format_args!("not shown: {}", rest.join(", "))))?;
         }
@@ -224,10 +218,10 @@ impl View<'_> {
         Ok(places)
     }
 
-    fn jsonl(&self, out: &mut dyn Write, contract: &Contract, all: &[Bound<'_, '_>]) -> Result<()> {
+    fn jsonl(&self, out: &mut dyn Write, contract: &Contract, all: &[Stood<'_, '_>]) -> Result<()> {
         let data = &self.known.data;
-        for bound in all {
-            if self.args.broken && self.standing(bound)? != Standing::Broken {
+        for (bound, standing) in all {
+            if self.args.broken && *standing != Standing::Broken {
                 continue;
             }
             let verdicts: Vec<_> = if self.args.kernel.is_empty() {
@@ -247,6 +241,18 @@ impl View<'_> {
         }
         Ok(())
     }
+}
+
+/// An assumption, and how it stands.
+type Stood<'d, 'a> = (Bound<'d, 'a>, Standing);
+
+/// How many assumptions stand in which way, the worst first.
+fn counts(all: &[Stood<'_, '_>]) -> BTreeMap<Standing, usize> {
+    let mut counts = BTreeMap::new();
+    for (_, standing) in all {
+        *counts.entry(*standing).or_default() += 1;
+    }
+    counts
 }
 
 /// How an assumption stands on all kernels that are looked at, worst first.
