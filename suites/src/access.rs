@@ -11,6 +11,7 @@ use crate::point::{PAGES, Waiter as Kind};
 use crate::stage::Stage;
 use crate::touch::{self, Signal};
 use crate::vcpu::Vcpu;
+use crate::withheld;
 use nix::errno::Errno;
 use nix::unistd::{Pid, getpid};
 use std::fmt;
@@ -29,6 +30,12 @@ pub enum Access {
     Failed(Errno),
     /// A vCPU left its guest for a reason that the guest does not give.
     Exit(u32),
+}
+
+impl Access {
+    const fn errno(self) -> Option<Errno> {
+        if let Self::Failed(errno) = self { Some(errno) } else { None }
+    }
 }
 
 impl fmt::Display for Access {
@@ -136,7 +143,11 @@ impl Accessor {
             (Kind::PopulateRead, _) => advise(*page, libc::MADV_POPULATE_READ),
             (Kind::PopulateWrite, _) => advise(*page, libc::MADV_POPULATE_WRITE),
             // SAFETY: locks memory of the arena; changes no content.
-            (Kind::Mlock, _) => ended(unsafe { libc::mlock(at, page.len) } as isize),
+            (Kind::Mlock, _) => {
+                let done = ended(unsafe { libc::mlock(at, page.len) } as isize);
+                withheld::locking(done.errno());
+                done
+            }
             (Kind::Futex, _) => futex(*page),
             (
                 Kind::None
@@ -174,7 +185,12 @@ pub(crate) fn remote_read(pid: Pid, address: usize) -> Access {
     let n = unsafe {
         libc::process_vm_readv(pid.as_raw(), &raw const local, 1, &raw const remote, 1, 0)
     };
-    if n < 0 { Access::Failed(Errno::last()) } else { Access::Ran(Some(value)) }
+    reached(if n < 0 { Access::Failed(Errno::last()) } else { Access::Ran(Some(value)) })
+}
+
+fn reached(ended: Access) -> Access {
+    withheld::reaching(ended.errno());
+    ended
 }
 
 /// process_vm_writev(2) of a tag to a process's page, which lies in its arena.
@@ -183,9 +199,9 @@ pub(crate) fn remote_write(pid: Pid, address: usize) -> Access {
     let local = libc::iovec { iov_base: (&raw mut value).cast(), iov_len: 8 };
     let remote = libc::iovec { iov_base: address as *mut _, iov_len: 8 };
     // SAFETY: `local` describes `value`, which is only read; the remote side lies in the arena.
-    ended(unsafe {
+    reached(ended(unsafe {
         libc::process_vm_writev(pid.as_raw(), &raw const local, 1, &raw const remote, 1, 0)
-    })
+    }))
 }
 
 /// An access by way of /proc/self/mem.

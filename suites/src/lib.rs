@@ -63,6 +63,7 @@ mod swap;
 mod unregister;
 mod waiters;
 mod wake;
+mod withheld;
 mod writeprotect;
 mod zeropage;
 

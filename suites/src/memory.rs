@@ -92,7 +92,9 @@ pub fn map(at: Range, prot: i32, flags: i32, fd: Option<BorrowedFd<'_>>, offset:
     // SAFETY: the range lies in the arena, where Rust places nothing; its memory is only reached
     // through `touch`, which survives whatever it meets.
     let ret = unsafe { libc::mmap(at.start as *mut _, at.len, prot, flags | fixed, fd, offset) };
-    Rc::of(ret as libc::c_long)
+    let rc = Rc::of(ret as libc::c_long);
+    crate::withheld::mapping(flags, rc.0);
+    rc
 }
 
 /// `munmap(2)` in the arena.

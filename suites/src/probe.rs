@@ -195,11 +195,11 @@ impl Case {
     /// Asks the kernel. Runs in a process of its own, which should end afterwards.
     pub fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         stage.way.clone()?;
-        match &self.ask {
+        crate::withheld::or(match &self.ask {
             Ask::Point(point) => scenario::perform(stage, *point, seen),
             Ask::Claim(point, claim) => crate::claims::perform(stage, *point, *claim, seen),
             Ask::Trial(trial) => trial.run(stage, seen),
-        }
+        })
     }
 
     /// The facts that it should show on a kernel.

@@ -207,6 +207,16 @@ mod tests {
         });
     }
 
+    /// A child of one that was gone, number and all, before it came to look ends, too.
+    #[test]
+    fn an_idle_child_that_looks_too_late_ends() {
+        isolated(|_| {
+            let gone = fork_with(0, || 0).expect("a child");
+            nix::sys::wait::waitpid(gone, None).expect("its end");
+            assert_eq!(offspring::idle_beside(gone), "");
+        });
+    }
+
     #[test]
     fn the_program_waits_until_it_is_killed() {
         isolated(|stage| {

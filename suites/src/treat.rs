@@ -21,7 +21,9 @@ pub const GUARD_REMOVE: i32 = 103;
 pub fn lock(at: Range, flags: libc::c_uint) -> Rc {
     guard(at);
     // SAFETY: locks memory of the arena; changes no content.
-    Rc::of(unsafe { libc::syscall(libc::SYS_mlock2, at.start, at.len, flags) })
+    let rc = Rc::of(unsafe { libc::syscall(libc::SYS_mlock2, at.start, at.len, flags) });
+    crate::withheld::locking(rc.0);
+    rc
 }
 
 /// `munlock(2)`.

@@ -3,6 +3,7 @@
 use super::{Link, broken, pidfd_of};
 use crate::outcome::Stop;
 use crate::stage::Stage;
+use crate::withheld;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -24,7 +25,7 @@ impl Child {
         let (ours, theirs) = Link::pair(stage.patience)?;
         let pid = super::fork(|| {
             ours.leave();
-            if let Err(stop) = job(&theirs) {
+            if let Err(stop) = withheld::or(job(&theirs)) {
                 theirs.fail(&stop);
             }
             0

@@ -161,11 +161,13 @@ fn idle() -> String {
     }
 }
 
-/// The same of a child that no signal of its parent's reaches, since a thread that has ended forked it.
-fn idle_beside(parent: Pid) -> String {
-    let Ok(pidfd) = super::pidfd_of(parent) else { return idle() };
+/// The same of a child that no signal of its parent's reaches, since a thread that has ended forked it. The
+/// parent may be gone before the child runs at all.
+pub(super) fn idle_beside(parent: Pid) -> String {
+    let pidfd = super::pidfd_of(parent);
     // As long as it is the parent, nobody else can have had its number.
     while Pid::parent() == parent {
+        let Ok(pidfd) = &pidfd else { return idle() };
         let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut fds, PollTimeout::NONE);
     }

@@ -323,7 +323,10 @@ impl Ready {
                 WillNeed => libc::syscall(libc::SYS_madvise, at, len, libc::MADV_WILLNEED),
                 Cold => libc::syscall(libc::SYS_madvise, at, len, libc::MADV_COLD),
                 Msync => libc::syscall(libc::SYS_msync, at, len, libc::MS_SYNC),
-                LockOnFault => libc::syscall(libc::SYS_mlock2, at, len, libc::MLOCK_ONFAULT),
+                LockOnFault => {
+                    let rc = crate::treat::lock(*page, libc::MLOCK_ONFAULT as libc::c_uint);
+                    return rc.0.map_or(Access::Ran(None), Access::Failed);
+                }
                 MovePages => {
                     let (pages, mut status) = ([at], [0_i32]);
                     libc::syscall(

@@ -150,7 +150,7 @@ fn why(code: i32) -> Stop {
         3 => Stop::Unsupported("madvise(MADV_POPULATE_*): EINVAL (5.14)".into()),
         4 => Stop::Precondition("no storage for O_DIRECT (in a VM: zram, a module)".into()),
         5 => Stop::Unsupported("io_uring_setup: ENOSYS".into()),
-        6 => Stop::Denied("io_uring_setup: EPERM".into()),
+        6 => Stop::Denied("io_uring_setup: EPERM, or ENOMEM (over RLIMIT_MEMLOCK)".into()),
         _ => Stop::Broken(format!("the child ended with {code}")),
     }
 }

@@ -94,6 +94,7 @@ pub(super) fn no_ring(e: Errno) -> Stop {
              thread, a kernel before 5.13 without privilege)"
                 .into(),
         ),
+        Errno::ENOMEM => Stop::Denied("io_uring_setup: ENOMEM (over RLIMIT_MEMLOCK)".into()),
         e => Stop::Broken(format!("io_uring_setup: {e:?}")),
     }
 }
