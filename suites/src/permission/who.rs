@@ -1,5 +1,6 @@
 //! Who asks, and what of the machine decides: credentials, the sysctl, the device's mode.
 
+use crate::abi::{Uffd, Way};
 use crate::outcome::Stop;
 use crate::process;
 use crate::stage::Stage;
@@ -100,12 +101,17 @@ pub(super) fn must_be_root() -> Result<(), Stop> {
     // Root of a user namespace of its own has them all, and none that the kernel asks for here.
     let is_initial = std::fs::read_to_string("/proc/self/uid_map")
         .map_or(true, |map| map.split_whitespace().eq(["0", "0", "4294967295"]));
-    if able && is_initial && Uid::effective().is_root() {
-        Ok(())
-    } else {
-        Err(Stop::Denied(
+    if !(able && is_initial && Uid::effective().is_root()) {
+        return Err(Stop::Denied(
             "compares privileges: must begin as the machine's root, with all of them".into(),
-        ))
+        ));
+    }
+    // The kernel refuses such a one nothing.
+    match Uffd::open(Way::Syscall) {
+        Err(Errno::EPERM) => Err(Stop::Denied(
+            "compares privileges: userfaultfd(2) is refused even to root (a seccomp filter)".into(),
+        )),
+        _ => Ok(()),
     }
 }
 
