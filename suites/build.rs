@@ -9,7 +9,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.is_dir() {
             sources(&path, found);
-        } else if path.extension().is_some_and(|e| e == "rs") && !is_test(&path) {
+        } else if path.extension().is_some_and(|e| e == "rs" || e == "txt") && !is_test(&path) {
             found.push(path);
         }
     }

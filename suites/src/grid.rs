@@ -101,6 +101,14 @@ fn is_default(point: Point) -> bool {
         let huge = backing == Backing::HugetlbShared && change == Change::None;
         let first = waiter == Waiter::VcpuRead;
         let unchanged = change == Change::None;
+        let answers = matches!(op, Op::Continue | Op::Unprotect | Op::Unregister | Op::Wake)
+            && msg == Msg::Read;
+        if answers && unchanged && mode != Mode::Missing {
+            return match mode {
+                Mode::Wp => backing == Backing::Anon && waiter == Waiter::VcpuWrite,
+                _ => backing == Backing::Shmem && first,
+            };
+        }
         return match backing {
             Backing::Anon => (copies && (first || unchanged)) || (frees && first),
             _ => copies && huge && first,
@@ -173,6 +181,10 @@ fn is_first_default(point: Point) -> bool {
             plain || ((in_kernel || writes) && is_short(change))
         }
         // Huge pages take a hundred times as long to clear and copy.
+        (Backing::HugetlbShared, Op::Copy) => {
+            // Before 5.13 what is refused has unmapped something by then.
+            plain && (in_short || matches!(change, Change::Mremap(Remap::Onto | Remap::MoveShrink)))
+        }
         (Backing::Private | Backing::HugetlbShared, _) => plain && in_short,
         (Backing::SharedAnon, _) => in_kernel && is_short(change),
         (Backing::HugetlbPrivate, _) => {

@@ -186,6 +186,18 @@ fn nowhere(ground: Ground, bad: Bad, kernel: KernelVersion) -> Verdict {
             Verdict::failed("ENOENT", -2, enoent)
         }
         Command::Copy | Command::Move if long => Verdict::refused("EINVAL", SOURCE_CHECKED.source),
+        Command::Writeprotect
+            if bad == Bad::ToTheEnd
+                && ground.backing.is_huge()
+                && WRITEPROTECT_SEVERAL.is_known_in(kernel) =>
+        {
+            Verdict::failed(
+                "EINVAL",
+                -22,
+                "mwriteprotect_range(): what lies in hugetlb memory must be whole huge pages, which is \
+                 looked at before anything is done",
+            )
+        }
         Command::Writeprotect if long && WRITEPROTECT_SEVERAL.is_known_in(kernel) => Verdict {
             did: Did::Silently,
             ..Verdict::failed("ENOENT", -2, WRITEPROTECT_SEVERAL.source)

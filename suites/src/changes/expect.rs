@@ -80,8 +80,10 @@ fn fill(state: &State, op: Op) -> (&'static str, String, &'static str) {
     if page.beyond {
         return failed("EFAULT", libc::EFAULT, FILL_BEYOND);
     }
-    // Until 6.19 every marker could be overwritten, also one that forbids all access.
-    let guarded = page.guard && !state.before(6, 19);
+    // Until 6.19 COPY overwrote every marker, also one that forbids all access. ZEROPAGE of private memory
+    // never did: mfill_atomic_pte_zeropage() wants an empty entry.
+    let zeroes = op == Op::Zeropage && !state.shared();
+    let guarded = page.guard && (zeroes || !state.before(6, 19));
     let cached = state.shared() && page.cached.is_some() && op == Op::Copy;
     if page.shown.is_some() || guarded || cached {
         return failed("EEXIST", libc::EEXIST, FILL_PRESENT);

@@ -151,7 +151,12 @@ impl State {
             }
             Step::Fork(child) => self.fork(child),
             Step::Move(span) => self.travel(span),
-            Step::MoveBack(_) if self.refused => ("EFAULT", "mremap(2), EFAULT: nothing is there"),
+            Step::MoveBack(span) if self.refused => {
+                self.each(span, |page| page.leave(Map::Hole));
+                let says = "mremap(2), EFAULT: nothing is there; before 5.13 mremap_to() has unmapped the \
+                            target by then";
+                ("EFAULT", says)
+            }
             Step::MoveBack(span) => {
                 self.each(span, |page| page.leave(Map::Own));
                 if span.holds(3) {

@@ -32,6 +32,8 @@ const REMAP: &str = "userfaultfd(2), UFFD_FEATURE_EVENT_REMAP; mremap(2) raises 
                      REMAP, then UNMAP of what was cut off and of the old place";
 const REMOVE: &str = "userfaultfd(2), UFFD_FEATURE_EVENT_REMOVE; userfaultfd_remove() is called for \
                       each mapping before its pages go";
+const ROUNDED: &str = "madvise_dontneed_free_valid_vma(): of hugetlb memory the length is rounded down to huge \
+                       pages, and of none nothing is done";
 const KILLABLE: &str = "userfaultfd_event_wait_completion(): TASK_KILLABLE until the event is read";
 const NOTHING: &str = "userfaultfd_read(): EAGAIN when nothing is queued";
 
@@ -242,6 +244,10 @@ impl Done {
         match advice {
             Advice::DontNeed if backing.is_huge() && !since(5, 18) => {
                 return self.refused("EINVAL", crate::model::source::DONTNEED_HUGE);
+            }
+            Advice::DontNeed if backing.is_huge() && what == What::Byte => {
+                self.says = ROUNDED;
+                return;
             }
             Advice::DontNeedLocked if !since(5, 18) => {
                 return self.refused("EINVAL", "madvise(2), MADV_DONTNEED_LOCKED (5.18)");

@@ -131,6 +131,7 @@ fn calls(backing: Backing) -> Vec<(&'static Probe, Call)> {
             (&MMAP_OVER, Call::Over(What::Middle, Fresh::Same)),
             (&MREMAP, Call::Remap(How::Move)),
             (&DISCARD, Call::Advise(Advice::DontNeed, What::Page)),
+            (&DISCARD, Call::Advise(Advice::DontNeed, What::Byte)),
         ];
     }
     let mut calls: Vec<(&'static Probe, Call)> = Vec::new();

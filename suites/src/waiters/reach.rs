@@ -4,7 +4,7 @@ use super::call::{Call, Ready};
 use crate::abi::Range;
 use crate::crowd::pause;
 use crate::expect::{Expected, OBSERVED};
-use crate::memory::{ONE_PAGE, PAGE, RW, SPARE, map, tag};
+use crate::memory::{HUGE, ONE_PAGE, PAGE, RW, SPARE, map, tag};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Change, Mode, Msg, Op, Point, Waiter as Kind};
@@ -21,7 +21,8 @@ static WAITS: Probe = Probe {
     suite: "waiters",
     name: "system-call",
     statement: "A system call that reaches a missing page parks wherever it does so, and goes on once \
-                COPY has filled the page: the control of `never-waits`.",
+                COPY has filled the page: the control of `never-waits`. Of huge pages mlock2(MLOCK_ONFAULT) \
+                does, too.",
     consumers: &["Firecracker, QEMU: devices that read guest memory in system calls", "E2B: Go"],
 };
 static NEVER: Probe = Probe {
@@ -115,12 +116,13 @@ impl Trial for Reach {
 
     fn expect(&self, _: KernelVersion) -> Vec<Expected> {
         if let Some(stores) = self.waits {
+            let size = if self.backing.is_huge() { HUGE.to_string() } else { ONE_PAGE.into() };
             return vec![
                 Expected::new("call", "again", source::QUEUE),
                 Expected::new("fault", if stores { "write@2" } else { "read@2" }, OBSERVED),
                 Expected::new("queue", "1/0", source::QUEUE),
                 Expected::new("copy", "0", source::COPY),
-                Expected::new("field", ONE_PAGE, source::COPY),
+                Expected::new("field", size, source::COPY),
                 Expected::new("returned", self.returns, OBSERVED),
                 Expected::new("queue-after", "0/0", source::QUEUE),
             ];
@@ -146,6 +148,10 @@ impl Trial for Reach {
             steps.push("what did it return, does anybody wait, is the page there?".into());
         }
         steps
+    }
+
+    fn uses_huge_pages(&self) -> bool {
+        self.backing.is_huge()
     }
 }
 
@@ -178,5 +184,10 @@ pub(super) fn cases(cases: &mut Vec<Case>) {
             let trial = Reach { backing, call: *call, returns, waits: None };
             cases.push(Case::trial(&NEVER, trial, by_default));
         }
+    }
+    // mlock_fixup() passes over huge pages, so nothing says ONFAULT of them when do_mlock() populates.
+    for (backing, stores) in [(Backing::HugetlbShared, false), (Backing::HugetlbPrivate, true)] {
+        let (call, waits) = (Call::LockOnFault, Some(stores));
+        cases.push(Case::trial(&WAITS, Reach { backing, call, returns: "ran", waits }, true));
     }
 }

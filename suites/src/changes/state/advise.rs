@@ -8,7 +8,6 @@ impl State {
     pub(super) fn advise(&mut self, span: Span, advice: Advice) -> Returned {
         let huge = self.backing.is_huge();
         let anon = self.backing == Backing::Anon;
-        let refused = ("EINVAL", MADVISE);
         match advice {
             Advice::DontNeed if huge && self.before(5, 18) => {
                 ("EINVAL", crate::model::source::DONTNEED_HUGE)
@@ -48,7 +47,6 @@ impl State {
                 self.each(span, Page::drop_shown);
                 ("0", MADVISE)
             }
-            Advice::HugePage | Advice::NoHugePage if huge => refused,
             Advice::WipeOnFork if !anon => {
                 ("EINVAL", "madvise(2), MADV_WIPEONFORK: private anonymous memory")
             }
