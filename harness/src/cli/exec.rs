@@ -108,6 +108,7 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<Exit> {
         Some(image) => vec![image],
         None => args.kernel.images(&|text| out::note(text))?,
     };
+    let several = images.len() > 1;
     for image in images {
         let release = &image.identity.release;
         vm::of_image(&image, &mut options);
@@ -124,7 +125,13 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<Exit> {
         };
         let report = run_vm(&image.path, &[name.to_string_lossy().into()], &options, &mut on_event)
             .with_context(|| format!("running {program} on {release}"))?;
-        out::stdout().write_all(&output)?;
+        if several {
+            out::note(&format!("{release}: what {program} wrote:"));
+        }
+        let mut stdout = out::plain_stdout();
+        stdout.write_all(&output)?;
+        stdout.flush()?;
+        drop(stdout);
         if let Some(note) = cut(output.len() as u64, length) {
             out::note(&format!("{release}: {program}: {note}"));
         }

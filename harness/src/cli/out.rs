@@ -13,6 +13,11 @@ pub(crate) fn stdout() -> impl Write {
     Out(anstream::AutoStream::auto(io::stdout().lock()))
 }
 
+/// Standard output for bytes that are somebody else's, and pass as they are.
+pub(crate) fn plain_stdout() -> impl Write {
+    Out(io::stdout().lock())
+}
+
 /// A stream whose errors say what to do. That its reader has gone is none: the work is still done,
 /// and the exit code still says how it went.
 struct Out<W>(W);

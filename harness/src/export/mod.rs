@@ -38,6 +38,9 @@ pub enum ExportError {
          id; `uffd-conform list` shows the ids"
     )]
     Nothing(String),
+    /// An empty word, as of a shell's unset variable.
+    #[error("a filter is empty: give a part of a case id, or leave --only out for what is usual")]
+    Empty,
     /// A compiled table counts in 16 bits.
     #[error("{0} {1} are more than a compiled table holds: choose fewer cases with --only")]
     TooMany(usize, &'static str),
@@ -47,6 +50,9 @@ impl Selection {
     /// The cases that any of these filters finds; all of them without filters.
     pub fn new(filters: Vec<String>, data: &Dataset) -> Result<Self, ExportError> {
         for filter in &filters {
+            if filter.is_empty() {
+                return Err(ExportError::Empty);
+            }
             if found(&[filter], data).is_empty() {
                 return Err(ExportError::Nothing(filter.clone()));
             }
