@@ -6,6 +6,8 @@
 //! block's page begins with. So it is fetched from there, can hold anything, and tells what it was.
 
 mod cases;
+mod device;
+mod emulated;
 mod guest_memfd;
 mod halted;
 mod interrupted;
@@ -16,13 +18,14 @@ mod slots;
 pub(crate) use cases::{SUITE, cases};
 
 use crate::abi::Range;
-use crate::abi::kvm::{Failure, Regs, VcpuFd, Vm, code_page, exit};
+use crate::abi::kvm::{Failure, Regs, Request, VcpuFd, Vm, code_page, exit};
 use crate::access::Access;
 use crate::memory::{PAGE, tag};
 use crate::outcome::Stop;
 use crate::point::axis;
 use crate::process;
 use crate::stage::Stage;
+use device::Device;
 use nix::errno::Errno;
 use std::fmt;
 
@@ -35,6 +38,31 @@ pub enum VcpuAccess {
     Write,
     /// It fetches an instruction.
     Fetch,
+    /// `outs`: KVM loads from the page, to give the value to a port.
+    Outs,
+    /// `ins`: KVM stores what a port has given.
+    Ins,
+    /// `movs` from an address without memory: KVM stores what that has given.
+    MmioMovs,
+}
+
+impl VcpuAccess {
+    /// Whether the page is stored to.
+    const fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::Ins | Self::MmioMovs)
+    }
+
+    /// Offset of the guest's code for it.
+    const fn start(self) -> usize {
+        match self {
+            Self::Read => READ,
+            Self::Write => WRITE,
+            Self::Fetch => FETCH,
+            Self::Outs => device::OUTS,
+            Self::Ins => device::INS,
+            Self::MmioMovs => device::MOVS,
+        }
+    }
 }
 
 axis! {
@@ -118,6 +146,9 @@ fn code(lapic: Lapic) -> Vec<u8> {
     let stores = [low(tag::WROTE), high(tag::WROTE)];
     put(WRITE, &[&[0xc7, 0x05], &first, &stores[0], &[0xc7, 0x05], &second, &stores[1], last]);
     put(PROOF, &[&[0xd9, 0xe8], last]);
+    for (at, code) in device::CODE {
+        put(at, &[code, last]);
+    }
     put(FETCH, &[&[0xb8]]);
     page
 }
@@ -130,6 +161,7 @@ pub struct Vcpu {
     vm: Vm,
     memory: Option<Range>,
     fd: VcpuFd,
+    device: Device,
 }
 
 impl Vcpu {
@@ -154,13 +186,8 @@ impl Vcpu {
         lapic: Lapic,
     ) -> Result<Self, Stop> {
         proof::demand(stage)?;
-        let start = match access {
-            VcpuAccess::Read => READ,
-            VcpuAccess::Write => WRITE,
-            VcpuAccess::Fetch => FETCH,
-        };
         let rest = Range { start: address, len: block.end() - address };
-        Self::make(start, access, Some(rest), lapic).map_err(unusable)
+        Self::make(access.start(), access, Some(rest), lapic).map_err(unusable)
     }
 
     fn make(
@@ -178,20 +205,19 @@ impl Vcpu {
             vm.set_memory(1, TARGET, memory)?;
         }
         let fd = vm.new_vcpu()?;
-        let rip = CODE + start as u64;
-        fd.set_regs(&Regs { rip, rflags: lapic.flags(), ..Regs::default() })?;
+        fd.set_regs(&regs(start, access, lapic))?;
         if access == VcpuAccess::Fetch {
             fd.set_single_step(true)?;
         }
-        Ok(Self { access, lapic, vm, memory, fd })
+        Ok(Self { access, lapic, vm, memory, fd, device: Device::default() })
     }
 
     /// `KVM_RUN` until the guest has done its access, or until it fails. After a failure it can be
     /// called again.
     pub fn run(&self) -> VcpuEnd {
         let last = self.lapic.exit();
-        let end = match self.fd.run() {
-            Ok(exit) if exit == last && self.access == VcpuAccess::Write => Ok(VcpuEnd::Ran(None)),
+        let end = match self.go() {
+            Ok(exit) if exit == last && self.access.writes() => Ok(VcpuEnd::Ran(None)),
             Ok(exit) if exit == last => self.value().map(|value| VcpuEnd::Ran(Some(value))),
             Ok(exit::DEBUG) if self.access == VcpuAccess::Fetch => self.fetched(),
             Ok(reason) => Ok(VcpuEnd::Exit(reason)),
@@ -200,15 +226,32 @@ impl Vcpu {
         end.unwrap_or_else(|(_, errno)| VcpuEnd::Failed(errno))
     }
 
+    /// `KVM_RUN`, and again after each exit that asks for what the guest's ports give and take.
+    fn go(&self) -> Result<u32, Errno> {
+        loop {
+            let reason = self.fd.run()?;
+            match self.fd.request(reason) {
+                Some(request) if self.device.serves(&self.fd, request) => {}
+                _ => return Ok(reason),
+            }
+        }
+    }
+
+    /// The last exit's access to memory of the block that is left to the program: how far behind the start of the
+    /// accessed page, and whether it writes.
+    pub(crate) fn left(&self) -> Option<(u64, bool)> {
+        let Request { at, writes, .. } = self.fd.request(exit::MMIO)?;
+        Some((at.checked_sub(TARGET)?, writes))
+    }
+
     /// Has the guest make its access anew when it runs again. Not for a fetch, which changes the vCPU.
     pub(crate) fn rewind(&self) -> Result<(), Failure> {
-        self.go_on_at(if self.access == VcpuAccess::Write { WRITE } else { READ })
+        self.go_on_at(self.access.start())
     }
 
     /// Sets the registers so that the code at `offset` runs next.
     fn go_on_at(&self, offset: usize) -> Result<(), Failure> {
-        let rip = CODE + offset as u64;
-        self.fd.set_regs(&Regs { rip, rflags: self.lapic.flags(), ..Regs::default() })
+        self.fd.set_regs(&regs(offset, self.access, self.lapic))
     }
 
     /// Sets `immediate_exit`, with which `KVM_RUN` returns at once.
@@ -218,6 +261,9 @@ impl Vcpu {
 
     /// What the guest has loaded.
     fn value(&self) -> Result<u64, Failure> {
+        if self.access == VcpuAccess::Outs {
+            return Ok(self.device.taken());
+        }
         let regs = self.fd.regs()?;
         Ok((regs.rdx << 32) | (regs.rax & 0xffff_ffff))
     }
@@ -238,6 +284,13 @@ impl Vcpu {
         }
         Ok(VcpuEnd::Ran(Some(value)))
     }
+}
+
+/// The registers with which the code at `offset` runs.
+fn regs(offset: usize, access: VcpuAccess, lapic: Lapic) -> Regs {
+    let rsi = if access == VcpuAccess::MmioMovs { device::ADDRESS } else { TARGET };
+    let rip = CODE + offset as u64;
+    Regs { rip, rflags: lapic.flags(), rsi, rdi: TARGET, rdx: device::PORT, ..Regs::default() }
 }
 
 /// What it means that something of KVM can't be made.
@@ -284,6 +337,9 @@ impl fmt::Display for VcpuAccess {
             Self::Read => "read",
             Self::Write => "write",
             Self::Fetch => "fetch",
+            Self::Outs => "outs",
+            Self::Ins => "ins",
+            Self::MmioMovs => "mmio-movs",
         })
     }
 }

@@ -13,7 +13,7 @@ mod reach;
 mod remote;
 mod several;
 mod sigbus;
-mod signal;
+pub(crate) mod signal;
 mod spread;
 mod uring;
 mod uring_buffer;

@@ -226,7 +226,7 @@ impl Vm {
         // SAFETY: a fresh mapping at an address that the kernel chooses; never unmapped.
         let shared = unsafe { mmap(None, self.run_size, prot, MapFlags::MAP_SHARED, &fd, 0) };
         let shared = shared.map_err(|e| ("mmap of a vCPU", e))?.cast();
-        let vcpu = VcpuFd { fd, shared };
+        let vcpu = VcpuFd { fd, shared, size: self.run_size };
         let mut special = SpecialRegs::default();
         get(&vcpu.fd, GET_SREGS, &mut special).map_err(|e| ("KVM_GET_SREGS", e))?;
         let flat = Segment { limit: u32::MAX, present: 1, db: 1, s: 1, g: 1, ..Segment::default() };
@@ -261,6 +261,18 @@ pub struct VcpuFd {
     fd: OwnedFd,
     /// `kvm_run`.
     shared: NonNull<u8>,
+    size: NonZeroUsize,
+}
+
+/// An access of four bytes that the guest makes and the program completes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The port, or the address.
+    pub at: u64,
+    /// Whether the guest writes.
+    pub writes: bool,
+    /// Where the value stands, from the start of `kvm_run`.
+    data: usize,
 }
 
 // SAFETY: the kernel serialises the calls on a vCPU, and what is read and written of the shared
@@ -273,9 +285,40 @@ impl VcpuFd {
     /// `KVM_RUN`; the exit reason.
     pub fn run(&self) -> Result<u32, Errno> {
         number(&self.fd, RUN, 0)?;
-        // SAFETY: the reason stands at byte 8 of the mapping, which is never unmapped.
-        let reason = unsafe { self.shared.add(8).cast::<AtomicU32>().as_ref() };
-        Ok(reason.load(Ordering::Acquire))
+        Ok(self.word(8).load(Ordering::Acquire))
+    }
+
+    /// The access that the last exit left to the program, if its reason is a port or memory without a slot.
+    pub fn request(&self, reason: u32) -> Option<Request> {
+        let at = |at: usize| self.word(at).load(Ordering::Acquire);
+        match reason {
+            // Direction and size, a byte each, then the port.
+            exit::IO => {
+                let data = at(40) as usize;
+                Some(Request { at: (at(32) >> 16).into(), writes: at(32) & 1 == 1, data })
+            }
+            exit::MMIO => {
+                let address = u64::from(at(36)) << 32 | u64::from(at(32));
+                Some(Request { at: address, writes: at(52) & 1 == 1, data: 40 })
+            }
+            _ => None,
+        }
+    }
+
+    /// What the guest has written.
+    pub fn taken(&self, request: Request) -> u32 {
+        self.word(request.data).load(Ordering::Acquire)
+    }
+
+    /// What the guest reads when it runs again.
+    pub fn give(&self, request: Request, value: u32) {
+        self.word(request.data).store(value, Ordering::Release);
+    }
+
+    fn word(&self, at: usize) -> &AtomicU32 {
+        let at = at.min(self.size.get() - 4) & !3;
+        // SAFETY: aligned, as the mapping's start is, and within the mapping, which is never unmapped.
+        unsafe { self.shared.add(at).cast::<AtomicU32>().as_ref() }
     }
 
     /// Sets `immediate_exit`, with which `KVM_RUN` returns at once.

@@ -64,6 +64,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = alone();
     super::resolved::cases(&mut cases);
     super::interrupted::cases(&mut cases);
+    super::emulated::cases(&mut cases);
     super::slots::cases(&mut cases);
     super::guest_memfd::cases(&mut cases);
     cases

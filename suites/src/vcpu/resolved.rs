@@ -192,12 +192,17 @@ impl Trial for Async {
     }
 }
 
-/// How a vCPU comes to wait.
-pub(super) fn recipe(access: VcpuAccess, lapic: Lapic) -> Vec<String> {
-    let lapic = match lapic {
+/// A vCPU in words.
+pub(super) const fn place(lapic: Lapic) -> &'static str {
+    match lapic {
         Lapic::None => "a vCPU without an interrupt controller, with interrupts off",
         Lapic::Kernel => "a vCPU with its local APIC in the kernel, with interrupts on",
-    };
+    }
+}
+
+/// How a vCPU comes to wait.
+pub(super) fn recipe(access: VcpuAccess, lapic: Lapic) -> Vec<String> {
+    let lapic = place(lapic);
     vec![
         "map and register a block of 6 pages, and give it to a guest as memory".into(),
         format!("KVM_RUN of {lapic}: the guest accesses page 2 ({access})"),

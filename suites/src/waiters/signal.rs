@@ -96,7 +96,7 @@ fn dispose(how: How) -> Result<(), Stop> {
 }
 
 /// Lets the calling thread get the signal; only the thread itself can.
-pub(super) fn admit(signal: i32) {
+pub(crate) fn admit(signal: i32) {
     // SAFETY: plain changes of a set on the stack and of this thread's mask.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
@@ -150,13 +150,18 @@ pub(super) const fn sleep(kind: Kind) -> Sleep {
 }
 
 /// Has [`effect`]'s signal handled.
-pub(super) fn handle() -> Result<i32, Stop> {
+pub(crate) fn handle() -> Result<i32, Stop> {
     dispose(How::Handled).map(|()| How::Handled.signal())
+}
+
+/// How often the handler has run.
+pub(crate) fn handled() -> u32 {
+    HANDLED.load(Ordering::Relaxed)
 }
 
 /// What a signal does to a waiter: `again` parked anew, `asleep`, `spins` messages come without end,
 /// `ended`. `handled` is how often the handler ran before.
-pub(super) fn effect(
+pub(crate) fn effect(
     scene: &Scene<'_>,
     waiter: &mut Waiter,
     (signal, in_kernel): (i32, bool),
@@ -240,7 +245,7 @@ impl Trial for Signalled {
         seen.fact("copy", rc);
         seen.fact("field", field);
         seen.fact("waiter", stage.word(waiter.end()?));
-        seen.fact("handled", HANDLED.load(Ordering::Relaxed));
+        seen.fact("handled", handled());
         seen.fact("queue", scene.queue.read()?);
         Ok(())
     }
@@ -297,7 +302,7 @@ const INTERRUPTIBLE: &str = "userfaultfd_get_blocking_state() in fs/userfaultfd.
     sleeps interruptibly; after the handler the access faults anew";
 const KILLABLE: &str = "faultin_page() in mm/gup.c: without FOLL_INTERRUPTIBLE the fault sleeps \
     killably";
-const SPINS: &str = "fault_signal_pending() in include/linux/sched/signal.h: only a fatal signal ends \
+pub(crate) const SPINS: &str = "fault_signal_pending() in include/linux/sched/signal.h: only a fatal signal ends \
     a fault in kernel mode, yet it sleeps interruptibly: it returns and faults again";
 
 /// The cases.
