@@ -6,6 +6,7 @@ mod api;
 mod blocking;
 mod calls;
 mod early;
+mod namespace;
 mod open;
 mod polling;
 mod reading;
@@ -19,7 +20,7 @@ use crate::probe::Case;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    let groups: [fn() -> Vec<Case>; 9] = [
+    let groups: [fn() -> Vec<Case>; 10] = [
         open::cases,
         api::cases,
         early::cases,
@@ -29,6 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
         calls::cases,
         sharing::cases,
         told::cases,
+        namespace::cases,
     ];
     groups.iter().flat_map(|cases| cases()).collect()
 }
