@@ -142,8 +142,8 @@ impl Accessor {
             (Kind::VmWrite, _) => remote_write(getpid(), page.start),
             (Kind::PopulateRead, _) => advise(*page, libc::MADV_POPULATE_READ),
             (Kind::PopulateWrite, _) => advise(*page, libc::MADV_POPULATE_WRITE),
-            // SAFETY: locks memory of the arena; changes no content.
             (Kind::Mlock, _) => {
+                // SAFETY: locks memory of the arena; changes no content.
                 let done = ended(unsafe { libc::mlock(at, page.len) } as isize);
                 withheld::locking(done.errno());
                 done
