@@ -97,6 +97,15 @@ fn map_kept() -> Option<usize> {
     Some(start)
 }
 
+/// Leaves what outlives all cases out of a core dump of this process: the kernel would fault in each of its pages.
+pub(crate) fn keep_out_of_dumps() {
+    if let Some(start) = KEEP.get().copied().flatten() {
+        let start = ptr::with_exposed_provenance_mut(start);
+        // SAFETY: advice on a mapping of our own, which changes no content.
+        unsafe { libc::madvise(start, KEPT, libc::MADV_DONTDUMP) };
+    }
+}
+
 /// New anonymous memory that takes room only where it is used: at an address that the kernel chooses, or in place of
 /// unused room of the caller's.
 pub(crate) fn map(at: Option<usize>, len: usize, prot: i32, kind: i32) -> nix::Result<usize> {

@@ -1,5 +1,6 @@
 //! The suite `lifetime`: fork, exec and exit of the process, and ioctls on its memory afterwards.
 
+mod core_dump;
 pub(crate) mod dead;
 mod followed;
 mod fork;
@@ -15,7 +16,7 @@ use crate::touch;
 
 /// The suite's cases.
 pub(crate) fn cases() -> Vec<Case> {
-    let groups: [fn() -> Vec<Case>; 7] = [
+    let groups: [fn() -> Vec<Case>; 8] = [
         fork::cases,
         shared::cases,
         followed::cases,
@@ -23,6 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
         killed::cases,
         dead::cases,
         outlived::cases,
+        core_dump::cases,
     ];
     groups.iter().flat_map(|cases| cases()).collect()
 }

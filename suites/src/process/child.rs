@@ -51,6 +51,11 @@ impl Child {
 
     /// Waits until it has ended: `exit:0` or `killed:SIGKILL`.
     pub fn wait(&mut self) -> Result<String, Stop> {
+        self.wait_with_core().map(|(end, _)| end)
+    }
+
+    /// As [`Child::wait`], with whether it says that it has left a core dump.
+    pub fn wait_with_core(&mut self) -> Result<(String, bool), Stop> {
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
         let patience = PollTimeout::try_from(self.link.patience()).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, patience) {
@@ -60,8 +65,8 @@ impl Child {
         }
         self.ended = true;
         match waitpid(self.pid, None) {
-            Ok(WaitStatus::Exited(_, code)) => Ok(format!("exit:{code}")),
-            Ok(WaitStatus::Signaled(_, signal, _)) => Ok(format!("killed:{signal}")),
+            Ok(WaitStatus::Exited(_, code)) => Ok((format!("exit:{code}"), false)),
+            Ok(WaitStatus::Signaled(_, signal, core)) => Ok((format!("killed:{signal}"), core)),
             other => Err(Stop::Broken(format!("waitpid: {other:?}"))),
         }
     }
