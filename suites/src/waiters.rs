@@ -6,6 +6,7 @@ mod call;
 mod cross;
 mod debugger;
 mod frozen;
+mod grow_locked;
 mod owner;
 mod pair;
 mod process;
@@ -34,5 +35,6 @@ pub(crate) fn cases() -> Vec<Case> {
     debugger::cases(&mut cases);
     remote::cases(&mut cases);
     frozen::cases(&mut cases);
+    grow_locked::cases(&mut cases);
     cases
 }
