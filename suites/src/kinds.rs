@@ -5,6 +5,7 @@ mod file;
 mod guard;
 mod guard_marked;
 mod hugetlb_empty;
+mod hugetlb_table;
 mod limited;
 mod merged;
 mod poisoned;
@@ -41,5 +42,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(hugetlb_empty::cases());
     cases.extend(tmpfs_full::cases());
     cases.extend(soft_dirty::cases());
+    cases.extend(hugetlb_table::cases());
     cases
 }

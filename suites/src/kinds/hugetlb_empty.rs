@@ -49,7 +49,7 @@ struct Empty {
 const TARGET: usize = 3;
 
 /// A number of the pool's.
-fn pool(name: &str) -> Result<usize, Stop> {
+pub(super) fn pool(name: &str) -> Result<usize, Stop> {
     let path = format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{name}");
     let no = |why: &str| Stop::Precondition(format!("{path}: {why}"));
     let text = std::fs::read_to_string(&path).map_err(|e| no(&e.to_string()))?;
