@@ -14,7 +14,6 @@ use uffd_results::KernelVersion;
 const CONTROLS: &[(&str, &[&str])] = &[
     ("arguments/number", &["arguments/range"]),
     ("arguments/order", &["arguments/range"]),
-    ("changes/fork", &["copy/unchanged"]),
     ("changes/half-way", &["copy/unchanged"]),
     ("continue/m*", &["continue/unchanged"]),
     ("copy/d*", &["copy/unchanged"]),

@@ -60,10 +60,12 @@ const CONTROLS: &[(&str, &[&str])] = &[
     ("events/mremap", &["backing=shmem,how=move,events=remap+unmap"]),
     ("events/munmap", &["backing=shmem,what=whole,events=remap+remove+unmap"]),
     ("handle/read-size", &["fd=blocking", "unread=1"]),
+    ("lifetime/core-dump", &["backing=shmem,mode=missing,first=served"]),
     ("rwp/scan", &["backing=private-memfd,ask=accessed,done=load"]),
     ("rwp/scan", &["backing=shared-anon,ask=accessed,done=load"]),
     ("rwp/scan", &["backing=shmem,ask=accessed,done=load"]),
     ("waiters/debugger", &["backing=shmem,page=missing,access=process-vm-readv,owner=idle"]),
+    ("waiters/grow-locked", &["backing=shmem,call=mremap-grow,lock=mlock,then=copy"]),
     ("waiters/sigbus", &["backing=shmem,mode=missing,access=user-read,feature=none"]),
 ];
 
@@ -101,6 +103,7 @@ pub(super) const REACHES: &[(&str, &[&str])] = &[
     ("handle/read-fault", &["buffer=second-outside", "unread=2"]),
     ("kinds/beyond-end", &["backing=private-memfd", "deed=zeropage"]),
     ("kinds/thp", &["how=protect-all", "access=user-write"]),
+    ("lifetime/core-dump", &["backing=shmem,mode=missing,first=nothing"]),
     ("move/memory", &["to=read-only,from=read-only"]),
     ("move/source", &["source=no-page-directory,holes=allowed"]),
     ("races/argument", &["ioctl=move", "meanwhile=remove-unread"]),
