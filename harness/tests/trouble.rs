@@ -49,6 +49,53 @@ fn where_only_the_device_is_allowed_it_is_used() {
     assert!(outcomes(&output).values().all(|case| case["verdict"] == "pass"));
 }
 
+/// What a filter or a limit of this machine refuses is never taken for what the kernel answers.
+#[rstest]
+#[case::reading(libc::SYS_process_vm_readv, "vm-read", "process_vm_readv(2)")]
+#[case::writing(libc::SYS_process_vm_writev, "vm-write", "process_vm_writev(2)")]
+#[case::privileges(libc::SYS_userfaultfd, "permission/", "userfaultfd(2) is refused")]
+fn a_call_that_is_filtered_is_denied(
+    #[case] call: libc::c_long,
+    #[case] filter: &str,
+    #[case] why: &str,
+) {
+    if !is_root() {
+        eprintln!("not asked: only root's answers would be the kernel's");
+        return;
+    }
+    let mut command = conform();
+    command.args(["run", filter, "--format", "jsonl"]);
+    only_denied(&seccomp::refuse_call(&mut command, call).output().expect("it starts"), why);
+}
+
+#[test]
+fn a_lock_over_the_limit_is_denied() {
+    if !is_root() {
+        eprintln!("not asked: only root can give its capability up");
+        return;
+    }
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -l 0 && exec setpriv --bounding-set -ipc_lock --inh-caps -all \"$@\"",
+        "sh",
+    ]);
+    command
+        .arg(env!("CARGO_BIN_EXE_uffd-conform"))
+        .args(["run", "lock", "uring", "--format", "jsonl"]);
+    only_denied(&command.output().expect("a shell"), "RLIMIT_MEMLOCK");
+}
+
+fn only_denied(output: &std::process::Output, why: &str) {
+    let cases = outcomes(output);
+    let is = |case: &serde_json::Value, verdict: &str| case["verdict"] == verdict;
+    let odd = cases.values().find(|case| ["differs", "broken", "hang"].iter().any(|v| is(case, v)));
+    assert!(odd.is_none(), "{odd:?}");
+    let says = |case: &serde_json::Value| case["detail"].as_str().is_some_and(|d| d.contains(why));
+    let denied = cases.values().any(|case| is(case, "denied") && says(case));
+    assert!(denied, "{} {}", text(&output.stdout), text(&output.stderr));
+}
+
 /// As nobody, with the call for user-mode faults alone: every case ends with a word.
 #[test]
 fn nobody_gets_an_outcome_for_every_case() {

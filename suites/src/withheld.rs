@@ -46,3 +46,32 @@ pub(crate) fn or(ended: Result<(), Stop>) -> Result<(), Stop> {
         _ => ended,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::isolated;
+
+    #[test]
+    fn an_answer_of_the_kernel_ends_no_case() {
+        isolated(|_| {
+            reaching(Some(Errno::EFAULT));
+            locking(Some(Errno::ENOMEM));
+            mapping(0, Some(Errno::EPERM));
+            assert_eq!(or(Ok(())), Ok(()));
+            let broken = Err(Stop::Broken("x".into()));
+            assert_eq!(or(broken.clone()), broken);
+        });
+    }
+
+    #[test]
+    fn a_refusal_ends_a_case_whatever_it_made_of_it() {
+        isolated(|_| {
+            mapping(libc::MAP_LOCKED, Some(Errno::EPERM));
+            assert!(matches!(or(Ok(())), Err(Stop::Denied(why)) if why.contains("RLIMIT_MEMLOCK")));
+            reaching(Some(Errno::EPERM));
+            let broken = Err(Stop::Broken("x".into()));
+            assert!(matches!(or(broken), Err(Stop::Denied(why)) if why.contains("seccomp")));
+        });
+    }
+}
