@@ -18,6 +18,10 @@ import urllib.request
 KEYS = {"Tab": "\ue004", "Enter": "\ue007", "Escape": "\ue00c", "Down": "\ue015", "Up": "\ue013"}
 
 
+# How many ports are tried.
+PORTS = 5
+
+
 class DriverError(Exception):
     """What chromedriver refused, and why."""
 
@@ -29,8 +33,11 @@ def free_port():
         return s.getsockname()[1]
 
 
-def wait_for(test, what, seconds=10.0):
-    """Waits until something is so, and returns it; an error that says what was waited for."""
+def wait_for(test, what, seconds=60.0):
+    """Waits until something is so, and returns it; an error that says what was waited for.
+
+    It is a way out, and judges nobody: on a busy machine a browser stands still for seconds.
+    """
     end = time.monotonic() + seconds
     while True:
         found = test()
@@ -46,10 +53,22 @@ class Driver:
 
     def __init__(self):
         program = shutil.which("chromedriver") or "/usr/lib/chromium/chromedriver"
-        self.port = free_port()
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen([program, f"--port={self.port}"], **quiet)
-        wait_for(self.is_up, "chromedriver")
+        for _ in range(PORTS):
+            self.port = free_port()
+            self.process = subprocess.Popen([program, f"--port={self.port}"], **quiet)
+            # Who does not get the port, which somebody has taken meanwhile, ends.
+            try:
+                wait_for(lambda: self.has_ended() or self.is_up(), "chromedriver", 120)
+            except AssertionError:
+                self.close()
+                raise
+            if not self.has_ended():
+                return
+        raise DriverError(f"chromedriver ended {PORTS} times: {self.process.returncode}")
+
+    def has_ended(self):
+        return self.process.poll() is not None
 
     def is_up(self):
         try:
