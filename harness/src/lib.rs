@@ -34,6 +34,7 @@ pub mod kernels;
 pub mod known;
 pub mod lint;
 pub mod notes;
+mod patience;
 mod query;
 pub mod recipes;
 pub mod report;

@@ -153,7 +153,10 @@ impl Runner {
         let disturbed = said.disturbed;
         let mut died_of = None;
         let outcome = match status.signal().map(Signal::try_from) {
-            Some(Ok(Signal::SIGALRM)) => self.too_late(said, ""),
+            Some(Ok(Signal::SIGALRM)) => {
+                died_of = Some(Signal::SIGALRM);
+                self.too_late(said, "")
+            }
             Some(signal) => {
                 died_of = signal.ok();
                 let name = died_of.map_or_else(|| status.to_string(), |s| s.to_string());
@@ -196,12 +199,14 @@ impl From<Outcome> for Asked {
 }
 
 /// Asks until nobody else has a part in the outcome. SIGKILL comes from others, such as a system that runs out
-/// of memory: only a case that dies of it twice has to do with it. What disturbs a case every time is no accident.
+/// of memory, and the alarm where this process did not get to run, or the clock has jumped: only a case that dies so
+/// twice has to do with it. What disturbs a case every time is no accident.
 fn undisturbed(mut ask: impl FnMut() -> Asked) -> Outcome {
     let mut killed = false;
     for _ in 1..ASKED_AT_MOST {
         let once = ask();
-        if once.died_of == Some(Signal::SIGKILL) && !killed {
+        let by_others = matches!(once.died_of, Some(Signal::SIGKILL | Signal::SIGALRM));
+        if by_others && !killed {
             killed = true;
         } else if !once.disturbed {
             return once.outcome;
@@ -273,6 +278,7 @@ mod tests {
     const KILLED: (&str, Option<Signal>, bool) = ("killed", Some(Signal::SIGKILL), false);
     const DISTURBED: (&str, Option<Signal>, bool) = ("disturbed", None, true);
     const SEEN: (&str, Option<Signal>, bool) = ("seen", None, false);
+    const ALARM: (&str, Option<Signal>, bool) = ("alarm", Some(Signal::SIGALRM), false);
     const SEGV: (&str, Option<Signal>, bool) = ("segv", Some(Signal::SIGSEGV), false);
 
     /// What is asked again, how often, and which outcome stands; each asked for as long as there are answers.
@@ -280,6 +286,8 @@ mod tests {
     #[case::at_once(&[SEEN], "seen")]
     #[case::killed_by_somebody(&[KILLED, SEEN], "seen")]
     #[case::dies_of_it_twice(&[KILLED, KILLED], "killed")]
+    #[case::ended_by_the_alarm(&[ALARM, SEEN], "seen")]
+    #[case::ends_by_the_alarm_twice(&[ALARM, ALARM], "alarm")]
     #[case::dies_of_its_own(&[SEGV], "segv")]
     #[case::disturbed(&[DISTURBED, DISTURBED, SEEN], "seen")]
     #[case::disturbed_and_killed(&[DISTURBED, KILLED, SEEN], "seen")]

@@ -6,6 +6,7 @@ use super::machine::{Ending, Machine};
 use super::session::{Complaint, Event, Known, Limits};
 use super::wire;
 use crate::interrupt::{self, Interrupted};
+use crate::patience;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -168,9 +169,7 @@ impl<'a, 'e> Watch<'a, 'e> {
             if self.stop.load(Ordering::Relaxed) {
                 return Cause::Stopped;
             }
-            // Time in which this process did not run (a stopped or suspended machine) is not held
-            // against the guest, which did not run either.
-            silent += last_look.elapsed().min(self.limits.poll + Duration::from_millis(250));
+            silent += patience::counts(last_look.elapsed(), self.limits.poll);
             last_look = Instant::now();
             match self.look() {
                 Look::Nothing => {}
