@@ -267,6 +267,32 @@ pub(crate) fn times(usual: u32) -> u32 {
     usual * factor
 }
 
+/// How often a fault is tried until one has met what it is for.
+const TRIES: usize = 30;
+
+/// Injects a fault until it has met what it is for, which it says: who is late by a stall finds the run at its end.
+pub(crate) fn until_it_meets(mut fault: impl FnMut() -> bool) {
+    assert!((0..TRIES).any(|_| fault()), "it has met nobody, {TRIES} times");
+}
+
+/// Injects a fault at moments that are spread over `all`, what something took once; returns how often. One that has
+/// met nobody comes again after half the time: what was slow when it was measured ends before many of the moments.
+pub(crate) fn at_moments(
+    all: Duration,
+    times: u32,
+    mut fault: impl FnMut(u32, Duration) -> bool,
+) -> u32 {
+    for n in 0..times {
+        let mut after = all * (2 * n + 1) / (2 * times);
+        until_it_meets(|| {
+            let has_met = fault(n, after);
+            after /= 2;
+            has_met
+        });
+    }
+    times
+}
+
 /// Says what a table is made from: how often a fault was injected. What met nobody was none.
 pub(crate) fn injected<N: std::fmt::Display + PartialEq + Default + Copy>(fault: &str, times: N) {
     assert!(times != N::default(), "never injected: {fault}");

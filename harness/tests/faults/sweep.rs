@@ -1,7 +1,9 @@
 //! A sweep that is killed or told to stop at any moment, or whose machines are: what it had is kept, what
 //! it started is gone, and the next one ends with the same records.
 
-use crate::scene::{KERNELS, Scene, all_of, died_of, end, injected, pid, send, times};
+use crate::scene::{
+    KERNELS, Scene, all_of, at_moments, died_of, end, injected, pid, send, times, until_it_meets,
+};
 use crate::shared::text;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
@@ -56,9 +58,9 @@ fn disturb(scene: &Scene, more: &[&str], signal: Signal, after: Duration) -> Out
     output
 }
 
-/// 1 if a signal has ended it.
-fn ended_by_it(output: &Output) -> u32 {
-    u32::from(died_of(output.status).is_some())
+/// Whether a signal has ended it.
+fn ended_by_it(output: &Output) -> bool {
+    died_of(output.status).is_some()
 }
 
 /// What was kept is true, and the next sweep asks the rest and no more.
@@ -84,21 +86,16 @@ fn answers_of(record: &[u8]) -> usize {
     uffd_results::Record::read(record).expect("a record").cases.len()
 }
 
-fn moments(all: Duration, times: u32) -> impl Iterator<Item = Duration> {
-    (0..times).map(move |n| all * (2 * n + 1) / (2 * times))
-}
-
 fn a_sweep_that_is_killed_loses_no_answer() {
     let scene = Scene::new();
     let (expected, took) = undisturbed(&scene);
-    let mut killed = 0;
-    for after in moments(took, times(8)) {
+    let killed = at_moments(took, times(8), |_, after| {
         scene.forget();
         let output = disturb(&scene, &[], Signal::SIGKILL, after);
         assert!(matches!(died_of(output.status), Some(Signal::SIGKILL) | None));
-        killed += ended_by_it(&output);
         goes_on(&scene, &expected, &["--resume"]);
-    }
+        ended_by_it(&output)
+    });
     injected("harness killed during a sweep", killed);
 }
 
@@ -106,11 +103,9 @@ fn a_sweep_that_is_told_to_stop_stops_whole() {
     let scene = Scene::new();
     let (expected, took) = undisturbed(&scene);
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let mut stopped = 0;
-        for after in moments(took, times(4)) {
+        let stopped = at_moments(took, times(4), |_, after| {
             scene.forget();
             let output = disturb(&scene, &[], signal, after);
-            stopped += ended_by_it(&output);
             let error = text(&output.stderr);
             match died_of(output.status) {
                 // It had ended, or had not begun to listen yet.
@@ -129,7 +124,8 @@ fn a_sweep_that_is_told_to_stop_stops_whole() {
             // At once, and not only by the next one.
             scene.check_no_file();
             goes_on(&scene, &expected, &["--resume"]);
-        }
+            ended_by_it(&output)
+        });
         injected(&format!("harness told to stop by {signal} during a sweep"), stopped);
     }
 }
@@ -137,27 +133,28 @@ fn a_sweep_that_is_told_to_stop_stops_whole() {
 fn a_forced_sweep_goes_on_where_it_was() {
     let scene = Scene::new();
     let (expected, took) = undisturbed(&scene);
-    let mut ended = 0;
-    for (n, after) in moments(took, times(4)).enumerate() {
+    // One kernel after the other takes twice as long.
+    let ended = at_moments(2 * took, times(4), |n, after| {
         scene.forget();
         succeeded(&end(scene.slow_sweep(&[], 0)));
         scene.asked();
         // One kernel after the other, so that one is recorded when the other is interrupted.
         let forced = ["--force", "--jobs", "1"];
         let signal = if n % 2 == 0 { Signal::SIGKILL } else { Signal::SIGTERM };
-        ended += ended_by_it(&disturb(&scene, &forced, signal, after * 2));
+        let is_ended = ended_by_it(&disturb(&scene, &forced, signal, after));
         let recorded = scene.journals().into_iter().filter(|(_, j)| j.ends_with(b"\"recorded\"\n"));
         let done: usize = recorded.map(|(name, _)| answers_of(&expected[&name])).sum();
         let kept: usize = scene.journals().values().map(|journal| answers(journal)).sum();
         scene.asked();
-        let had_ended = scene.journals().is_empty() && after * 2 > took;
         succeeded(&end(scene.slow_sweep(&["--force", "--jobs", "1", "--resume"], 0)));
         let cases: usize = expected.values().map(|record| answers_of(record)).sum();
         let asked = scene.asked();
-        assert!(had_ended || asked + kept == cases, "{asked} asked, {kept} kept, {done} recorded");
+        let is_whole = !is_ended || asked + kept == cases;
+        assert!(is_whole, "{asked} asked, {kept} kept, {done} recorded");
         assert!(scene.records() == expected && scene.journals().is_empty());
         scene.check_no_file();
-    }
+        is_ended
+    });
     injected("forced sweep killed or told to stop", ended);
 }
 
@@ -168,8 +165,7 @@ fn a_machine_that_is_killed_costs_nothing() {
     // What a machine takes at the least.
     let asking = Duration::from_micros(PACE * cases as u64);
     for signal in [Signal::SIGKILL, Signal::SIGTERM] {
-        let mut ended = 0;
-        for after in moments(asking, times(6)) {
+        let ended = at_moments(asking, times(6), |_, after| {
             scene.forget();
             let mut child = scene.slow_sweep(&[], PACE);
             // However long it takes to come so far beside what else there is to do.
@@ -187,10 +183,10 @@ fn a_machine_that_is_killed_costs_nothing() {
             let is_missed = error.contains(&format!("signal {}", signal as i32));
             assert!(error.is_empty() || is_sent && is_missed, "{error}");
             assert!(scene.records() == expected, "the records differ");
-            ended += u32::from(is_missed);
             scene.check_no_process();
             scene.check_no_file();
-        }
+            is_missed
+        });
         injected(&format!("QEMU ended by {signal} during a sweep"), ended);
     }
 }
@@ -198,20 +194,34 @@ fn a_machine_that_is_killed_costs_nothing() {
 fn two_sweeps_of_one_kernel_do_not_mix() {
     let scene = Scene::new();
     let (expected, _) = undisturbed(&scene);
+    until_it_meets(|| {
+        scene.forget();
+        meets_a_stopped_one(&scene, &expected)
+    });
+}
+
+/// Whether a second sweep has met the first one while that asked both kernels.
+fn meets_a_stopped_one(scene: &Scene, expected: &BTreeMap<String, Vec<u8>>) -> bool {
     let mut first = scene.slow_sweep(&[], 5 * PACE);
-    while scene.journals().len() < KERNELS.len() {
-        assert!(first.try_wait().expect("it can be waited for").is_none(), "it was too fast");
+    let asks_both = || scene.journals().len() == KERNELS.len() && scene.records().is_empty();
+    while first.try_wait().expect("it can be waited for").is_none() && !asks_both() {
         std::thread::sleep(Duration::from_millis(5));
     }
     // So that it still asks when the other one comes, however late that is.
     send(pid(&first), Signal::SIGSTOP);
+    if !asks_both() {
+        send(pid(&first), Signal::SIGCONT);
+        succeeded(&end(first));
+        return false;
+    }
     let second = end(scene.slow_sweep(&[], 0));
     send(pid(&first), Signal::SIGCONT);
     let error = text(&second.stderr);
     assert_eq!(second.status.code(), Some(2), "{error}");
     assert!(error.contains("another sweep asks this kernel now"), "{error}");
     succeeded(&end(first));
-    assert!(scene.records() == expected);
+    assert!(scene.records() == *expected);
+    true
 }
 
 /// Whoever ends each machine keeps cases from being run; the record says so, and no later sweep takes it

@@ -1,7 +1,7 @@
 //! Real VMs: their QEMU is killed, told to stop with its harness, or starved of memory, and every other case
 //! answers as it does undisturbed.
 
-use crate::scene::{GONE, Scene, died_of, end, injected, pid, send, times};
+use crate::scene::{GONE, Scene, at_moments, died_of, end, injected, pid, send, times};
 use crate::shared::{outcomes, text};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -33,9 +33,20 @@ fn start(scene: &Scene) -> Child {
     command(scene).spawn().expect("it starts")
 }
 
+/// A run with a machine, unless it has ended before that was seen.
+fn start_machine(scene: &Scene) -> Child {
+    let mut child = start(scene);
+    while child.try_wait().expect("it can be waited for").is_none() && scene.machine().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child
+}
+
+/// What the cases show, and how long a run takes from its first machine on.
 fn undisturbed(scene: &Scene) -> (BTreeMap<String, Value>, Duration) {
+    let child = start_machine(scene);
     let started = Instant::now();
-    let output = end(start(scene));
+    let output = end(child);
     assert!(matches!(output.status.code(), Some(0 | 3)), "{}", text(&output.stderr));
     (outcomes(&output), started.elapsed())
 }
@@ -43,19 +54,17 @@ fn undisturbed(scene: &Scene) -> (BTreeMap<String, Value>, Duration) {
 fn a_real_machine_that_is_killed_costs_nothing() {
     let scene = Scene::new();
     let (expected, took) = undisturbed(&scene);
-    let times = times(3);
     for signal in [Signal::SIGKILL, Signal::SIGTERM] {
-        let mut ended = 0;
-        for n in 0..times {
-            let child = start(&scene);
-            std::thread::sleep(took * (2 * n + 1) / (2 * times));
+        let ended = at_moments(took, times(3), |_, after| {
+            let child = start_machine(&scene);
+            std::thread::sleep(after);
             let is_sent = scene.machine().is_some_and(|machine| send(machine, signal));
             let output = end(child);
             assert_eq!(outcomes(&output), expected, "{}", text(&output.stderr));
-            ended += u32::from(is_sent);
             scene.check_no_process();
             scene.check_no_file();
-        }
+            is_sent
+        });
         injected(&format!("QEMU of a real VM ended by {signal}"), ended);
     }
 }
@@ -64,22 +73,21 @@ fn a_real_run_that_is_ended_leaves_nothing() {
     let scene = Scene::new();
     let (_, took) = undisturbed(&scene);
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        let (times, mut ended_by_it) = (times(2), 0);
-        for n in 0..times {
-            let child = start(&scene);
-            std::thread::sleep(took * (2 * n + 1) / (2 * times));
+        let ended_by_it = at_moments(took, times(2), |_, after| {
+            let child = start_machine(&scene);
+            std::thread::sleep(after);
             send(pid(&child), signal);
             let output = end(child);
             // It may have ended just before.
             let is_its_end = died_of(output.status).is_none_or(|of| of == signal);
             assert!(is_its_end, "{}: {}", output.status, text(&output.stderr));
-            ended_by_it += u32::from(died_of(output.status).is_some());
             scene.check_no_process();
             if signal == Signal::SIGKILL {
                 end(start_and_forget(&scene));
             }
             scene.check_no_file();
-        }
+            died_of(output.status).is_some()
+        });
         injected(&format!("harness of a real VM ended by {signal}"), ended_by_it);
     }
 }
