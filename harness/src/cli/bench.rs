@@ -1,6 +1,7 @@
 //! `bench`: what operations cost, on this kernel in time and on others in instructions.
 
 mod json;
+mod self_check;
 
 use super::here::Here;
 use super::{CaseArgs, Exit, Format, choose, out, vm};
@@ -134,9 +135,6 @@ fn list(cases: &[Case], format: Format) -> Result<Exit> {
 /// How cases are run that measure: once each.
 const HOW: CaseArgs = CaseArgs { full: false, repeat: 1, deadline: 120 };
 
-/// How often the delay is looked for in time: a CPU that changes its speed meanwhile is none of our faults.
-const TRIES: u32 = 5;
-
 fn here(args: &BenchArgs, cases: &[Case], store: &Store) -> Result<Exit> {
     let for_vms = args.times || args.jobs.is_some() || args.kernel.lock.is_some();
     if for_vms || args.line.named().is_some() {
@@ -160,14 +158,9 @@ fn here(args: &BenchArgs, cases: &[Case], store: &Store) -> Result<Exit> {
         Ok((measured, record))
     };
     if args.self_check {
-        let mut exit = Exit::Nothing;
-        for _ in 0..TRIES {
-            exit = finish(args, &[measure()?])?;
-            if exit == Exit::Expected {
-                break;
-            }
-        }
-        return Ok(exit);
+        // Whom this kernel can't answer at all it can't answer later either.
+        Here::find()?;
+        return self_check::in_time(args.format, || self_check::with_turn(&measure()?));
     }
     let runs = (0..args.repeat).map(|_| measure()).collect::<Result<Vec<_>>>()?;
     if let Some((measured, _)) = runs.first().filter(|_| args.record) {
@@ -292,11 +285,11 @@ fn in_vm(
 
 /// Shows and judges the runs on one kernel.
 fn finish(args: &BenchArgs, runs: &[(Measured, Record)]) -> Result<Exit> {
-    let Some((measured, record)) = runs.first() else { return Ok(Exit::Nothing) };
-    let mut out = out::stdout();
+    let Some(run @ (measured, _)) = runs.first() else { return Ok(Exit::Nothing) };
     if args.self_check {
-        return self_check(&mut out, measured, record, args.format);
+        return self_check::once(run, args.format);
     }
+    let mut out = out::stdout();
     match args.format {
         Format::Human => show::table(&mut out, measured)?,
         Format::Jsonl => json::costs(&mut out, measured)?,
@@ -353,35 +346,4 @@ fn agree(out: &mut dyn Write, runs: &[Measured], format: Format) -> Result<bool>
         }
     }
     Ok(!judged || bad == 0)
-}
-
-/// Whether a delay of known length is found with its size.
-fn self_check(
-    out: &mut dyn Write,
-    measured: &Measured,
-    record: &Record,
-    format: Format,
-) -> Result<Exit> {
-    let turn = match measured.unit {
-        Unit::Instructions => check::instructions_of_a_turn(),
-        Unit::Nanoseconds => convert::turn(record)?,
-    };
-    let found = check::delay(measured, turn).with_context(|| {
-        let why = measured.operations.iter().find_map(|o| o.missing.clone());
-        format!("the round trips with a delay were not measured: {}", why.unwrap_or_default())
-    })?;
-    let exit = if found.holds() { Exit::Expected } else { Exit::Different };
-    if format == Format::Jsonl {
-        json::delay(out, measured, &found)?;
-        return Ok(exit);
-    }
-    let check::Found { put_in, found: seen, tolerance } = found;
-    let (release, unit, off) = (&measured.kernel.release, measured.unit, found.off());
-    let word = if found.holds() { "found" } else { "missed" };
-    writeln!(
-        out,
-        "{release}: a delay of {put_in:.0} {unit} in the handler is {word}: {seen:.0}, {off:.1} % off \
-         ({tolerance} % allowed)"
-    )?;
-    Ok(exit)
 }
