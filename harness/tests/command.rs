@@ -147,8 +147,14 @@ const GOOD: &str = "copy/munmap[backing=anon,part=head,waiter=user-read,msg=read
 
 #[test]
 fn a_case_that_hangs_or_dies_costs_that_case_alone() {
-    let arguments =
-        ["run", "hidden/hangs[backing=anon]", "hidden/dies[backing=anon]", GOOD, "--deadline", "2"];
+    let arguments = [
+        "run",
+        "hidden/hangs[backing=anon]",
+        "hidden/dies[backing=anon]",
+        GOOD,
+        "--deadline",
+        "10",
+    ];
     let output = conform().args(arguments).args(["--format", "jsonl"]).output().expect("starts");
     assert_eq!(output.status.code(), Some(1));
     let cases = outcomes(&output);
@@ -175,7 +181,7 @@ fn a_kernel_that_goes_down_costs_one_case() {
     let hidden = ["hangs", "dies", "panics"].map(|name| format!("hidden/{name}[backing=anon]"));
     let mut command = conform();
     command
-        .args(["run", "--deadline", "2", "--format", "jsonl", GOOD, "wake/wide[backing=anon]"])
+        .args(["run", "--deadline", "10", "--format", "jsonl", GOOD, "wake/wide[backing=anon]"])
         .args(&hidden);
     let output = command.arg("--kernel-image").arg(kernel).output().expect("the command starts");
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
