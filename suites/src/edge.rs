@@ -150,9 +150,9 @@ pub(crate) const SOURCE_CHECKED: Edge = Edge {
 /// Special mappings, such as the vDSO, can't be registered.
 pub(crate) const SPECIAL_REFUSED: Edge = Edge {
     mainline: (7, 2),
-    stable: &[taken(6, 12, 105), between(6, 18, 15, 44), between(7, 1, 0, 3)],
+    stable: &[taken(6, 12, 105), between(6, 18, 15, 44), between(7, 1, 3, 13)],
     source: "vma_can_userfault(): asynchronous write protection (6.7) takes memory of any kind, since \
-             'userfaultfd: prevent registration of special VMAs' (7.2, 7.1.3, 6.12.105) but VM_SPECIAL",
+             'userfaultfd: prevent registration of special VMAs' (7.2, 6.12.105) but VM_SPECIAL",
 };
 
 /// UFFDIO_API looks for unknown features after it has looked for permission.
