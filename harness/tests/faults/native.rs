@@ -97,7 +97,7 @@ fn line(n: u32, times: u32, cases: usize) -> usize {
 fn a_worker_that_is_killed_costs_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let expected = undisturbed(folder.path());
-    let times = times(6);
+    let times = times(4);
     for n in 0..times {
         until_it_meets(|| {
             let (mut is_open, mut killed) = (true, false);

@@ -268,7 +268,7 @@ pub(crate) fn times(usual: u32) -> u32 {
 }
 
 /// How often a fault is tried until one has met what it is for.
-const TRIES: usize = 30;
+const TRIES: usize = 100;
 
 /// Injects a fault until it has met what it is for, which it says: who is late by a stall finds the run at its end.
 pub(crate) fn until_it_meets(mut fault: impl FnMut() -> bool) {
