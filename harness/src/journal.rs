@@ -275,7 +275,7 @@ mod tests {
 
     /// A journal, which a child that a neighbouring test has just forked may still have open, and so locked, for as
     /// long as it takes to run its program.
-    fn opened(path: &Path, asked: Asked, resume: bool) -> Journal {
+    fn opened(path: &Path, asked: &Asked, resume: bool) -> Journal {
         let start = Instant::now();
         loop {
             match Journal::open(path, asked.clone(), resume) {
@@ -289,7 +289,7 @@ mod tests {
 
     /// A journal with so many outcomes, as a killed sweep leaves it.
     fn left(path: &Path, cases: usize) {
-        let mut journal = opened(path, asked(), false);
+        let mut journal = opened(path, &asked(), false);
         assert!(journal.begin(&environment()));
         (0..cases).for_each(|n| journal.take(&id(n), &outcome(n)));
     }
@@ -304,11 +304,11 @@ mod tests {
     fn who_goes_on_has_what_was_taken() {
         let (_folder, path) = place();
         left(&path, 3);
-        let mut journal = opened(&path, asked(), true);
+        let mut journal = opened(&path, &asked(), true);
         assert!(journal.begin(&environment()));
         journal.take(&id(3), &outcome(3));
         drop(journal);
-        let journal = opened(&path, asked(), true);
+        let journal = opened(&path, &asked(), true);
         let expected: Outcomes = (0..4).map(|n| (id(n), outcome(n))).collect();
         assert_eq!(*journal.outcomes(), expected);
     }
@@ -322,13 +322,13 @@ mod tests {
         for cut in 0..=text.len() {
             fs::write(&path, &text[..cut]).expect("written");
             let lines = text[..cut].split(|&b| b == b'\n').count() - 1;
-            let mut journal = opened(&path, asked(), true);
+            let mut journal = opened(&path, &asked(), true);
             assert_eq!(journal.outcomes().len(), lines.saturating_sub(1), "cut at {cut}");
             // And it can go on from there.
             assert!(journal.begin(&environment()));
             journal.take(&id(9), &outcome(9));
             drop(journal);
-            let journal = opened(&path, asked(), true);
+            let journal = opened(&path, &asked(), true);
             assert_eq!(journal.outcomes().get(&id(9)), Some(&outcome(9)), "cut at {cut}");
             assert_eq!(journal.outcomes().len(), lines.saturating_sub(1) + 1, "cut at {cut}");
         }
@@ -344,7 +344,7 @@ mod tests {
         left(&path, 3);
         let mut other = asked();
         change(&mut other);
-        assert_eq!(opened(&path, other, true).outcomes().len(), 0);
+        assert_eq!(opened(&path, &other, true).outcomes().len(), 0);
     }
 
     #[rstest]
@@ -358,7 +358,7 @@ mod tests {
         let good = fs::read(&path).expect("read");
         fs::write(&path, [&good, bad, b"{\"case\":[\"copy/z\",\"a=1\"]}\n"].concat())
             .expect("written");
-        let journal = opened(&path, asked(), true);
+        let journal = opened(&path, &asked(), true);
         assert_eq!(journal.outcomes().len(), 3);
         assert_eq!(fs::read(&path).expect("read"), good);
     }
@@ -367,12 +367,12 @@ mod tests {
     fn another_environment_begins_anew() {
         let (_folder, path) = place();
         left(&path, 3);
-        let mut journal = opened(&path, asked(), true);
+        let mut journal = opened(&path, &asked(), true);
         let other = Environment { accelerator: "kvm".into(), ..environment() };
         assert!(!journal.begin(&other) && journal.outcomes().is_empty());
         journal.take(&id(7), &outcome(7));
         drop(journal);
-        let mut journal = opened(&path, asked(), true);
+        let mut journal = opened(&path, &asked(), true);
         assert!(journal.begin(&other) && journal.outcomes().len() == 1);
     }
 
@@ -380,20 +380,20 @@ mod tests {
     fn without_resume_it_begins_anew() {
         let (_folder, path) = place();
         left(&path, 3);
-        assert!(opened(&path, asked(), false).outcomes().is_empty());
+        assert!(opened(&path, &asked(), false).outcomes().is_empty());
         assert!(!path.exists(), "what holds nothing is not left");
     }
 
     #[test]
     fn what_was_our_fault_is_asked_again() {
         let (_folder, path) = place();
-        let mut journal = opened(&path, asked(), false);
+        let mut journal = opened(&path, &asked(), false);
         journal.begin(&environment());
         for (n, end) in [End::Broken, End::NotRun, End::Hang, End::Panic].into_iter().enumerate() {
             journal.take(&id(n), &Outcome::ended(end, "so", Facts::new()));
         }
         drop(journal);
-        let journal = opened(&path, asked(), true);
+        let journal = opened(&path, &asked(), true);
         assert_eq!(journal.outcomes().keys().cloned().collect::<Vec<_>>(), [id(2), id(3)]);
     }
 
@@ -403,22 +403,22 @@ mod tests {
     fn when_the_record_is_written_it_goes_or_says_so(#[case] keep: bool) {
         let (_folder, path) = place();
         left(&path, 3);
-        opened(&path, asked(), true).finish(keep);
+        opened(&path, &asked(), true).finish(keep);
         assert_eq!(path.exists(), keep);
-        let journal = opened(&path, asked(), true);
+        let journal = opened(&path, &asked(), true);
         assert_eq!(journal.is_recorded(), keep);
     }
 
     #[test]
     fn two_sweeps_do_not_write_one_journal() {
         let (_folder, path) = place();
-        let journal = opened(&path, asked(), true);
+        let journal = opened(&path, &asked(), true);
         let error = Journal::open(&path, asked(), true).expect_err("in use").to_string();
         assert!(error.contains("another sweep") && error.contains("a.journal"), "{error}");
         Journal::discard(&path);
         assert!(path.exists(), "it is in use");
         drop(journal);
-        opened(&path, asked(), true);
+        opened(&path, &asked(), true);
     }
 
     #[test]
@@ -427,7 +427,7 @@ mod tests {
         fs::create_dir_all(path.parent().expect("a folder")).expect("made");
         left(&path, 3);
         let whole = fs::read(&path).expect("read");
-        let mut journal = opened(&path, asked(), true);
+        let mut journal = opened(&path, &asked(), true);
         assert!(journal.begin(&environment()));
         journal.trouble = Some("No space left on device".into());
         journal.take(&id(3), &outcome(3));

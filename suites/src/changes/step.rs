@@ -212,10 +212,10 @@ impl Step {
             Self::RemapFilePages(_) => matches!(backing, Backing::Shmem | Backing::SharedAnon),
             // The pool of huge pages is to be left as it was.
             Self::Advise(_, advice) => !(advice.harms() && backing.is_huge()),
-            // Of huge pages it populates, MLOCK_ONFAULT or not, and so waits itself: `waiters/system-call`.
-            Self::LockOnFault(_) => !backing.is_huge(),
-            // The heap of hugetlb reservations can't be split by moves: asked in the grid.
-            Self::Move(_)
+            // The heap of hugetlb reservations can't be split by moves: asked in the grid. A lock populates huge
+            // pages, MLOCK_ONFAULT or not, and so waits itself: `waiters/system-call`.
+            Self::LockOnFault(_)
+            | Self::Move(_)
             | Self::MoveBack(_)
             | Self::MoveKeeping(_)
             | Self::MoveOverlapping

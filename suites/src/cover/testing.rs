@@ -274,9 +274,13 @@ fn choose(probe: &str, trials: &[Trial]) -> BTreeSet<usize> {
     let needs = telling(trials);
     let mut left: HashSet<&str> = needs.iter().flatten().map(String::as_str).collect();
     let met = |left: &mut HashSet<&str>, i: usize| {
-        needs[i].iter().for_each(|n| _ = left.remove(n.as_str()))
+        for need in &needs[i] {
+            left.remove(need.as_str());
+        }
     };
-    chosen.iter().for_each(|&i| met(&mut left, i));
+    for &i in &chosen {
+        met(&mut left, i);
+    }
     while !left.is_empty() {
         let count = |i: usize| needs[i].iter().filter(|n| left.contains(n.as_str())).count();
         let best =
@@ -302,12 +306,12 @@ fn choose(probe: &str, trials: &[Trial]) -> BTreeSet<usize> {
         }
         shown
     };
-    let mut shown: HashSet<String> = chosen.iter().flat_map(|&i| shows(&trials[i])).collect();
+    let mut seen: HashSet<String> = chosen.iter().flat_map(|&i| shows(&trials[i])).collect();
     for (i, trial) in trials.iter().enumerate() {
         let new = shows(trial).into_iter().filter(|what| trial.proposed || is_wanted(what));
-        let before = shown.len();
-        shown.extend(new);
-        if shown.len() > before {
+        let before = seen.len();
+        seen.extend(new);
+        if seen.len() > before {
             chosen.insert(i);
         }
     }
