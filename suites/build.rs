@@ -17,7 +17,9 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// Tests ask the kernel nothing that a record holds.
 fn is_test(path: &Path) -> bool {
-    path.file_stem().is_some_and(|stem| stem == "tests" || stem == "testing")
+    let is =
+        |part: &Path| part.file_stem().is_some_and(|stem| stem == "tests" || stem == "testing");
+    path.ancestors().any(is)
 }
 
 fn is_bench(path: &Path) -> bool {

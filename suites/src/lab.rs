@@ -1,18 +1,46 @@
 //! A block and a userfaultfd for questions that register and ask in their own way: steps that
 //! record one fact each.
 
-use crate::abi::{Field, Message, Range, Rc, Uffd};
+use crate::abi::{
+    Field, Message, REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, Range, Rc, Uffd,
+};
 use crate::access::Access;
 use crate::evidence::{self, QueueFile};
 use crate::expect::Expected;
 use crate::memory::{BLOCK, Block, HUGE, PAGE, tag};
 use crate::outcome::{Seen, Stop};
-use crate::point::{Backing, PAGES, Waiter as Kind};
+use crate::point::{Backing, PAGES, Waiter as Kind, axis};
 use crate::scenario::fault_word;
 use crate::stage::Stage;
 use crate::touch;
 use crate::waiter::{Fate, Waiter};
 use nix::errno::Errno;
+
+axis! {
+    /// What a block is registered for.
+    For {
+        /// Nothing: the comparison.
+        Nothing = "none",
+        /// Missing pages.
+        Missing = "missing",
+        /// Write protection.
+        Wp = "wp",
+        /// Minor faults.
+        Minor = "minor",
+    }
+}
+
+impl For {
+    /// The modes of REGISTER.
+    pub(crate) const fn bits(self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Missing => REGISTER_MODE_MISSING,
+            Self::Wp => REGISTER_MODE_WP,
+            Self::Minor => REGISTER_MODE_MINOR,
+        }
+    }
+}
 
 /// A block that is mapped and not yet registered, with a userfaultfd.
 #[derive(Debug)]

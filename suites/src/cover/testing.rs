@@ -1,189 +1,15 @@
 //! The rule that makes the list of default trials. It is part of the tests, since what it needs, the answers
 //! that are expected of every trial on every recorded release, takes seconds to work out.
 
+mod tables;
+
 use crate::probe::{Ask, Case};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use uffd_results::KernelVersion;
-
-/// What a consumer's assumption rests on stays a default, whatever it repeats: a probe, and what the
-/// axes of a case must have. `results/contracts` names these cases.
-pub(super) const INSISTED: &[(&str, &[&str])] = &[
-    ("changes/collapse", &["backing=shmem", "present=few", "then=serve"]),
-    ("changes/collapse", &["backing=anon", "present=most", "then=look"]),
-    ("changes/collapse", &["backing=shmem", "mode=none", "present=few"]),
-    ("changes/exchange", &["backing=anon", "events=remap+unmap"]),
-    ("changes/file", &["backing=shmem", "how=write-page", "user-read", "op=copy"]),
-    ("changes/madvise", &["backing=shmem", "how=dontneed-page", "user-read"]),
-    ("changes/half-way", &["events=remap+unmap,"]),
-    ("changes/merge", &["touched=before", "then=nothing"]),
-    ("changes/sequence", &["backing=anon", "how=qemu-shrink,", "op=copy"]),
-    ("changes/sequence", &["backing=shmem", "how=qemu-shrink-file", "op=copy"]),
-    ("continue/fault", &["backing=shmem", "page=punched", "mode=missing,"]),
-    ("events/mremap", &["backing=anon", "how=move-part", "events=remap+unmap,"]),
-    ("events/mremap", &["backing=anon", "events=remap+remove+unmap,"]),
-    ("handle/feature", &["with=offered"]),
-    ("handle/ready", &["call=epoll,", "state=one-of-two-read"]),
-    ("handle/user-mode-only", &["way=user-mode-only"]),
-    ("permission/open", &["who=other-user", "way=user-mode-only", "features=none"]),
-    ("permission/open", &["who=userns-root", "features=event-fork"]),
-    (
-        "register/mprotect-later",
-        &["backing=shmem", "registered=none,later=write,", "touch=user-write"],
-    ),
-    ("register/modes", &["memory=hugetlb-shared", "mode=missing,", "features=none"]),
-    ("register/modes", &["memory=shmem", "mode=missing,", "features=none"]),
-    ("register/modes", &["memory=shmem", "mode=wp,"]),
-    ("waiters/spread", &["backing=anon", "waiter=user-read,msg=read", "first=3"]),
-    ("writeprotect/reach", &["backing=anon", "page=missing", "asks=wp-unpopulated"]),
-];
-
-/// Stay defaults because something happens in them that is expected not to happen in other defaults of
-/// their probes, on the same kind of memory; `controls.rs` asks for such a case in every probe.
-const CONTROLS: &[(&str, &[&str])] = &[
-    (
-        "arguments/range",
-        &["ioctl=wake,backing=hugetlb-shared", "user-read", "bad=huge-len-of-page"],
-    ),
-    ("changes/adopt", &["backing=anon,how=munmap-anew-register,waiter=user-read,op=copy"]),
-    ("changes/adopt", &["backing=private-memfd,how=munmap-anew-register,waiter=user-read,op=copy"]),
-    ("changes/adopt", &["backing=shmem,how=munmap-anew-register,waiter=user-read,op=copy"]),
-    ("changes/file", &["backing=hugetlb-shared,how=punch-page,waiter=user-read,op=copy"]),
-    ("changes/mprotect", &["backing=shmem,how=none-middle,waiter=user-read,op=copy"]),
-    (
-        "changes/sequence",
-        &["backing=private-memfd,how=shrink-grow-register,waiter=user-read,op=copy"],
-    ),
-    ("changes/truncate", &["backing=hugetlb-shared,how=zero-then-back,waiter=user-read,op=copy"]),
-    ("changes/truncate", &["backing=private-memfd,how=grow,waiter=user-read,op=copy"]),
-    (
-        "events/discard",
-        &["backing=hugetlb-shared,advice=dontneed,what=page,events=remap+remove+unmap"],
-    ),
-    ("events/mremap", &["backing=shmem,how=move,events=remap+unmap"]),
-    ("events/munmap", &["backing=shmem,what=whole,events=remap+remove+unmap"]),
-    ("handle/read-size", &["fd=blocking", "unread=1"]),
-    ("lifetime/core-dump", &["backing=shmem,mode=missing,first=served"]),
-    ("rwp/scan", &["backing=private-memfd,ask=accessed,done=load"]),
-    ("rwp/scan", &["backing=shared-anon,ask=accessed,done=load"]),
-    ("rwp/scan", &["backing=shmem,ask=accessed,done=load"]),
-    ("waiters/debugger", &["backing=shmem,page=missing,access=process-vm-readv,owner=idle"]),
-    ("waiters/grow-locked", &["backing=shmem,call=mremap-grow,lock=mlock,then=copy"]),
-    ("waiters/sigbus", &["backing=shmem,mode=missing,access=user-read,feature=none"]),
-];
-
-/// What alone reaches a line of the kernel, mostly one that refuses an argument, stays a default too:
-/// each ioctl has a check of its own. `docs/coverage.md` has the lines that nothing reaches.
-pub(super) const REACHES: &[(&str, &[&str])] = &[
-    ("arguments/event-unread", &["ioctl=continue,", "backing=shmem", "wrong=struct"]),
-    ("arguments/event-unread", &["ioctl=copy,", "backing=anon", "wrong=struct"]),
-    ("arguments/event-unread", &["ioctl=move,", "backing=anon", "wrong=struct"]),
-    ("arguments/event-unread", &["ioctl=poison,", "backing=anon", "wrong=struct"]),
-    ("arguments/event-unread", &["ioctl=zeropage,", "backing=anon", "wrong=struct"]),
-    ("arguments/mode", &["ioctl=continue,", "backing=shmem", "user-read", "mode=bit-5,"]),
-    ("arguments/mode", &["ioctl=copy,", "backing=anon", "user-read", "mode=bit-5,"]),
-    ("arguments/mode", &["ioctl=move,", "backing=anon", "user-read", "mode=bit-5,"]),
-    ("arguments/mode", &["ioctl=poison,", "backing=anon", "user-read", "mode=bit-5,"]),
-    ("arguments/mode", &["ioctl=writeprotect,", "backing=anon", "user-write", "mode=bit-5,"]),
-    ("arguments/mode", &["ioctl=zeropage,", "backing=anon", "user-read", "mode=bit-5,"]),
-    ("arguments/range", &["ioctl=continue,", "backing=shmem", "user-read", "bad=len-zero"]),
-    ("arguments/range", &["ioctl=copy,", "backing=anon", "user-read", "bad=len-zero"]),
-    ("arguments/range", &["ioctl=copy,", "backing=anon", "user-read", "bad=start-odd"]),
-    ("arguments/range", &["ioctl=copy,", "backing=hugetlb-shared", "bad=huge-"]),
-    ("arguments/range", &["ioctl=move,", "backing=anon", "user-read", "bad=len-zero"]),
-    ("arguments/range", &["ioctl=poison,", "backing=anon", "user-read", "bad=len-zero"]),
-    ("arguments/range", &["ioctl=unregister,", "backing=anon", "user-read", "bad=len-zero"]),
-    ("arguments/range", &["ioctl=unregister,", "backing=hugetlb-shared", "bad=huge-start"]),
-    ("arguments/range", &["ioctl=writeprotect,", "backing=anon", "user-write", "bad=len-zero"]),
-    ("arguments/range", &["ioctl=writeprotect,", "backing=hugetlb-shared", "bad=huge-"]),
-    ("arguments/range", &["ioctl=zeropage,", "backing=anon", "user-read", "bad=len-zero"]),
-    ("arguments/struct", &["ioctl=continue,", "backing=shmem", "user-read", "struct=half"]),
-    ("arguments/struct", &["ioctl=move,", "backing=anon", "user-read", "struct=half"]),
-    ("arguments/struct", &["ioctl=poison,", "backing=anon", "user-read", "struct=half"]),
-    ("events/munmap", &["backing=anon", "what=around,events=unmap,"]),
-    ("events/munmap", &["backing=anon", "what=split,events=unmap,"]),
-    ("handle/read-fault", &["buffer=half", "unread=1"]),
-    ("handle/read-fault", &["buffer=second-outside", "unread=2"]),
-    ("kinds/beyond-end", &["backing=private-memfd", "deed=zeropage"]),
-    ("kinds/thp", &["how=protect-all", "access=user-write"]),
-    ("lifetime/core-dump", &["backing=shmem,mode=missing,first=nothing"]),
-    ("move/memory", &["to=read-only,from=read-only"]),
-    ("move/source", &["source=no-page-directory,holes=allowed"]),
-    ("races/argument", &["ioctl=move", "meanwhile=remove-unread"]),
-    ("races/argument", &["ioctl=protect", "meanwhile=remove-unread"]),
-    ("races/copy-source", &["backing=shared-anon", "meanwhile=mmap-over-same-registered"]),
-    ("races/copy-source", &["backing=private-memfd", "meanwhile=mmap-over-registered"]),
-    ("races/copy-source", &["backing=shmem", "meanwhile=mprotect-none"]),
-    ("register/modes", &["memory=anon-droppable", "mode=missing,", "features=none"]),
-    (
-        "writeprotect/missing-then-wp",
-        &["hugetlb-shared", "mark-then-copy,", "user-write", "asks=none"],
-    ),
-];
-
-/// Asked by default whatever its suite proposes.
-pub(super) const WANTED: &[(&str, &[&str])] = &[
-    ("arguments/mode", &["ioctl=continue", "backing=shmem", "mode=none"]),
-    ("arguments/mode", &["ioctl=copy,", "backing=anon", "user-read", "mode=bit-1,"]),
-    ("changes/move", &["backing=shmem", "how=overlapping", "waiter=user-read,op=copy"]),
-    ("changes/truncate", &["hugetlb-shared,how=shrink-to-page,waiter=user-read,op=copy"]),
-    ("continue/filled-elsewhere", &["shmem,mode=missing,act=copy-then-wake,who=user-read"]),
-    ("events/discard", &["backing=hugetlb-shared", "what=byte", "events=remap+remove+unmap"]),
-    ("events/mmap-over", &["backing=anon", "what=middle,over=anon,events=none"]),
-    ("events/unread", &["backing=anon", "event=fork,ioctl=copy,"]),
-    ("events/waiter", &["backing=anon,waiter=user-read,by=remove,then=close"]),
-    ("events/waiter", &["backing=anon,waiter=user-read,by=remove,then=unregister"]),
-    ("handle/feature", &["bit=19,with=nothing"]),
-    ("handle/feature", &["bit=20,with=nothing"]),
-    ("handle/feature", &["bit=30,with=nothing"]),
-    ("handle/read-size", &["bytes=32,fd=nonblock,unread=0"]),
-    ("handle/ready", &["call=poll,fd=nonblock,state=woken-unread"]),
-    ("kinds/hugetlb-empty", &["backing=hugetlb-shared,page=only,waiter=user-read"]),
-    ("lifetime/dead-owner-control", &["backing=anon,how=lives,call=register,"]),
-    ("lifetime/dead-owner-control", &["backing=anon,how=lives,call=unregister,"]),
-    ("permission/open", &["who=other-user,sysctl=0,way=syscall,features=none"]),
-    ("permission/open", &["who=other-user,sysctl=1,way=syscall,features=none"]),
-    ("register/span", &["backing=anon,mode=missing,layout=prefix"]),
-    ("register/twice", &["shmem,first=missing,second=missing+minor,part=whole"]),
-    ("writeprotect/missing-then-wp", &["=anon,how=copy-wp,who=user-write,asks=none"]),
-    ("writeprotect/missing-then-wp", &["hugetlb-shared,how=copy-wp,who=user-write,asks=none"]),
-    ("writeprotect/reach", &["backing=anon,page=dropped", "asks=none"]),
-    ("writeprotect/reach", &["backing=anon,page=missing", "asks=none"]),
-    ("continue/fault", &["backing=shmem", "page=dropped", "mode=minor,", "who=user-read"]),
-    (
-        "continue/fault",
-        &["backing=hugetlb-shared", "page=punched", "mode=missing,", "who=user-read"],
-    ),
-    ("lifetime/dead-owner", &["backing=anon", "how=execve", "register"]),
-    ("lifetime/ends-waiting", &["how=lives", "waiter=user-read", "waiters=1,msg=unread"]),
-    ("lifetime/ends-waiting", &["how=sigkill", "waiters=1,msg=unread"]),
-    ("register/modes", &["memory=vdso", "mode=wp,features=wp-async"]),
-    ("vcpu/async-killed", &["lapic=kernel"]),
-    ("vcpu/async-signal", &["backing=anon"]),
-    ("waiters/process", &["backing=anon", "op=sigkill"]),
-];
-
-/// Two axes of which every two values meet.
-const PAIRED: &[(&str, &str, &str)] =
-    &[("arguments/range", "ioctl=", "bad="), ("arguments/struct", "ioctl=", "struct=")];
-
-/// Values with which little is asked, so that every other value is to be asked without them, too: `*` stands for
-/// all probes of a suite.
-pub(super) const OFF: &[(&str, &str)] = &[
-    ("changes/*", "op=look"),
-    ("continue/*", "mode=none"),
-    ("events/*", "events=none"),
-    ("handle/address", "feature=off"),
-    ("handle/address", "offset=0"),
-    ("handle/read-fault", "unread=0"),
-    ("handle/read-vector", "unread=0"),
-    ("handle/ready", "state=before-api"),
-    ("handle/ready", "state=idle"),
-    ("handle/thread-id", "feature=off"),
-    ("races/argument", "meanwhile=none"),
-    ("register/mprotect-later", "registered=none"),
-];
+use tables::{CONTROLS, OFF, PAIRED};
+pub(super) use tables::{INSISTED, REACHES, WANTED};
+use uffd_results::{KernelVersion, id_matches};
 
 /// More pairs of values than these need not all meet: in a probe that has as many they are much alike.
 const PAIRS: usize = 16;
@@ -264,8 +90,10 @@ pub(super) fn rule(registry: &[Case]) -> Vec<(String, BTreeSet<usize>)> {
         }
         probes[place].1.push(Trial::new(case));
     }
+    let filters = filters();
     let chosen = |(name, trials): (String, Vec<Trial>)| {
-        let numbers = choose(&name, &trials);
+        let mut numbers = choose(&name, &trials);
+        rest_on(&name, &trials, &filters, &mut numbers);
         (name, numbers)
     };
     probes.into_iter().map(chosen).filter(|(_, numbers)| !numbers.is_empty()).collect()
@@ -320,6 +148,51 @@ fn choose(probe: &str, trials: &[Trial]) -> BTreeSet<usize> {
         }
     }
     chosen
+}
+
+/// The filters of case ids in the contracts, each with those of the cases that it leaves out.
+fn filters() -> Vec<(String, Vec<String>)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../results/contracts");
+    let files =
+        std::fs::read_dir(folder).expect("the contracts").map(|file| file.expect("a file").path());
+    let read = |file| std::fs::read_to_string(file).expect("a contract");
+    let tables = files.map(|file| read(file).parse::<toml::Table>().expect("TOML"));
+    let words = |need: &toml::Value, name: &str| -> Vec<String> {
+        let words = need.get(name).and_then(toml::Value::as_array).into_iter().flatten();
+        words.filter_map(toml::Value::as_str).map(ToOwned::to_owned).collect()
+    };
+    let inside = |value: &toml::Value, name: &str| {
+        value.get(name).and_then(toml::Value::as_array).cloned().unwrap_or_default()
+    };
+    let mut filters = Vec::new();
+    for contract in tables.map(toml::Value::Table) {
+        for need in inside(&contract, "assumption").iter().flat_map(|a| inside(a, "needs")) {
+            filters.extend(words(&need, "cases").into_iter().map(|c| (c, words(&need, "except"))));
+        }
+    }
+    filters.sort();
+    filters
+}
+
+/// Adds a trial for each filter of a contract that finds none yet.
+fn rest_on(
+    probe: &str,
+    trials: &[Trial],
+    filters: &[(String, Vec<String>)],
+    chosen: &mut BTreeSet<usize>,
+) {
+    let start =
+        |filter: &str| filter.split(['[', '*']).next().is_some_and(|name| probe.starts_with(name));
+    for (filter, except) in filters.iter().filter(|(filter, _)| start(filter)) {
+        let found = |i: &usize| {
+            let id = format!("{probe}[{}]", trials[*i].axes);
+            id_matches(filter, &id) && !except.iter().any(|except| id_matches(except, &id))
+        };
+        if !chosen.iter().any(found) {
+            let all = (0..trials.len()).filter(found);
+            chosen.extend(all.min_by_key(|&i| (!trials[i].proposed, i)));
+        }
+    }
 }
 
 /// What each trial is good for: values that make a difference in it, compared with the other values in their

@@ -3,12 +3,11 @@
 mod two;
 
 use super::hugetlb_empty::pool;
-use crate::abi::{
-    REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, Range, Uffd, WRITEPROTECT_MODE_WP,
-};
+use crate::abi::{Range, Uffd, WRITEPROTECT_MODE_WP};
 use crate::evidence::QueueFile;
 use crate::expect::{Expected, OBSERVED};
 use crate::files;
+use crate::lab::For;
 use crate::memory::{FAR, HUGE, RW, map};
 use crate::model::source;
 use crate::mover;
@@ -36,20 +35,6 @@ static TABLE: Probe = Probe {
         "working sets and dirty pages that are counted by pagemap or mincore of one process",
     ],
 };
-
-axis! {
-    /// What the one process has its mapping registered for.
-    For {
-        /// Nothing: the comparison.
-        Nothing = "none",
-        /// Missing pages.
-        Missing = "missing",
-        /// Write protection.
-        Wp = "wp",
-        /// Minor faults.
-        Minor = "minor",
-    }
-}
 
 axis! {
     /// When it is registered.
@@ -113,15 +98,6 @@ impl Table {
         if rc.is_ok() { Ok(()) } else { Err(Stop::Broken(format!("mapping 1 GiB: {rc}"))) }
     }
 
-    const fn modes(&self) -> u64 {
-        match self.mode {
-            For::Nothing => 0,
-            For::Missing => REGISTER_MODE_MISSING,
-            For::Wp => REGISTER_MODE_WP,
-            For::Minor => REGISTER_MODE_MINOR,
-        }
-    }
-
     /// Whether both have one table before the process is registered, if it is later.
     fn shares_before(&self) -> bool {
         self.size == Size::Whole && (self.mode == For::Nothing || self.order == Order::After)
@@ -163,7 +139,7 @@ impl Trial for Table {
         let uffd = stage.uffd(0)?;
         let queue = QueueFile::open(&uffd)?;
         let mut two = Two { stage, uffd, queue, other };
-        let register = |uffd: &Uffd| match self.modes() {
+        let register = |uffd: &Uffd| match self.mode.bits() {
             0 => Ok(()),
             modes => uffd.register(self.all(), modes).map(drop).map_err(|e| {
                 Stop::Unsupported(format!("REGISTER of hugetlb ({}): {e:?}", self.mode))

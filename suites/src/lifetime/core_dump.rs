@@ -2,11 +2,10 @@
 
 mod file;
 
-use crate::abi::{
-    REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, Range, Uffd, WRITEPROTECT_MODE_WP,
-};
+use crate::abi::{Range, Uffd, WRITEPROTECT_MODE_WP};
 use crate::evidence::QueueFile;
 use crate::expect::{Expected, OBSERVED};
+use crate::lab::For;
 use crate::memory::{BLOCK, Block, PAGE, tag};
 use crate::model::source;
 use crate::mover;
@@ -36,20 +35,6 @@ static DUMP: Probe = Probe {
         "handlers in another process, which see no end of their client but by other means",
     ],
 };
-
-axis! {
-    /// What the block is registered for.
-    For {
-        /// Not at all: the comparison.
-        Nothing = "none",
-        /// Missing pages.
-        Missing = "missing",
-        /// Write protection, and all of it is protected.
-        Wp = "wp",
-        /// Minor faults.
-        Minor = "minor",
-    }
-}
 
 axis! {
     /// What happens before the abort.
@@ -100,12 +85,7 @@ impl Dump {
         }
         let uffd = stage.uffd(0)?;
         let all = block.range(0..PAGES);
-        let modes = match self.mode {
-            For::Nothing => 0,
-            For::Missing => REGISTER_MODE_MISSING,
-            For::Wp => REGISTER_MODE_WP,
-            For::Minor => REGISTER_MODE_MINOR,
-        };
+        let modes = self.mode.bits();
         if modes != 0 {
             uffd.register(all, modes).map_err(|e| Stop::Unsupported(format!("REGISTER: {e:?}")))?;
         }

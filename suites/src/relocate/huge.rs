@@ -29,6 +29,8 @@ static PINNED: Probe = Probe {
 /// What a split of a huge page gives while somebody else holds it, where the EAGAIN of an earlier try is
 /// not forgotten when a try succeeds (6.18 to 7.1: move_pages() in mm/userfaultfd.c).
 const STALE: &[&str] = &["EBUSY", "EEXIST"];
+/// The same, where that EAGAIN itself is not what is expected.
+const HELD: &[&str] = &["EAGAIN", "EBUSY", "EEXIST"];
 
 /// Base pages of a huge page.
 const SMALL: usize = HUGE / PAGE;
@@ -249,9 +251,10 @@ fn script(how: How, word: &str, waiter: Waiter) -> Script {
     let axes = format!("how={word},waiter={waiter}");
     let script = Script::new(axes, NEEDS, steps, move |_| expect(how, waiter));
     match how {
-        How::Head | How::Middle | How::Shifted | How::Misplaced | How::Table | How::Taken => {
-            script.again_on(STALE)
+        How::Head | How::Middle | How::Shifted | How::Misplaced | How::Table => {
+            script.again_on(HELD)
         }
+        How::Taken => script.again_on(STALE),
         _ => script,
     }
 }

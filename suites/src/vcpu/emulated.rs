@@ -1,25 +1,22 @@
 //! Instructions that KVM emulates: it takes the page fault itself, as a system call does.
 
 use super::cases::SUITE;
-use super::halted::{Ground, Sleeper, lone};
+use super::halted::{Ground, Sleeper, lone_child};
 use super::resolved::{place, recipe};
 use super::{Lapic, VcpuAccess};
 use crate::abi::kvm::exit;
-use crate::abi::{REGISTER_MODE_MISSING, Uffd, Way, features};
+use crate::abi::{REGISTER_MODE_MISSING, Way, features};
 use crate::change::Prepared;
-use crate::evidence::QueueFile;
 use crate::expect::Expected;
 use crate::memory::{BLOCK, ONE_PAGE, PAGE as BYTES};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Change, Op, Part, axis};
 use crate::probe::{Case, Probe, Trial};
-use crate::process::Child;
 use crate::stage::Stage;
 use crate::waiter::{Access, Fate, content, user_mode_only};
 use crate::waiters::signal;
 use nix::errno::Errno;
-use std::os::fd::AsFd;
 use uffd_results::KernelVersion;
 
 static EMULATED: Probe = Probe {
@@ -133,18 +130,7 @@ impl Emulated {
 
     /// As [`super::interrupted`]'s of a fault of the guest's own.
     fn killed(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
-        let mut child = Child::fork(stage, |link| {
-            let (uffd, vcpu) = lone(stage, self.how.access(), self.lapic, REGISTER_MODE_MISSING)?;
-            link.pass(uffd.as_fd())?;
-            link.say(stage.word(Fate::Ended(vcpu.run().into())))
-        })?;
-        let uffd = Uffd::from_fd(child.link().take()?);
-        let queue = QueueFile::open(&uffd)?;
-        seen.step("park");
-        if !child.link().faults_first(&uffd)? {
-            let word = child.link().hear()?;
-            return Err(Stop::Broken(format!("the vCPU did not park: {word}")));
-        }
+        let (mut child, uffd, queue) = lone_child(stage, self.how.access(), self.lapic, seen)?;
         Sleeper::read(stage, &uffd, BYTES, child.pid(), ["fault", "thread"], seen)?;
         seen.fact("queue", queue.read()?);
         seen.step("kill");

@@ -6,17 +6,19 @@
 //! vCPU's own switches say nothing while it is halted: KVM wakes it up now and then, as to set its clock.
 
 use super::{Lapic, Vcpu, VcpuAccess};
-use crate::abi::{Message, Uffd, features, kick};
+use crate::abi::{Message, REGISTER_MODE_MISSING, Uffd, features, kick};
 use crate::crowd::pause;
 use crate::evidence::{QueueFile, Thread, ThreadFile};
 use crate::expect::Expected;
 use crate::memory::{BLOCK, Block, tag};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES};
+use crate::process::Child;
 use crate::scenario::{Scene, fault_word};
 use crate::stage::Stage;
 use crate::touch;
 use crate::waiter::{Access, Fate, Waiter};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 use uffd_results::KernelVersion;
@@ -222,16 +224,34 @@ impl Parked {
 }
 
 /// A block as of [`Ground`], in a process that holds no more than the vCPU: registered, in its guest's memory.
-pub(super) fn lone(
-    stage: &Stage,
-    access: VcpuAccess,
-    lapic: Lapic,
-    modes: u64,
-) -> Result<(Uffd, Vcpu), Stop> {
+fn lone(stage: &Stage, access: VcpuAccess, lapic: Lapic, modes: u64) -> Result<(Uffd, Vcpu), Stop> {
     let (block, uffd) = block(stage, Backing::Anon, modes)?;
     let target = block.range(PAGE..PAGE + 1).start;
     let vcpu = Vcpu::with(stage, target, access, block.range(0..PAGES), lapic)?;
     Ok((uffd, vcpu))
+}
+
+/// A child with such a block, registered for missing pages, whose vCPU has raised the message that is still to be
+/// read; it says how KVM_RUN ends.
+pub(super) fn lone_child(
+    stage: &Stage,
+    access: VcpuAccess,
+    lapic: Lapic,
+    seen: &mut Seen<'_>,
+) -> Result<(Child, Uffd, QueueFile), Stop> {
+    let child = Child::fork(stage, |link| {
+        let (uffd, vcpu) = lone(stage, access, lapic, REGISTER_MODE_MISSING)?;
+        link.pass(uffd.as_fd())?;
+        link.say(stage.word(Fate::Ended(vcpu.run().into())))
+    })?;
+    let uffd = Uffd::from_fd(child.link().take()?);
+    let queue = QueueFile::open(&uffd)?;
+    seen.step("park");
+    if !child.link().faults_first(&uffd)? {
+        let word = child.link().hear()?;
+        return Err(Stop::Broken(format!("the vCPU did not park: {word}")));
+    }
+    Ok((child, uffd, queue))
 }
 
 /// Who waits, and why.

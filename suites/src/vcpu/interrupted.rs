@@ -1,12 +1,11 @@
 //! Signals to a vCPU whose page a worker of the kernel waits for, and the death of its process.
 
 use super::cases::{SUITE, VMMS};
-use super::halted::{ASYNC, Ground, Sleeper, lone, parked};
+use super::halted::{ASYNC, Ground, Sleeper, lone_child, parked};
 use super::resolved::recipe;
 use super::{Lapic, VcpuAccess, VcpuEnd};
-use crate::abi::{REGISTER_MODE_MISSING, Rc, Uffd, kick};
+use crate::abi::{REGISTER_MODE_MISSING, Rc, kick};
 use crate::crowd::pause;
-use crate::evidence::QueueFile;
 use crate::expect::Expected;
 use crate::memory::{BLOCK, ONE_PAGE, PAGE as BYTES};
 use crate::model::source;
@@ -14,11 +13,9 @@ use crate::mover::{self, Mover};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Op};
 use crate::probe::{Case, Probe, Trial};
-use crate::process::Child;
 use crate::stage::Stage;
 use crate::waiter::Fate;
 use nix::errno::Errno;
-use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use uffd_results::KernelVersion;
@@ -158,18 +155,7 @@ impl Trial for Killed {
 
     fn run(&self, stage: &Stage, seen: &mut Seen<'_>) -> Result<(), Stop> {
         seen.step("set-up");
-        let mut child = Child::fork(stage, |link| {
-            let (uffd, vcpu) = lone(stage, self.access, self.lapic, REGISTER_MODE_MISSING)?;
-            link.pass(uffd.as_fd())?;
-            link.say(stage.word(Fate::Ended(vcpu.run().into())))
-        })?;
-        let uffd = Uffd::from_fd(child.link().take()?);
-        let queue = QueueFile::open(&uffd)?;
-        seen.step("park");
-        if !child.link().faults_first(&uffd)? {
-            let word = child.link().hear()?;
-            return Err(Stop::Broken(format!("the vCPU did not park: {word}")));
-        }
+        let (mut child, uffd, queue) = lone_child(stage, self.access, self.lapic, seen)?;
         let names = ["fault", "thread"];
         let sleeper = Sleeper::read(stage, &uffd, BYTES, child.pid(), names, seen)?;
         seen.fact("queue", queue.read()?);
