@@ -128,6 +128,8 @@ pub(in crate::cover) const WANTED: &[(&str, &[&str])] = &[
     ("lifetime/dead-owner", &["backing=anon", "how=execve", "register"]),
     ("lifetime/ends-waiting", &["how=lives", "waiter=user-read", "waiters=1,msg=unread"]),
     ("lifetime/ends-waiting", &["how=sigkill", "waiters=1,msg=unread"]),
+    // Who is refused shows nothing of faults in kernel mode.
+    ("permission/open", &["who=other-user,sysctl=1,way=syscall,features=none"]),
     ("register/mprotect-later", &["backing=anon,registered=none,later=read,touch=user-read"]),
     ("register/modes", &["memory=vdso", "mode=wp,features=wp-async"]),
     ("vcpu/async-killed", &["lapic=kernel"]),
