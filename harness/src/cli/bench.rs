@@ -180,11 +180,7 @@ fn cpus() -> f64 {
 }
 
 fn in_vms(args: &BenchArgs, cases: &[Case], store: &Store) -> Result<Exit> {
-    let mut images = Vec::new();
-    let fetched = args.kernel.each(&|text| out::note(text), &mut |image| {
-        images.push(image);
-        Ok(())
-    });
+    let (images, fetched) = args.kernel.all(&|text| out::note(text));
     // Those that could be had are measured all the same.
     if images.is_empty() || interrupt::caught().is_some() {
         return fetched.map(|()| Exit::Expected);

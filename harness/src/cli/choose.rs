@@ -3,7 +3,7 @@
 mod failed;
 
 use crate::interrupt;
-use crate::kernels::{self, Cache, FetchError, Image, Lock, Slot, UserKernel};
+use crate::kernels::{self, Cache, Image, Lock, Slot, UserKernel};
 use crate::vm::{self, Options};
 use anyhow::{Result, bail};
 use clap::error::ErrorKind;
@@ -276,18 +276,6 @@ impl KernelArgs {
         say: &dyn Fn(&str),
         hand_out: &mut dyn FnMut(Image) -> Result<()>,
     ) -> Result<()> {
-        let mut failed = Failed::default();
-        self.fetch(say, hand_out, &mut |wanted, error| failed.take(wanted, error, say))?;
-        failed.end()
-    }
-
-    /// Hands out the kernels; `fail` says whether it goes on without one that can't be had.
-    fn fetch(
-        &self,
-        say: &dyn Fn(&str),
-        hand_out: &mut dyn FnMut(Image) -> Result<()>,
-        fail: &mut dyn FnMut(&str, FetchError) -> Result<()>,
-    ) -> Result<()> {
         if let Some(image) = self.own.image(say)? {
             return hand_out(image);
         }
@@ -300,7 +288,7 @@ impl KernelArgs {
         vm::qemu_version(None)?;
         let _guard = interrupt::guard();
         let cache = Cache::open()?;
-        let (mut taken, mut has_failed) = (Vec::<Image>::new(), false);
+        let (mut taken, mut failed) = (Vec::<Image>::new(), Failed::default());
         for slot in slots {
             let filled = cache.fill(&slot, &taken, say);
             interrupt::check()?;
@@ -310,13 +298,11 @@ impl KernelArgs {
                     hand_out(image.clone())?;
                     taken.push(image);
                 }
-                Err(error) => {
-                    fail(&slot.wanted, error)?;
-                    has_failed = true;
-                }
+                Err(error) => failed.take(&slot.wanted, error, say)?,
             }
         }
-        if taken.is_empty() && !has_failed {
+        failed.end()?;
+        if taken.is_empty() {
             bail!(
                 "none of the chosen kernels can be had: see the notes above, and `uffd-conform kernels`"
             );
@@ -324,15 +310,14 @@ impl KernelArgs {
         Ok(())
     }
 
-    /// The kernels, all fetched; nothing for less than all.
-    pub(crate) fn images(&self, say: &dyn Fn(&str)) -> Result<Vec<Image>> {
+    /// The kernels that can be had, all fetched, and what became of the others.
+    pub(crate) fn all(&self, say: &dyn Fn(&str)) -> (Vec<Image>, Result<()>) {
         let mut images = Vec::new();
-        let mut hand_out = |image| {
+        let fetched = self.each(say, &mut |image| {
             images.push(image);
             Ok(())
-        };
-        self.fetch(say, &mut hand_out, &mut |_, error| Err(error.into()))?;
-        Ok(images)
+        });
+        (images, fetched)
     }
 }
 

@@ -4,6 +4,8 @@ use super::{Exit, choose, out, report, vm};
 use crate::arch::Arch;
 use crate::coverage;
 use crate::environment::environment;
+use crate::interrupt;
+use crate::kernels::Image;
 use crate::runner;
 use crate::vm::guest::Agent;
 use crate::vm::{Event, Options, Plan, run_vm};
@@ -103,49 +105,74 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<Exit> {
     if args.coverage.is_some() {
         options.settings.insert(vm::COVERAGE.into(), "yes".into());
     }
-    let mut exit = Exit::Expected;
-    let images = match own {
-        Some(image) => vec![image],
-        None => args.kernel.images(&|text| out::note(text))?,
+    let (images, fetched) = match own {
+        Some(image) => (vec![image], Ok(())),
+        None => args.kernel.all(&|text| out::note(text)),
+    };
+    if images.is_empty() || interrupt::caught().is_some() {
+        return fetched.map(|()| Exit::Expected);
+    }
+    // A kernel that can't be had, or on which the program can't be run, costs none of the others.
+    let mut exit = match fetched.inspect_err(out::error) {
+        Ok(()) => Exit::Expected,
+        Err(_) => Exit::Unusable,
     };
     let several = images.len() > 1;
-    for image in images {
-        let release = &image.identity.release;
-        vm::of_image(&image, &mut options);
-        let mut counters = args.coverage.as_deref().map(coverage::Folder::create).transpose()?;
-        let (mut output, mut length) = (Vec::new(), 0);
-        let mut on_event = |event: Event<'_>| match event {
-            Event::File { name, bytes } if name == OUTPUT.1 => bytes.clone_into(&mut output),
-            Event::File { name: LENGTH, bytes } => length = number(bytes).unwrap_or(0),
-            event => {
-                if let Some(folder) = &mut counters {
-                    folder.take(&event);
-                }
+    for image in &images {
+        match on_kernel(args, image, &options, several) {
+            Ok(false) if exit == Exit::Expected => exit = Exit::Different,
+            Ok(_) => {}
+            Err(error) => {
+                out::error(&error);
+                exit = Exit::Unusable;
             }
-        };
-        let report = run_vm(&image.path, &[name.to_string_lossy().into()], &options, &mut on_event)
-            .with_context(|| format!("running {program} on {release}"))?;
-        if several {
-            out::note(&format!("{release}: what {program} wrote:"));
         }
-        let mut stdout = out::plain_stdout();
-        stdout.write_all(&output)?;
-        stdout.flush()?;
-        drop(stdout);
-        if let Some(note) = cut(output.len() as u64, length) {
-            out::note(&format!("{release}: {program}: {note}"));
-        }
-        for remark in vm::remarks(&report) {
-            out::note(&remark);
-        }
-        counters.map(coverage::Folder::finish).transpose()?;
-        let [outcome] = &report.outcomes[..] else { bail!("no outcome of {program} on {release}") };
-        if outcome.facts.get("exit") != Some("0") {
-            out::note(&format!("{release}: {program}: {outcome}"));
-            exit = Exit::Different;
+        if interrupt::caught().is_some() {
+            break;
         }
     }
     Ok(exit)
+}
+
+/// Runs the program on a kernel; says whether it ended with 0.
+fn on_kernel(args: &ExecArgs, image: &Image, options: &Options, several: bool) -> Result<bool> {
+    let (release, program) = (&image.identity.release, &args.command[0]);
+    let mut options = options.clone();
+    vm::of_image(image, &mut options);
+    let mut counters = args.coverage.as_deref().map(coverage::Folder::create).transpose()?;
+    let (mut output, mut length) = (Vec::new(), 0);
+    let mut on_event = |event: Event<'_>| match event {
+        Event::File { name, bytes } if name == OUTPUT.1 => bytes.clone_into(&mut output),
+        Event::File { name: LENGTH, bytes } => length = number(bytes).unwrap_or(0),
+        event => {
+            if let Some(folder) = &mut counters {
+                folder.take(&event);
+            }
+        }
+    };
+    let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+    let report = run_vm(&image.path, &[name.into_owned()], &options, &mut on_event)
+        .with_context(|| format!("running {program} on {release}"))?;
+    if several {
+        out::note(&format!("{release}: what {program} wrote:"));
+    }
+    let mut stdout = out::plain_stdout();
+    stdout.write_all(&output)?;
+    stdout.flush()?;
+    drop(stdout);
+    if let Some(note) = cut(output.len() as u64, length) {
+        out::note(&format!("{release}: {program}: {note}"));
+    }
+    for remark in vm::remarks(&report) {
+        out::note(&remark);
+    }
+    counters.map(coverage::Folder::finish).transpose()?;
+    let [outcome] = &report.outcomes[..] else { bail!("no outcome of {program} on {release}") };
+    if outcome.facts.get("exit") == Some("0") {
+        return Ok(true);
+    }
+    out::note(&format!("{release}: {program}: {outcome}"));
+    Ok(false)
 }
 
 /// Why a program can't run where there are no other files, if it can't.
@@ -195,7 +222,8 @@ pub(super) fn agent(plan: &Plan) -> Option<Agent<'static>> {
         Ok(files)
     };
     let environment = environment(None, plan.setting("accelerator").unwrap_or_default(), None);
-    Some(Agent { suite: report::suite(), environment, run: Box::new(run), files: Box::new(files) })
+    let (run, files) = (Box::new(run), Box::new(files));
+    Some(Agent { suite: report::suite(), environment, run, files, is_used_up: || false })
 }
 
 /// What of a file is handed out, and how long it is.

@@ -5,7 +5,9 @@ use super::report::{Format, Report};
 use super::{CaseArgs, Exit, ExitCodes, choose, out, vm};
 use crate::coverage;
 use crate::filter;
+use crate::interrupt;
 use crate::journal::Outcomes;
+use crate::kernels::Image;
 use crate::store;
 use crate::vm::Event;
 use anyhow::{Result, bail};
@@ -92,51 +94,86 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
     if args.record.is_some() {
         bail!("--record is for this kernel; `uffd-conform sweep` writes the records of others");
     }
-    let images = args.kernel.images(&|text| out::note(text))?;
+    let (images, fetched) = args.kernel.all(&|text| out::note(text));
+    if images.is_empty() || interrupt::caught().is_some() {
+        return fetched.map(|()| Exit::Nothing);
+    }
+    // A kernel that can't be had, or that does not answer, costs none of the others.
+    let mut failed = fetched.err();
+    failed.iter().for_each(out::error);
+    let mut fail = |error| {
+        out::error(&error);
+        failed.get_or_insert(error);
+    };
     let mut exit = Exit::Nothing;
     let mut report = Report::new(args.format, args.verbose, images.len())?;
-    for image in images {
-        let counters = args.coverage.as_deref().map(coverage::Folder::create).transpose();
-        let mut counters = told(&mut report, counters)?;
-        let bar = out::progress(cases.len());
-        bar.set_prefix(image.identity.upstream.to_string());
-        let mut on_event = |event: Event<'_>| {
-            if matches!(event, Event::Outcome { .. }) {
-                bar.inc(1);
+    for image in &images {
+        match in_vm(args, image, cases) {
+            Ok((session, counters)) => {
+                exit = worst(exit, tell(&session, cases, &mut report)?);
+                // Behind the answers, which are there whatever becomes of the counters.
+                match counters.map(coverage::Folder::finish).transpose() {
+                    Ok(None | Some(0)) => {}
+                    Ok(Some(n)) => {
+                        out::note(&format!("{n} cases were lost to the counters with their VM"));
+                    }
+                    Err(error) => fail(error),
+                }
             }
-            if let Some(folder) = &mut counters {
-                folder.take(&event);
-            }
-        };
-        let mut options = args.vm.options();
-        if args.coverage.is_some() {
-            // One VM: each one's counters would take the place of the others'.
-            options.settings.insert(vm::COVERAGE.into(), "yes".into());
-        } else {
-            options.machines = args.jobs.map_or_else(choose::cpus, usize::from);
+            Err(error) => fail(error),
         }
-        let session = vm::ask(&image, cases, &Outcomes::new(), &args.cases, options, &mut on_event);
-        let session = told(&mut report, session)?;
-        bar.finish_and_clear();
-        for remark in vm::remarks(&session.report) {
-            out::note(&remark);
+        if interrupt::caught().is_some() {
+            break;
         }
-        let record = &session.record;
-        let (kernel, environment) = (&record.kernel, &record.environment);
-        report.begin(kernel, environment, cases.len())?;
-        for (case, outcome) in vm::answers(cases, record) {
-            report.case(case, outcome)?;
-        }
-        exit = worst(exit, report.end(Some(session.report.took))?);
-        // Behind the answers, which are there whatever becomes of the counters.
-        let lost = counters.map(coverage::Folder::finish).transpose();
-        match told(&mut report, lost)? {
-            None | Some(0) => {}
-            Some(n) => out::note(&format!("{n} cases were lost to the counters with their VM")),
-        }
+    }
+    if let Some(error) = &failed {
+        report.bail(error)?;
+        return Ok(Exit::Unusable);
     }
     report.finish()?;
     Ok(exit)
+}
+
+/// Asks a kernel in VMs.
+fn in_vm(
+    args: &RunArgs,
+    image: &Image,
+    cases: &[Case],
+) -> Result<(vm::Session, Option<coverage::Folder>)> {
+    let mut counters = args.coverage.as_deref().map(coverage::Folder::create).transpose()?;
+    let bar = out::progress(cases.len());
+    bar.set_prefix(image.identity.upstream.to_string());
+    let mut on_event = |event: Event<'_>| {
+        if matches!(event, Event::Outcome { .. }) {
+            bar.inc(1);
+        }
+        if let Some(folder) = &mut counters {
+            folder.take(&event);
+        }
+    };
+    let mut options = args.vm.options();
+    if args.coverage.is_some() {
+        // One VM: each one's counters would take the place of the others'.
+        options.settings.insert(vm::COVERAGE.into(), "yes".into());
+    } else {
+        options.machines = args.jobs.map_or_else(choose::cpus, usize::from);
+    }
+    let session = vm::ask(image, cases, &Outcomes::new(), &args.cases, options, &mut on_event);
+    bar.finish_and_clear();
+    Ok((session?, counters))
+}
+
+/// Shows what a kernel answered.
+fn tell(session: &vm::Session, cases: &[Case], report: &mut Report) -> Result<Exit> {
+    for remark in vm::remarks(&session.report) {
+        out::note(&remark);
+    }
+    let record = &session.record;
+    report.begin(&record.kernel, &record.environment, cases.len())?;
+    for (case, outcome) in vm::answers(cases, record) {
+        report.case(case, outcome)?;
+    }
+    report.end(Some(session.report.took))
 }
 
 /// A difference outweighs an answer, and an answer outweighs none.

@@ -103,8 +103,9 @@ fn image(name: &str, args: &ExploreArgs) -> Result<Image> {
     if number != 1 {
         bail!("{name} names {number} kernels, and two are compared: name a series or a version");
     }
-    let image = kernels.images(&|text| out::note(text))?.pop();
-    image.with_context(|| format!("{name} can't be had"))
+    let (mut images, fetched) = kernels.all(&|text| out::note(text));
+    fetched?;
+    images.pop().with_context(|| format!("{name} can't be had"))
 }
 
 impl Sides for Pair {
