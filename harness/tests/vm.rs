@@ -73,6 +73,7 @@ fn agent(plan: &Plan) -> Agent<'static> {
         environment: environment(None, plan.setting("accelerator").unwrap_or_default(), None),
         run,
         files: Box::new(|| Ok(vec![(FILE.to_owned(), vec![0xff; FILE_SIZE])])),
+        is_used_up: || false,
     }
 }
 

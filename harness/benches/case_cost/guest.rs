@@ -33,7 +33,7 @@ fn agent(plan: &Plan) -> guest::Agent<'static> {
     let files = Box::new(|| Ok(Vec::new()));
     if plan.cases.is_empty() {
         let run = Box::new(|_: usize, _: &str| Outcome::done(Facts::new()));
-        return guest::Agent { suite, environment, run, files };
+        return guest::Agent { suite, environment, run, files, is_used_up: || false };
     }
     let cases = uffd_suites::bump::keeping(uffd_suites::registry);
     let runner = Runner::new(Duration::from_secs(30)).expect("this kernel can be asked");
@@ -50,7 +50,7 @@ fn agent(plan: &Plan) -> guest::Agent<'static> {
         facts.set("us", start.elapsed().as_micros());
         Outcome { facts, ..outcome }
     };
-    guest::Agent { suite, environment, run: Box::new(run), files }
+    guest::Agent { suite, environment, run: Box::new(run), files, is_used_up: || false }
 }
 
 /// Asks the kernel's VM; with `probes` shows what each probe costs.

@@ -6,7 +6,7 @@ use crate::coverage;
 use crate::environment::{check_pages, environment};
 use crate::journal::Outcomes;
 use crate::kernels::{self, Image};
-use crate::runner::{Limits, Runner};
+use crate::runner::{self, Limits, Runner};
 use crate::vm::guest::{Agent, Files, Run};
 use crate::vm::{self, Event, Options, Plan, SessionReport};
 use anyhow::{Context, Result};
@@ -178,7 +178,8 @@ fn cases_agent(plan: &Plan) -> Agent<'static> {
     };
     // The runner, which each case reads from, lies in the box.
     let run: Run<'static> = copying(|| Box::new(run) as _);
-    Agent { suite: report::suite(), environment, run, files: counters(plan) }
+    let is_used_up = runner::is_used_up;
+    Agent { suite: report::suite(), environment, run, files: counters(plan), is_used_up }
 }
 
 /// Every case that a guest can be asked for, in two parts, one behind the other; host and guest are one program, so

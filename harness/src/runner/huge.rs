@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The files that tell; a kernel without hugetlb has none. They stay open: two looks a case would else cost a
 /// guest eight calls more.
@@ -41,8 +42,21 @@ fn number(file: Option<&File>) -> u64 {
     std::str::from_utf8(&text[..read]).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
+/// By how many pages the pool has grown: it is the machine's, as this is.
+static GROWN: AtomicU64 = AtomicU64::new(0);
+
+/// What the pool may have grown by before little else can be asked: 192 MiB of a guest's memory.
+const USED_UP: u64 = 96;
+
+/// Whether lost reservations have taken so much of this machine's memory that what follows is better asked on a fresh
+/// one.
+pub fn is_used_up() -> bool {
+    GROWN.load(Ordering::Relaxed) >= USED_UP
+}
+
 /// Makes up for reservations that the kernel has lost, so that later cases have their pages.
 pub(super) fn grow(by: u64) {
+    GROWN.fetch_add(by, Ordering::Relaxed);
     let file = "/proc/sys/vm/nr_hugepages";
     let size = std::fs::read_to_string(file).ok().and_then(|n| n.trim().parse::<u64>().ok());
     if let Some(size) = size {

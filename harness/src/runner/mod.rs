@@ -10,5 +10,6 @@ mod slate;
 mod wait;
 
 pub use child::{Limits, Runner, in_child};
+pub use huge::is_used_up;
 pub use pool::{Pool, PoolError};
 pub use wait::{BURIAL, attend_children, wait};

@@ -33,6 +33,9 @@ pub type Run<'a> = Box<dyn FnMut(usize, &str) -> Outcome + 'a>;
 /// Hands out the files that are to leave the guest, by name, as they are now.
 pub type Files<'a> = Box<dyn FnMut() -> Result<Vec<(String, Vec<u8>)>, String> + 'a>;
 
+/// Says whether what was asked has used the machine up: then the next one goes on.
+pub type UsedUp = fn() -> bool;
+
 /// Cases between which files are handed out: what a machine that goes down takes with it.
 const BATCH: usize = 256;
 
@@ -46,6 +49,8 @@ pub struct Agent<'a> {
     pub run: Run<'a>,
     /// What leaves the guest beside outcomes; an error ends the boot.
     pub files: Files<'a>,
+    /// Whether to end behind this case.
+    pub is_used_up: UsedUp,
 }
 
 /// Does what the plan says and turns the machine off.
@@ -94,10 +99,10 @@ fn work<'a, W: Write>(
         Plan::parse(&text).map_err(|why| format!("{PLAN} is no plan: {why}"))
     })?;
     prepare(&plan);
-    let (mut run, mut files) = keeping(|| greet(sender, &plan, agent))?;
+    let (mut run, mut files, is_used_up) = keeping(|| greet(sender, &plan, agent))?;
     drop(huge);
     let mut served = Ok(());
-    at_head_of_page(&mut || served = serve(sender, &plan, &mut *run, &mut *files));
+    at_head_of_page(&mut || served = serve(sender, &plan, &mut *run, &mut *files, is_used_up));
     served
 }
 
@@ -120,8 +125,8 @@ fn greet<'a, W: Write>(
     sender: &mut Sender<W>,
     plan: &Plan,
     agent: impl FnOnce(&Plan) -> Agent<'a>,
-) -> Result<(Run<'a>, Files<'a>), String> {
-    let Agent { suite, environment, run, mut files } = agent(plan);
+) -> Result<(Run<'a>, Files<'a>, UsedUp), String> {
+    let Agent { suite, environment, run, mut files, is_used_up } = agent(plan);
     // What can't be had is said before anything is asked.
     drop(files()?);
     let name = nix::sys::utsname::uname().map_err(|error| format!("uname failed: {error}"))?;
@@ -135,10 +140,10 @@ fn greet<'a, W: Write>(
         cases: plan.cases.len(),
     };
     sender.send(&Message::Hello(Box::new(hello)))?;
-    Ok((run, files))
+    Ok((run, files, is_used_up))
 }
 
-/// Runs the cases in order; each start is out before its case begins.
+/// Runs the cases in order, as many as the machine has room for; each start is out before its case begins.
 ///
 /// Not inlined: its frame is to lie on one page of the stack with those of what it calls.
 #[inline(never)]
@@ -147,7 +152,9 @@ fn serve<W: Write>(
     plan: &Plan,
     run: &mut dyn FnMut(usize, &str) -> Outcome,
     files: &mut dyn FnMut() -> Result<Vec<(String, Vec<u8>)>, String>,
+    is_used_up: UsedUp,
 ) -> Result<(), String> {
+    let mut cases = 0;
     for (index, id) in plan.cases.iter().enumerate() {
         if index % BATCH == 0 && index > 0 {
             hand_out(sender, files()?)?;
@@ -163,9 +170,13 @@ fn serve<W: Write>(
         unsafe { passing(work) };
         sent?;
         reap_orphans();
+        cases = index + 1;
+        if is_used_up() {
+            break;
+        }
     }
     hand_out(sender, files()?)?;
-    sender.send(&Message::End { cases: plan.cases.len() })
+    sender.send(&Message::End { cases })
 }
 
 /// Asks one case; its start is out before that.
@@ -286,7 +297,7 @@ mod tests {
             keeping(|| ran.push((index, id.to_owned())));
             facts("copy=0")
         };
-        serve(&mut sender, &plan, &mut run, &mut || Ok(Vec::new())).expect("all taken");
+        serve(&mut sender, &plan, &mut run, &mut || Ok(Vec::new()), || false).expect("all taken");
         assert_eq!(ran, [(0, "a".to_owned()), (1, "b".to_owned())]);
         let expected = [
             Message::Start { index: 0 },
@@ -305,7 +316,8 @@ mod tests {
         let long = vec![0xff; PIECE + 1];
         let mut files =
             || Ok(vec![("empty".to_owned(), vec![]), ("long".to_owned(), long.clone())]);
-        serve(&mut sender, &plan, &mut |_, _| facts("copy=0"), &mut files).expect("all taken");
+        serve(&mut sender, &plan, &mut |_, _| facts("copy=0"), &mut files, || false)
+            .expect("all taken");
         let messages = messages(&sender.wire.0);
         let file = |name: &str, len: usize, more| Message::File {
             name: name.into(),
@@ -320,10 +332,20 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_is_used_up_ends_behind_a_case() {
+        let plan = Plan { cases: vec!["a".into(), "b".into()], ..Plan::default() };
+        let mut sender = Sender { wire: Taken::default(), sequence: 0 };
+        let (mut run, mut files) = (|_: usize, _: &str| facts("copy=0"), || Ok(Vec::new()));
+        serve(&mut sender, &plan, &mut run, &mut files, || true).expect("all taken");
+        assert_eq!(messages(&sender.wire.0).last(), Some(&Message::End { cases: 1 }));
+    }
+
+    #[test]
     fn files_that_cannot_be_had_end_the_boot() {
         let mut sender = Sender { wire: Taken::default(), sequence: 0 };
         let mut files = || Err("no counters".to_owned());
-        let why = serve(&mut sender, &Plan::default(), &mut |_, _| facts("copy=0"), &mut files);
+        let why =
+            serve(&mut sender, &Plan::default(), &mut |_, _| facts("copy=0"), &mut files, || false);
         assert_eq!((why, sender.wire.0.len()), (Err("no counters".to_owned()), 0));
     }
 

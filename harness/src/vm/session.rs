@@ -277,9 +277,9 @@ pub(super) fn run(
             Cause::Interrupted(interrupted) => return Err(interrupted.into()),
             Cause::Stopped => return Err(VmError::Stopped),
             Cause::Unlike(what) => return Err(VmError::Unlike(what)),
-            _ => {}
+            Cause::UsedUp => known.acquit(&mut suspect, on_event),
+            _ => known.blame(&cause, during, &mut suspect, on_event),
         }
-        known.blame(&cause, during, &mut suspect, on_event);
         // Cases that were lost with their machines are nothing new: whoever kills one may kill them all.
         let is_new = known.outcomes[from..].iter().any(|outcome| outcome.end != End::Broken);
         barren = if is_new { 0 } else { barren + 1 };

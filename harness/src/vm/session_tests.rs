@@ -36,6 +36,8 @@ enum Does {
     OwnDeathAt(usize),
     /// Reports a fault while a case runs.
     FaultAt(usize),
+    /// Says behind a case's outcome that the machine is used up.
+    UsedUpBehind(usize),
     /// Ends between a case's outcome and the next start.
     VanishBehind(usize),
     /// Ends before the hello.
@@ -209,6 +211,10 @@ impl Launcher for Script {
                 out.frames.truncate(out.frames.len() - 5);
                 return end(b"", out, gone());
             }
+            if does == Does::UsedUpBehind(case) {
+                out.say(&Message::End { cases: index + 1 });
+                return end(b"", out, gone());
+            }
             if does == Does::VanishBehind(case) {
                 return end(b"", out, gone());
             }
@@ -295,6 +301,9 @@ const CASES: usize = 6;
 #[case::fault_twice(&[Does::FaultAt(2), Does::FaultAt(2), Does::Well], &[(2, End::Broken)], 3, 0)]
 #[case::lost_before_the_first(&[Does::NoBoot, Does::NoBoot, Does::NoBoot, Does::Well], &[], 4, 3)]
 #[case::dumb_once(&[Does::Dumb, Does::Well], &[], 2, 1)]
+#[case::used_up(&[Does::UsedUpBehind(2), Does::Well], &[], 2, 0)]
+#[case::used_up_and_goes_on(&[Does::PanicAt(2), Does::UsedUpBehind(2), Does::Well], &[], 3, 1)]
+#[case::used_up_twice(&[Does::UsedUpBehind(0), Does::UsedUpBehind(4), Does::Well], &[], 3, 0)]
 #[case::lost_between(&[Does::VanishBehind(2), Does::Well], &[], 2, 1)]
 #[case::lost_behind_the_last(&[Does::VanishBehind(5)], &[], 1, 1)]
 #[case::a_lost_frame(&[Does::LoseStartOf(2), Does::Well], &[], 2, 1)]
