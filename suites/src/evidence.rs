@@ -248,7 +248,12 @@ const fn is_present(entry: u64) -> bool {
 
 /// Whether the base pages of a huge page behind its first, as far as they are present, go on as its head says: all
 /// of a COPY's source begin alike, and what is else stored is stored to the first.
+///
+/// What no case stores comes from a file of another kind, whose pages are not alike.
 fn goes_on(whole: Range, head: u64) -> Result<bool, Stop> {
+    if !matches!(head, tag::ZERO | tag::COPIED | tag::KEPT | tag::NEW | tag::WROTE) {
+        return Ok(true);
+    }
     let rest = Range { start: whole.start + PAGE, len: whole.len - PAGE };
     let mut seen = None;
     for (n, entry) in page_table("self", rest, PAGE)?.into_iter().enumerate() {

@@ -134,6 +134,16 @@ pub fn poison(at: Range) -> Rc {
     crate::touch::amid_machine_check(|| crate::memory::advise(at, HWPOISON))
 }
 
+/// `MADV_COLLAPSE`, on machines that have memory for it: `SCAN_ALLOC_HUGE_PAGE_FAIL` says nothing of userfaultfd.
+pub(crate) fn collapse(at: Range) -> Result<Rc, Stop> {
+    match crate::memory::advise(at, COLLAPSE) {
+        Rc(Some(Errno::ENOMEM)) => Err(Stop::Precondition(
+            "MADV_COLLAPSE: ENOMEM: no 2 MiB of memory in one piece are free".into(),
+        )),
+        rc => Ok(rc),
+    }
+}
+
 /// Whether this process may get transparent huge pages.
 pub fn allow_huge_pages(allow: bool) -> Rc {
     // SAFETY: this prctl takes plain numbers and concerns only this process.

@@ -57,6 +57,11 @@ impl Ground {
         }
     }
 
+    /// Whether the ioctl, with good arguments, does anything on the backing.
+    pub(super) fn works(self) -> bool {
+        !(self.command == Command::Zeropage && self.backing.is_huge())
+    }
+
     /// For what the block is registered.
     pub(super) fn mode(self) -> u64 {
         match self.command {
@@ -250,11 +255,20 @@ impl Verdict {
         Self { rc, field: Some(errno.to_string()), did: Did::Nothing, says }
     }
 
-    /// Done.
+    /// Done; or what the ioctl returns where it never works.
     pub(super) fn done(ground: Ground, says: &'static str) -> Self {
+        if !ground.works() {
+            return Self::failed("EINVAL", -libc::EINVAL, source::ZEROPAGE_HUGE);
+        }
         let page = if ground.backing.is_huge() { crate::memory::HUGE } else { PAGE };
         let field = (ground.command != Command::Register).then(|| page.to_string());
         Self { rc: "0", field, did: Did::Wholly, says }
+    }
+
+    /// The same, but nobody is woken.
+    pub(super) fn silently(self) -> Self {
+        let did = if self.did == Did::Wholly { Did::Silently } else { self.did };
+        Self { did, ..self }
     }
 
     /// The facts that follow, for the call recorded under `name`.

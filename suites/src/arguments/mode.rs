@@ -70,7 +70,7 @@ impl Twist for Mode {
 
     fn verdict(&self, ground: Ground, kernel: KernelVersion) -> Verdict {
         let says = "ioctl_userfaultfd(2): modes of this ioctl; EINVAL for any other bit";
-        let silent = Verdict { did: Did::Silently, ..Verdict::done(ground, says) };
+        let silent = Verdict::done(ground, says).silently();
         match (ground.command, self.bits()) {
             (Command::Register, _) => Verdict::refused("EINVAL", says),
             // For MOVE also ALLOW_SRC_HOLES, of which there are none.

@@ -172,7 +172,8 @@ impl Twist for Place {
         let half = "put_user() of the result comes before the wake-up: EFAULT leaves the work done and \
                     the waiter asleep";
         let unreadable = Verdict { field: None, ..Verdict::refused("EFAULT", efault) };
-        let unwritable = Verdict { did: Did::Silently, ..Verdict::refused("EFAULT", half) };
+        let did = if ground.works() { Did::Silently } else { Did::Nothing };
+        let unwritable = Verdict { did, ..Verdict::refused("EFAULT", half) };
         match self {
             Self::Odd(_) | Self::Across(_) => Verdict::done(ground, "x86-64 reads at any address"),
             Self::At(_) => unreadable,

@@ -186,10 +186,8 @@ fn nowhere(ground: Ground, bad: Bad, kernel: KernelVersion) -> Verdict {
             Verdict::failed("ENOENT", -2, enoent)
         }
         Command::Copy | Command::Move if long => Verdict::refused("EINVAL", SOURCE_CHECKED.source),
-        Command::Writeprotect
-            if bad == Bad::ToTheEnd
-                && ground.backing.is_huge()
-                && WRITEPROTECT_SEVERAL.is_known_in(kernel) =>
+        Command::Writeprotect | Command::Rwprotect
+            if long && ground.backing.is_huge() && WRITEPROTECT_SEVERAL.is_known_in(kernel) =>
         {
             Verdict::failed(
                 "EINVAL",

@@ -56,7 +56,7 @@ const CACHED: &str = "shmem_get_folio_gfp() in mm/shmem.c: what the page cache h
 const FILL_BEYOND: &str = "mfill_file_over_size() in mm/userfaultfd.c: EFAULT behind the end of the \
     file; nobody is woken";
 const ALLOC_BEYOND: &str = "shmem_mfill_folio_alloc() in mm/shmem.c (7.1): no page behind the end of \
-    the file, which COPY reports as ENOMEM; nobody is woken";
+    the file, which COPY and ZEROPAGE report as ENOMEM; nobody is woken";
 const FILL_PRESENT: &str = "ioctl_userfaultfd(2), UFFDIO_COPY, EEXIST; mfill_atomic_install_pte(): \
     something stands in the page table or in the page cache; nobody is woken";
 const SPLIT: &str = "a waiter hangs on the context; a change of flags only splits the mapping, whose \
@@ -66,7 +66,8 @@ const SPLIT: &str = "a waiter hangs on the context; a change of flags only split
 fn fill(state: &State, op: Op) -> (&'static str, String, &'static str) {
     let page = state.pages[HERE];
     let says = if op == Op::Copy { source::COPY } else { source::ZEROPAGE };
-    let huge = state.backing.is_huge();
+    let own = page.map == Map::Own;
+    let (huge, shared) = (own && state.backing.is_huge(), own && state.shared());
     let failed = |errno, number: i32, says| (errno, (-number).to_string(), says);
     if !page.registered {
         return failed("ENOENT", libc::ENOENT, source::COPY_ENOENT);
@@ -74,7 +75,7 @@ fn fill(state: &State, op: Op) -> (&'static str, String, &'static str) {
     if huge && op == Op::Zeropage {
         return failed("EINVAL", libc::EINVAL, source::ZEROPAGE_HUGE);
     }
-    if page.beyond && op == Op::Copy && state.shared() && !huge && !state.before(7, 1) {
+    if page.beyond && shared && !huge && !state.before(7, 1) {
         return failed("ENOMEM", libc::ENOMEM, ALLOC_BEYOND);
     }
     if page.beyond {
@@ -82,13 +83,14 @@ fn fill(state: &State, op: Op) -> (&'static str, String, &'static str) {
     }
     // Until 6.19 COPY overwrote every marker, also one that forbids all access. ZEROPAGE of private memory
     // never did: mfill_atomic_pte_zeropage() wants an empty entry.
-    let zeroes = op == Op::Zeropage && !state.shared();
+    let zeroes = op == Op::Zeropage && !shared;
     let guarded = page.guard && (zeroes || !state.before(6, 19));
-    let cached = state.shared() && page.cached.is_some() && op == Op::Copy;
+    let cached = shared && page.cached.is_some();
     if page.shown.is_some() || guarded || cached {
         return failed("EEXIST", libc::EEXIST, FILL_PRESENT);
     }
-    ("0", (if huge { HUGE } else { PAGE }).to_string(), says)
+    // The caller gives the block's page as the length, whatever stands there now.
+    ("0", (if state.backing.is_huge() { HUGE } else { PAGE }).to_string(), says)
 }
 
 /// The facts that a change, a waiter and an operation should show.

@@ -276,7 +276,7 @@ pub(super) static CHANGES: &[Change] = &[
     also_huge(&FORK, "load", &[Fork(Child::Load)]),
     plain(&FORK, "load-behind", &[Fork(Child::LoadBehind)]),
     plain(&FORK, "dontfork", &[Advise(MIDDLE, Advice::DontFork), Fork(Child::LoadBehind)]),
-    plain(
+    also_huge(
         &FORK,
         "dontfork-then-dofork",
         &[

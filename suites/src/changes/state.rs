@@ -284,7 +284,9 @@ impl State {
         match child {
             Child::Load => {
                 let saw = sees(page(2));
-                if self.shared() && saw == "zero" {
+                // Also a private mapping reads the file through the page cache; huge private pages do not.
+                let reads_file = self.shared() || self.backing == Backing::Private;
+                if reads_file && saw == "zero" {
                     self.pages[2].cached = Some('0');
                 }
                 (saw, FORK)

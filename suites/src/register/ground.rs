@@ -120,6 +120,9 @@ fn vdso() -> Result<Range, Stop> {
     Ok(Range { start, len: parse(end)? - start })
 }
 
+/// Why read-write protection refuses memory without access.
+const NO_ACCESS: &str =
+    "observed only (7.3): REGISTER_MODE_RWP takes no mapping without access (PROT_NONE)";
 const DROPPABLE: &str =
     "vma_can_userfault(): memory of MAP_DROPPABLE can't be registered; taken before 6.17";
 
@@ -281,6 +284,7 @@ impl Kind {
             Self::FilePrivate if any => ("0", asynchronous),
             Self::FileShared if any => ("EPERM", eperm),
             Self::Vdso | Self::FilePrivate | Self::FileShared => ("EINVAL", MODE),
+            Self::ProtNone | Self::ShmemNone if wanted != 0 => ("EINVAL", NO_ACCESS),
             _ if !taken => ("EINVAL", MODE),
             Self::ShmemReadFd | Self::SealWrite | Self::SealFuture => ("EPERM", eperm),
             _ => ("0", MODE),

@@ -36,9 +36,12 @@ struct Unspan {
 
 impl Unspan {
     /// The letter of every page before.
-    fn before(self) -> String {
+    fn before(self, kernel: KernelVersion) -> String {
         let own = words::letter(self.mode);
+        // The other memory is shared where the block is private, and anonymous where it is shared.
+        let takes_other = words::takes(self.mode, !self.backing.is_private(), false, kernel);
         let letter = |page| match self.layout {
+            Layout::MixedInside if page == 2 && !takes_other => '.',
             Layout::AcrossHole | Layout::FromHole | Layout::IntoHole | Layout::OnlyHole
                 if page == 2 =>
             {
@@ -97,7 +100,7 @@ impl Trial for Unspan {
     }
 
     fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {
-        let before = self.before();
+        let before = self.before(kernel);
         let (rc, says) = self.returns(kernel);
         let ended = |(page, letter)| match letter {
             '-' => '-',

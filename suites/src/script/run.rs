@@ -244,6 +244,7 @@ impl<'a> Act<'a> {
         let at = span.range();
         let moving = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         Ok(match what {
+            Treat::Advise(treat::COLLAPSE, _) => treat::collapse(at)?,
             Treat::Advise(advice, _) => crate::memory::advise(at, advice),
             Treat::Punch => {
                 self.areas.at(span)?.discard(Discard::Punch, span.first..span.first + span.count)?

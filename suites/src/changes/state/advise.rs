@@ -4,6 +4,9 @@ use super::super::step::{Advice, Span};
 use super::{MADVISE, OK, Page, Returned, State};
 use crate::point::Backing;
 
+const DOFORK_SPECIAL: &str = "madvise_vma_behavior() in mm/madvise.c (7.1): no MADV_DOFORK of VM_SPECIAL, which hugetlb \
+    mappings are by VM_DONTEXPAND, so that MADV_DONTFORK of them stays; since 7.0, before only of VM_IO";
+
 impl State {
     pub(super) fn advise(&mut self, span: Span, advice: Advice) -> Returned {
         let huge = self.backing.is_huge();
@@ -62,6 +65,7 @@ impl State {
                 self.each(span, |page| page.absent_in_child = true);
                 OK
             }
+            Advice::DoFork if huge && !self.before(7, 0) => ("EINVAL", DOFORK_SPECIAL),
             Advice::DoFork => {
                 self.each(span, |page| page.absent_in_child = false);
                 OK
