@@ -15,10 +15,11 @@ use crate::known::{self, Known};
 use crate::store::Store;
 use anyhow::Result;
 use clap::Args;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 use uffd_results::{
     Answer, Assumption, Breach, Contract, Dataset, End, Kept, Outcome, Record, Release, contracts,
+    is_answer,
 };
 use uffd_suites::expect::Expected;
 use uffd_suites::point::Waiter;
@@ -57,6 +58,7 @@ pub(crate) struct Findings {
     certainty: String,
     surprises: Vec<Surprise>,
     broken: Vec<Broken>,
+    open: Vec<Open>,
     /// Contract, assumptions kept, broken, not answered here.
     sums: Vec<(String, [usize; 3])>,
 }
@@ -78,6 +80,14 @@ pub(crate) struct Broken {
     breaches: Vec<Breach>,
     /// Whether every recorded kernel that answered breaks it too.
     everywhere: bool,
+}
+
+/// An assumption of which this kernel says nothing.
+pub(crate) struct Open {
+    contract: String,
+    assumption: Assumption,
+    /// Why the cases that would have decided it have no answer, each reason once; none if they were left out.
+    why: Vec<String>,
 }
 
 pub(crate) fn check(args: &CheckArgs, store: Option<&Store>) -> Result<Exit> {
@@ -166,7 +176,8 @@ fn find(
     // Whether neighbours agree is a question of each case; here only which they are.
     let nearest = known.data.resolve(&release, |_| Some(()));
     let surprises = cases.iter().filter_map(|case| surprise(case, &own, &known.data, &release));
-    let (mut broken, mut sums, mut told) = (Vec::new(), Vec::new(), HashSet::new());
+    let (mut broken, mut open) = (Vec::new(), Vec::new());
+    let (mut sums, mut told) = (Vec::new(), HashSet::new());
     for contract in chosen {
         let mut sum = [0; 3];
         for assumption in all_of(contract, &known.contracts) {
@@ -176,7 +187,14 @@ fn find(
             let bound = assumption.bind(&own);
             match bound.kept(0) {
                 Some(Kept::Kept) => sum[0] += 1,
-                Some(Kept::Unsupported) | None => sum[2] += 1,
+                Some(Kept::Unsupported) | None => {
+                    sum[2] += 1;
+                    if told.insert(assumption.id.clone()) {
+                        let (contract, why) =
+                            (contract.name.clone(), reasons(&assumption, &record));
+                        open.push(Open { contract, assumption, why });
+                    }
+                }
                 Some(Kept::Broken) => {
                     sum[1] += 1;
                     if told.insert(assumption.id.clone()) {
@@ -200,8 +218,18 @@ fn find(
         left_out: 0,
         took,
         broken,
+        open,
         sums,
     })
+}
+
+/// Why the cases that decide an assumption have no answer.
+fn reasons(assumption: &Assumption, record: &Record) -> Vec<String> {
+    let decides = |id: &str| assumption.needs.iter().any(|need| need.takes(id));
+    let silent = record.cases.iter().filter(|(id, o)| !is_answer(o.end) && decides(id));
+    let reasons: BTreeSet<String> =
+        silent.map(|(_, o)| format!("{}: {}", o.end.word(), o.detail)).collect();
+    reasons.into_iter().collect()
 }
 
 fn is_broken_everywhere(assumption: &Assumption, data: &Dataset) -> bool {
@@ -281,6 +309,7 @@ mod tests {
             certainty: String::new(),
             surprises: Vec::new(),
             broken: Vec::new(),
+            open: Vec::new(),
             sums: vec![("program".into(), [1, 0, 0])],
         }
     }

@@ -1,7 +1,7 @@
 //! What `check` says.
 
 use super::super::out;
-use super::{Broken, Findings, Surprise};
+use super::{Broken, Findings, Open, Surprise};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ const SCHEMA: u32 = 1;
 /// For people.
 pub(super) fn human(findings: &Findings, verbose: bool) -> Result<()> {
     let mut out = out::stdout();
-    let Findings { record, took, nearest, certainty, surprises, broken, sums, .. } = findings;
+    let Findings { record, took, nearest, certainty, surprises, broken, open, sums, .. } = findings;
     let few = if verbose { usize::MAX } else { FEW };
     let nearest = if nearest.is_empty() { "none".into() } else { nearest.join(" and ") };
     writeln!(out, "{} {}", out::bold(&record.kernel.release), out::dim(&record.kernel.version))?;
@@ -26,7 +26,7 @@ pub(super) fn human(findings: &Findings, verbose: bool) -> Result<()> {
     writeln!(
         out,
         "{answered} of {} cases answered in {:.1} s",
-        record.cases.len(),
+        record.cases.len() + findings.left_out,
         took.as_secs_f64()
     )?;
     for ((end, why), n) in skipped(findings) {
@@ -64,6 +64,18 @@ pub(super) fn human(findings: &Findings, verbose: bool) -> Result<()> {
             } else {
                 writeln!(out, "  {} {}", one.assumption.id, out::dim(&one.assumption.says))?;
             }
+        }
+    }
+    if !open.is_empty() {
+        let n = open.len();
+        writeln!(out, "\n{}", out::bold(format_args!("Not answered here: {n}")))?;
+        for Open { assumption, why, .. } in open {
+            let why = match (&why[..], verbose) {
+                ([], _) => "not asked, see above".to_owned(),
+                ([first, _, ..], false) => format!("{first}, and others"),
+                (all, _) => all.join("; "),
+            };
+            writeln!(out, "  {} {}", assumption.id, out::dim(why))?;
         }
     }
     writeln!(out)?;
@@ -133,7 +145,7 @@ fn without_numbers(text: &str) -> String {
 
 /// For programs: one object.
 pub(super) fn json(findings: &Findings) -> Result<()> {
-    let Findings { record, took, nearest, certainty, surprises, broken, sums, .. } = findings;
+    let Findings { record, took, nearest, certainty, surprises, broken, open, sums, .. } = findings;
     let surprises: Vec<_> = surprises
         .iter()
         .map(|s| json!({"case": s.case, "fact": s.fact, "here": s.here, "wanted": s.wanted, "source": s.source}))
@@ -149,6 +161,10 @@ pub(super) fn json(findings: &Findings) -> Result<()> {
             json!({"contract": b.contract, "id": b.assumption.id, "says": b.assumption.says, "breaks": b.assumption.breaks, "effect": b.assumption.effect, "on_every_recorded_kernel": b.everywhere, "cases": breaches})
         })
         .collect();
+    let open: Vec<_> = open
+        .iter()
+        .map(|o| json!({"contract": o.contract, "id": o.assumption.id, "says": o.assumption.says, "why": o.why}))
+        .collect();
     let sums: Vec<_> = sums
         .iter()
         .map(|(name, [kept, broken, open])| json!({"contract": name, "kept": kept, "broken": broken, "not_answered": open}))
@@ -161,7 +177,8 @@ pub(super) fn json(findings: &Findings) -> Result<()> {
     let line = json!({
         "type": "check", "schema": SCHEMA, "kernel": record.kernel, "environment": record.environment, "suite": record.suite,
         "recorded_beside": nearest, "certainty": certainty, "cases": record.cases.len(), "answered": answered,
-        "seconds": took.as_secs_f64(), "skipped": skipped, "surprises": surprises, "broken": broken, "contracts": sums,
+        "seconds": took.as_secs_f64(), "skipped": skipped, "surprises": surprises, "broken": broken, "not_answered": open,
+        "contracts": sums,
     });
     writeln!(out::stdout(), "{line}")?;
     Ok(())
