@@ -35,6 +35,24 @@ fn where_userfaultfd_is_refused_it_says_what_would_help() {
     assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
 }
 
+/// A program that reads what is said hears it as well; for kselftest it is a skip.
+#[rstest]
+#[case(&["--format", "tap"], 2, "TAP version 14\nBail out! no permission")]
+#[case(&["--format", "ktap"], 2, "KTAP version 1\nBail out! no permission")]
+#[case(&["--format", "ktap", "--exit-codes", "kselftest"], 4, "KTAP version 1\n1..0 # SKIP no permission")]
+#[case(&["--format", "junit"], 2, "no permission")]
+fn where_userfaultfd_is_refused_programs_hear_why(
+    #[case] how: &[&str],
+    #[case] code: i32,
+    #[case] says: &str,
+) {
+    let mut command = conform();
+    let output = seccomp::refuse(command.args(["run", GOOD]).args(how), true).output();
+    let output = output.expect("it starts");
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains(says), "{}", text(&output.stdout));
+}
+
 #[test]
 fn where_only_the_device_is_allowed_it_is_used() {
     if fs::File::options().read(true).write(true).open("/dev/userfaultfd").is_err() {

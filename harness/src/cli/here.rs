@@ -24,7 +24,7 @@ impl Here {
         check_proc()?;
         check_descriptors()?;
         if let Err(stop) = uffd_suites::stage::find_way() {
-            bail!("{}", explain(&stop));
+            return Err(explain(stop));
         }
         let uname = Uname::read().context("reading the kernel's name (uname)")?;
         let kernel = uname.kernel().context("reading the running kernel's version")?;
@@ -90,10 +90,21 @@ fn in_child_environment() -> Result<Environment> {
     serde_json::from_str(&text).context("reading the environment of the cases")
 }
 
-fn explain(stop: &Stop) -> String {
+/// Why there is nobody to be asked: neither this user's fault nor the kernel's.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Nobody {
+    /// This user may not make a userfaultfd.
+    #[error("no permission to ask this kernel: {0}")]
+    Denied(String),
+    /// This kernel has none.
+    #[error("this kernel can't be asked: {0}")]
+    Unsupported(String),
+}
+
+fn explain(stop: Stop) -> anyhow::Error {
     match stop {
-        Stop::Denied(why) => format!("no permission to ask this kernel: {why}"),
-        Stop::Unsupported(why) => format!("this kernel can't be asked: {why}"),
-        other => other.to_string(),
+        Stop::Denied(why) => Nobody::Denied(why).into(),
+        Stop::Unsupported(why) => Nobody::Unsupported(why).into(),
+        other => anyhow::anyhow!("{other}"),
     }
 }

@@ -1,6 +1,6 @@
 //! `run`: ask this kernel, or other kernels in VMs, and show what they did.
 
-use super::here::Here;
+use super::here::{Here, Nobody};
 use super::report::{Format, Report};
 use super::{CaseArgs, Exit, ExitCodes, choose, out, vm};
 use crate::coverage;
@@ -62,9 +62,17 @@ fn here(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
     if let Some(path) = &args.record {
         store::check_file(path)?;
     }
-    let here = Here::find()?;
-    let (kernel, environment) = (&here.kernel, &here.environment);
     let mut report = Report::new(args.format, args.verbose, 1)?;
+    let here = match Here::find() {
+        // Whoever runs all selftests as anybody has found nothing.
+        Err(error) if args.exit_codes == ExitCodes::Kselftest && error.is::<Nobody>() => {
+            out::error(&error);
+            report.skip(&error)?;
+            return Ok(Exit::Nothing);
+        }
+        found => told(&mut report, found)?,
+    };
+    let (kernel, environment) = (&here.kernel, &here.environment);
     report.begin(kernel, environment, cases.len())?;
     let mut shown = Ok(());
     let record = here.ask(cases, args.cases.limits(), args.jobs, &mut |case, outcome| {

@@ -123,6 +123,10 @@ trait Writer {
     fn finish(&mut self) -> Result<()> {
         Ok(())
     }
+    /// There is nobody to be asked.
+    fn skip(&mut self, why: &str) -> Result<()> {
+        self.bail(why)
+    }
     /// It can't go on.
     fn bail(&mut self, _why: &str) -> Result<()> {
         Ok(())
@@ -193,6 +197,11 @@ impl Report {
     /// All kernels were told.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.writer.finish()
+    }
+
+    /// Says to a program that nothing will follow, since there is nobody to be asked, and why.
+    pub(crate) fn skip(&mut self, error: &anyhow::Error) -> Result<()> {
+        self.writer.skip(&format!("{error:#}"))
     }
 
     /// Says to a program that nothing more will follow, and why; to be followed by the error itself.

@@ -178,7 +178,15 @@ impl Writer for Tap {
         Ok(())
     }
 
+    fn skip(&mut self, why: &str) -> Result<()> {
+        writeln!(out::stdout(), "{}\n1..0 # SKIP {}", version(self.dialect), printable(why))?;
+        Ok(())
+    }
+
     fn bail(&mut self, why: &str) -> Result<()> {
+        if !self.nested && self.kernel.is_empty() {
+            writeln!(out::stdout(), "{}", version(self.dialect))?;
+        }
         writeln!(out::stdout(), "Bail out! {}", printable(why))?;
         Ok(())
     }
