@@ -16,12 +16,18 @@ mod sweep;
 mod vm;
 
 use libtest_mimic::{Arguments, Trial};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use std::panic::catch_unwind;
 
 fn main() {
     if machine::is_machine() {
         machine::run();
         return;
+    }
+    // nohup and a shell's `&` ignore signals, and the command goes on ignoring what it finds ignored.
+    for heard in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+        // SAFETY: the default runs no code of this process.
+        unsafe { signal(heard, SigHandler::SigDfl) }.expect("the default");
     }
     let mut arguments = Arguments::from_args();
     // Faults come at moments that are spread over a run: with others beside it, it has no known length.
