@@ -103,8 +103,9 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
         bail!("--record is for this kernel; `uffd-conform sweep` writes the records of others");
     }
     let (images, fetched) = args.kernel.all(&|text| out::note(text));
+    let mut report = Report::new(args.format, args.verbose, images.len())?;
     if images.is_empty() || interrupt::caught().is_some() {
-        return fetched.map(|()| Exit::Nothing);
+        return told(&mut report, fetched).map(|()| Exit::Nothing);
     }
     // A kernel that can't be had, or that does not answer, costs none of the others.
     let mut failed = fetched.err();
@@ -114,7 +115,6 @@ fn in_vms(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
         failed.get_or_insert(error);
     };
     let mut exit = Exit::Nothing;
-    let mut report = Report::new(args.format, args.verbose, images.len())?;
     for image in &images {
         match in_vm(args, image, cases) {
             Ok((session, counters)) => {
