@@ -19,6 +19,8 @@ pub struct Known {
     pub contracts: Vec<Contract>,
     /// Whether it is what was built in, for want of a folder with records.
     pub built_in: bool,
+    /// What was added to the command line of the kernels that it is about; mostly nothing.
+    pub line: String,
 }
 
 /// What stands in a results folder, or what is built in if there is none.
@@ -33,13 +35,23 @@ pub fn load(store: &Store) -> Result<Known> {
 /// What is built in.
 pub fn built_in() -> Known {
     let data = Dataset::recorded().clone();
-    Known { data, contracts: uffd_results::contracts().to_vec(), built_in: true }
+    Known {
+        data,
+        contracts: uffd_results::contracts().to_vec(),
+        built_in: true,
+        line: String::new(),
+    }
 }
 
 /// What the records of a folder make, with the contracts beside them.
 pub fn of(records: &[Record], store: &Store) -> Result<Known> {
     let contracts = contracts::load(store.folder())?;
-    Ok(Known { data: dataset(records)?, contracts, built_in: false })
+    Ok(Known { data: dataset(records)?, contracts, built_in: false, line: line(records) })
+}
+
+/// What was added to the kernels' command line, which is one in all records of a folder.
+pub(crate) fn line(records: &[Record]) -> String {
+    records.first().map_or(String::new(), |record| record.environment.append.clone())
 }
 
 /// The cases that the suite has, by id.

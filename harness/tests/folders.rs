@@ -81,3 +81,34 @@ fn a_part_without_kernels_is_said() {
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("this part has no kernel"), "{}", text(&output.stderr));
 }
+
+/// Whoever answers from records of kernels with another command line says so, once for each place.
+#[test]
+fn another_command_line_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let usual = with_records(folder.path(), 1);
+    let other = Store::new(&folder.path().join("other"));
+    let mut record = Store::new(&usual).load().expect("a record").remove(0);
+    record.environment.append = "lru_gen=n".to_owned();
+    other.save(&record).expect("written");
+    let file = other.path(&record.kernel).expect("a path");
+    let (other, kernel) = (word(other.folder()), record.kernel.release.as_str());
+    let told = |arguments: &[&str], place: &str| {
+        let output = run(arguments);
+        let error = text(&output.stderr);
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{arguments:?}: {error}");
+        let line =
+            format!("note: {place}: asked with \"lru_gen=n\" added to the kernel's command line");
+        assert_eq!(error.matches(&line).count(), 1, "{arguments:?}: {error}");
+        assert_eq!(error.matches("command line").count(), 1, "{arguments:?}: {error}");
+    };
+    let case = record.cases.iter().next().expect("a case").0;
+    told(&["--results", other, "show", case], other);
+    told(&["--results", other, "query", "suite(arguments)"], other);
+    told(&["--results", other, "ask", case], other);
+    told(&["--results", other, "export", "--format", "csv"], other);
+    told(&["--results", other, "contract", "qemu-postcopy"], other);
+    told(&["--results", other, "diff", kernel, kernel], other);
+    told(&["diff", "--folders", word(&usual), other], other);
+    told(&["--results", word(&usual), "diff", kernel, word(&file)], word(&file));
+}

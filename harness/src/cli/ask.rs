@@ -4,11 +4,11 @@ mod json;
 mod text;
 
 use super::which::Which;
-use super::{Exit, Format, out};
+use super::{Exit, Format, out, told};
 use crate::ask::choose::{Wanted, candidates, choose, nearest};
 use crate::ask::gather::Table;
 use crate::ask::words::{self, GRID, Meant};
-use crate::known::{self, Known};
+use crate::known::Known;
 use crate::store::Store;
 use anyhow::{Result, bail};
 use clap::{Args, Parser};
@@ -119,7 +119,7 @@ impl AskArgs {
 }
 
 pub(crate) fn ask(args: &AskArgs, store: &Store) -> Result<Exit> {
-    answer(args, &known::load(store)?, &mut out::stdout())
+    answer(args, &told::load(store)?, &mut out::stdout())
 }
 
 /// Writes the answer.

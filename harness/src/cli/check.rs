@@ -9,7 +9,7 @@ mod text;
 use super::completions::ContractName;
 use super::contract::choose;
 use super::here::Here;
-use super::{CaseArgs, Exit, Format};
+use super::{CaseArgs, Exit, Format, told};
 use crate::contracts::all_of;
 use crate::known::{self, Known};
 use crate::store::Store;
@@ -107,7 +107,7 @@ pub(crate) fn check(args: &CheckArgs, store: Option<&Store>) -> Result<Exit> {
     let started = Instant::now();
     let record = here.ask(&cases, args.cases.limits(), None, &mut |_, _| ())?;
     let took = started.elapsed();
-    let known = store.map_or_else(|| Ok(known::built_in()), known::load)?;
+    let known = store.map_or_else(|| Ok(known::built_in()), told::load)?;
     let findings = Findings { left_out, ..find(record, took, &cases, &chosen, &known)? };
     match args.format {
         Format::Human => text::human(&findings, args.verbose)?,

@@ -2,9 +2,9 @@
 
 use super::completions::ContractName;
 use super::which::{Found, Which};
-use super::{Exit, Format, out};
+use super::{Exit, Format, out, told};
 use crate::contracts::all_of;
-use crate::known::{self, Known};
+use crate::known::Known;
 use crate::store::Store;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -35,7 +35,7 @@ pub(crate) struct ContractArgs {
 }
 
 pub(crate) fn contract(args: &ContractArgs, store: &Store) -> Result<Exit> {
-    let known = known::load(store)?;
+    let known = told::load(store)?;
     if known.contracts.is_empty() {
         bail!("there are no contracts below {}/contracts", store.folder().display());
     }

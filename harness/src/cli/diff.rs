@@ -3,7 +3,7 @@
 mod side;
 
 use super::which::Which;
-use super::{Exit, Format, out};
+use super::{Exit, Format, out, told};
 use crate::diff::{Category, Compared, Comparer, Side};
 use crate::filter::FilterError;
 use crate::known;
@@ -69,7 +69,7 @@ pub(crate) fn diff(args: &DiffArgs, store: &Store) -> Result<Exit> {
             show.pair(&label, comparer.kernels(sides, &wanted))?;
         }
     } else if let Some(axis) = &args.axis {
-        let known = known::load(store)?;
+        let known = told::load(store)?;
         let [a, b] = [&args.a, &args.b].map(|word| side::value(&known.data, axis, word));
         let values = (axis.as_str(), a?, b?);
         for kernel in kernels(&known.data, &args.kernel)? {
@@ -87,7 +87,9 @@ pub(crate) fn diff(args: &DiffArgs, store: &Store) -> Result<Exit> {
 }
 
 fn folder(path: &Path) -> Result<Dataset> {
-    known::whole_dataset(&Store::new(path).load()?)
+    let records = Store::new(path).load()?;
+    told::of(&records, &path.display().to_string());
+    known::whole_dataset(&records)
 }
 
 /// The kernels of -k; the newest without.

@@ -1,8 +1,7 @@
 //! `export`: what is known, for programs that do not use this workspace.
 
-use super::{Exit, out};
+use super::{Exit, out, told};
 use crate::export::{self, SMALL, Selection};
-use crate::known;
 use crate::store::{self, Store, StoreError};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -38,7 +37,7 @@ enum Form {
 }
 
 pub(crate) fn export(args: &ExportArgs, store: &Store) -> Result<Exit> {
-    let known = known::load(store)?;
+    let known = told::load(store)?;
     if known.data.kernels().is_empty() {
         bail!(
             "no kernel is recorded: run `uffd-conform sweep` first, or name a folder with --results"

@@ -24,6 +24,7 @@ mod report;
 mod run;
 mod show;
 mod sweep;
+mod told;
 mod vm;
 pub(crate) mod which;
 mod workers;

@@ -1,7 +1,6 @@
 //! `query`: an expression, and every recorded statement that it is true of.
 
-use super::{Exit, Format, out};
-use crate::known;
+use super::{Exit, Format, out, told};
 use crate::query::{Hit, Query};
 use crate::store::Store;
 use anyhow::{Result, anyhow};
@@ -42,7 +41,7 @@ pub(crate) struct QueryArgs {
 
 pub(crate) fn query(args: &QueryArgs, store: &Store) -> Result<Exit> {
     let query = Query::parse(&args.expr.join(" "))?;
-    let known = known::load(store)?;
+    let known = told::load(store)?;
     let hits = query.run(&known).map_err(|error| anyhow!(error))?;
     let mut out = out::stdout();
     match args.format {

@@ -1,10 +1,9 @@
 //! `show`: one case, all that is known of it.
 
 use super::which::{Found, Which};
-use super::{Exit, Format, out};
+use super::{Exit, Format, out, told};
 use crate::filter;
 use crate::judge::judge;
-use crate::known;
 use crate::store::Store;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -43,7 +42,7 @@ pub(crate) fn show(args: &ShowArgs, store: &Store) -> Result<Exit> {
             "{n} cases match {words}: narrow it down (`uffd-conform list --full {words}` shows them), or use --all"
         );
     }
-    let known = known::load(store)?;
+    let known = told::load(store)?;
     let named = Named { kernels: &args.kernel, data: &known.data };
     let mut out = out::stdout();
     let mut is_known = args.kernel.is_empty();

@@ -2,6 +2,7 @@
 
 use crate::ask::distinct;
 use crate::ask::words::meant;
+use crate::cli::told;
 use crate::cli::which::Which;
 use crate::diff::Side;
 use crate::known;
@@ -31,7 +32,9 @@ impl Sides {
                 return Ok(None);
             }
             let (record, _) = store::read_foreign(path)?;
-            known::whole_dataset(&[record]).map(Some).with_context(|| printable(name))
+            let records = [record];
+            told::of(&records, name);
+            known::whole_dataset(&records).map(Some).with_context(|| printable(name))
         };
         let files = [file(a)?, file(b)?];
         let recorded = match &files {
@@ -65,7 +68,10 @@ impl Sides {
 /// Everything that is recorded, with cases that the suite has no more; what is built in without.
 fn recorded(store: &Store) -> Result<Dataset> {
     match store.load() {
-        Ok(records) => known::whole_dataset(&records),
+        Ok(records) => {
+            told::of(&records, &store.folder().display().to_string());
+            known::whole_dataset(&records)
+        }
         Err(StoreError::Empty(_)) => Ok(known::built_in().data),
         Err(e) => Err(e.into()),
     }
