@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 /// SHA-256 of all that is left to read, in lower-case hex, and its length.
 pub(crate) fn sha256(mut reader: impl Read) -> io::Result<(String, u64)> {
@@ -102,7 +103,7 @@ fn own_output(there: &Metadata) -> Option<File> {
 /// one, never a part. What is no file is written to.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match Target::of(path)? {
-        Target::File(path) => put(&path, bytes),
+        Target::File(path) => Ready::new(path, bytes)?.put(),
         Target::Stream => {
             let there = fs::metadata(path)?;
             let own = own_output(&there).map(Ok);
@@ -113,17 +114,32 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    scratch::clean(folder, scratch::NEW);
-    let (mut file, _owner) = scratch::new_file(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
+/// What lies beside a file on the same disk and needs but a new name to take its place. Dropped, it is gone.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    path: PathBuf,
+    file: NamedTempFile,
+    _owner: scratch::Owner,
+}
+
+impl Ready {
+    /// Writes `bytes` beside the file at `path`, which need not be there.
+    pub(crate) fn new(path: PathBuf, bytes: &[u8]) -> io::Result<Self> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        scratch::clean(folder, scratch::NEW);
+        let (mut file, owner) = scratch::new_file(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        Ok(Self { path, file, _owner: owner })
+    }
+
+    /// Puts it in its place.
+    pub(crate) fn put(self) -> io::Result<()> {
+        self.file.persist(&self.path).map(drop).map_err(|e| e.error)
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The folder of records: one JSON file a kernel, written whole or not at all.
 
-use crate::files::{self, Target};
+use crate::files::{self, Ready, Target};
 use crate::scratch;
 use nix::unistd::{AccessFlags, access};
 use std::fs;
@@ -230,6 +230,32 @@ impl Store {
         let path = self.path(&record.kernel)?;
         write(&path, record)?;
         Ok(path)
+    }
+
+    /// Writes records in their places, all or none: what can't be done, such as for want of room, is known before the
+    /// first one is there. Their paths.
+    pub fn save_all<'r>(
+        &self,
+        records: impl IntoIterator<Item = &'r Record>,
+    ) -> Result<Vec<PathBuf>, StoreError> {
+        let (mut paths, mut all) = (Vec::new(), Vec::new());
+        for record in records {
+            let path = self.path(&record.kernel)?;
+            let fail = |error| StoreError::Write { path: path.clone(), error };
+            let text = text_of(&path, record)?;
+            match Target::of(&path).map_err(fail)? {
+                Target::File(target) => {
+                    fs::create_dir_all(folder_of(&target)).map_err(fail)?;
+                    all.push((path.clone(), Ready::new(target, text.as_bytes()).map_err(fail)?));
+                }
+                Target::Stream => replace(&path, text.as_bytes())?,
+            }
+            paths.push(path);
+        }
+        for (path, ready) in all {
+            ready.put().map_err(|error| StoreError::Write { path, error })?;
+        }
+        Ok(paths)
     }
 
     /// Every record, from the oldest kernel to the newest.

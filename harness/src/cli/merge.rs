@@ -78,7 +78,6 @@ pub(crate) fn merge(args: &MergeArgs, store: &Store) -> Result<Exit> {
         return Err(store.other_line(line, other).into());
     }
     let mut exit = Exit::Expected;
-    let mut written = 0;
     let mut joined = Vec::new();
     for Found { records, is_here } in found.into_values() {
         let release = records.first().map_or(String::new(), |r| r.kernel.release.clone());
@@ -92,19 +91,22 @@ pub(crate) fn merge(args: &MergeArgs, store: &Store) -> Result<Exit> {
         }
         joined.push((release, of, is_here.then(|| records.into_iter().next()).flatten()));
     }
-    for (release, (record, disagreements), ours) in joined {
+    let changed = joined.iter().filter_map(|(release, (record, disagreements), ours)| {
+        (disagreements.is_empty() && ours.as_ref() != Some(record)).then_some((release, record))
+    });
+    let paths = store.save_all(changed.clone().map(|(_, record)| record))?;
+    for ((release, _), path) in changed.zip(&paths) {
+        writeln!(out::stdout(), "{release}: {}", path.display())?;
+    }
+    let written = paths.len();
+    for (release, (_, disagreements), _) in &joined {
         if disagreements.is_empty() {
-            if ours.as_ref() != Some(&record) {
-                let path = store.save(&record)?;
-                writeln!(out::stdout(), "{release}: {}", path.display())?;
-                written += 1;
-            }
             continue;
         }
         exit = Exit::Different;
         let n = disagreements.len();
         writeln!(out::stdout(), "{release}: {n} answers disagree, nothing is written")?;
-        for Disagreement { case, fact, values } in &disagreements {
+        for Disagreement { case, fact, values } in disagreements {
             writeln!(out::stdout(), "  {case}: {fact} is {}", values.join(" or "))?;
         }
     }

@@ -133,10 +133,10 @@ fn import(args: &ImportArgs, store: &Store) -> Result<Exit> {
         planned.push(plan);
     }
     let mut exit = Exit::Expected;
-    for Planned { record, how, conflicts } in planned {
-        let path = store.save(&record)?;
+    let paths = store.save_all(planned.iter().map(|plan| &plan.record))?;
+    for (Planned { how, conflicts, .. }, path) in planned.iter().zip(paths) {
         writeln!(out::stdout(), "{how}: {}", path.display())?;
-        for Conflict { case, fact, ours, theirs } in &conflicts {
+        for Conflict { case, fact, ours, theirs } in conflicts {
             exit = Exit::Different;
             let line = format!("{fact} is {ours} here, {theirs} in the file");
             writeln!(out::stdout(), "  kept {case}: {line}")?;

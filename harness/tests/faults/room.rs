@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("records_that_do_not_fit_are_asked_for_no_second_time", records_that_do_not_fit),
     ("no_room_for_the_files_of_a_vm_is_said", no_room_for_the_files_of_a_vm_is_said),
     ("no_room_for_kernels_is_said", no_room_for_kernels_is_said),
+    ("of_records_that_do_not_fit_none_is_written", of_records_that_do_not_fit_none_is_written),
 ];
 
 /// Runs a command where `place` is a file system of that size, in KiB; `None` where that can't be made.
@@ -113,4 +114,31 @@ fn no_room_for_kernels_is_said() {
     refused(&output, &["the cache folder", "MiB of space left", "UFFD_CONFORM_CACHE"]);
     scene.check_no_file();
     injected("no room for kernels", 1);
+}
+
+fn of_records_that_do_not_fit_none_is_written() {
+    let scene = Scene::new();
+    let golden = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"));
+    let store = uffd_harness::store::Store::new(golden);
+    let records = store.load().expect("records");
+    let files: Vec<PathBuf> =
+        records.iter().map(|record| store.path(&record.kernel).expect("a path")).collect();
+    let sizes: Vec<u64> =
+        files.iter().map(|f| fs::metadata(f).expect("there").len() / 1024).collect();
+    // For the first, and for all but the last.
+    let room = sizes[0] + sizes[1..].iter().sum::<u64>() / 2;
+    let kib = u32::try_from(room).expect("small");
+    let script = r#""$0" --results "$1" "$@"; code=$?; find "$1" -type f; exit $code"#;
+    let mut joins = vec!["merge".to_owned(), golden.display().to_string()];
+    let mut import = vec!["record".to_owned(), "import".to_owned()];
+    import.extend(files.iter().map(|file| file.display().to_string()));
+    for arguments in [&mut joins, &mut import] {
+        let script = script.replace("\"$@\"", &arguments.join(" "));
+        let mut command = shell(&scene, &script);
+        let Some(output) = with_small(&mut command, scene.path("results"), kib) else { return };
+        refused(&output, &["No space left", "nothing was changed: make room"]);
+        let said = text(&output.stdout);
+        assert!(!said.contains(&*scene.path("results").to_string_lossy()), "{said}");
+    }
+    injected("no room for all of several records", 2);
 }
