@@ -102,29 +102,24 @@ fn own_output(there: &Metadata) -> Option<File> {
 /// Replaces the file at `path`, or the one that links there lead to, by `bytes`: a reader sees the old file or the new
 /// one, never a part. What is no file is written to.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    match Target::of(path)? {
-        Target::File(path) => Ready::new(path, bytes)?.put(),
-        Target::Stream => {
-            let there = fs::metadata(path)?;
-            let own = own_output(&there).map(Ok);
-            let mut stream = own.unwrap_or_else(|| File::options().write(true).open(path))?;
-            io::stdout().flush()?;
-            stream.write_all(bytes)
-        }
-    }
+    Ready::new(path, bytes)?.put()
 }
 
-/// What lies beside a file on the same disk and needs but a new name to take its place. Dropped, it is gone.
+/// Bytes that lie on the disk of the file whose place they are to take, and need but its name. Dropped, they are gone.
 #[derive(Debug)]
-pub(crate) struct Ready {
-    path: PathBuf,
-    file: NamedTempFile,
-    _owner: scratch::Owner,
+pub(crate) enum Ready<'b> {
+    /// Beside the file.
+    File(PathBuf, NamedTempFile, scratch::Owner),
+    /// Still to be written, to what is no file.
+    Stream(PathBuf, &'b [u8]),
 }
 
-impl Ready {
-    /// Writes `bytes` beside the file at `path`, which need not be there.
-    pub(crate) fn new(path: PathBuf, bytes: &[u8]) -> io::Result<Self> {
+impl<'b> Ready<'b> {
+    /// Writes `bytes` beside the file at `path`, which need not be there, or beside the one that links there lead to.
+    pub(crate) fn new(path: &Path, bytes: &'b [u8]) -> io::Result<Self> {
+        let Target::File(path) = Target::of(path)? else {
+            return Ok(Self::Stream(path.to_owned(), bytes));
+        };
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -133,12 +128,21 @@ impl Ready {
         let (mut file, owner) = scratch::new_file(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
-        Ok(Self { path, file, _owner: owner })
+        Ok(Self::File(path, file, owner))
     }
 
-    /// Puts it in its place.
+    /// Puts them in their place.
     pub(crate) fn put(self) -> io::Result<()> {
-        self.file.persist(&self.path).map(drop).map_err(|e| e.error)
+        match self {
+            Self::File(path, file, _owner) => file.persist(path).map(drop).map_err(|e| e.error),
+            Self::Stream(path, bytes) => {
+                let there = fs::metadata(&path)?;
+                let own = own_output(&there).map(Ok);
+                let mut stream = own.unwrap_or_else(|| File::options().write(true).open(path))?;
+                io::stdout().flush()?;
+                stream.write_all(bytes)
+            }
+        }
     }
 }
 

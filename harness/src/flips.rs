@@ -186,18 +186,7 @@ fn diff_names_every_fact_and_kind_of_value_that_is_turned(#[values(0, 1)] which:
 #[rstest]
 fn lint_finds_every_probe_in_which_a_fact_was_turned(#[values(0, 1)] which: usize) {
     let (record, cases) = (&records()[which], known::cases());
-    let findings = |record: &Record| {
-        lint(
-            &Known {
-                data: dataset(record),
-                contracts: Vec::new(),
-                built_in: false,
-                line: String::new(),
-            },
-            &[],
-            &cases,
-        )
-    };
+    let findings = |record: &Record| lint(&Known::from(dataset(record)), &[], &cases);
     let (flips, ..) = flips(record, &cases);
     let noticed: Vec<&Flip> = flips.iter().filter(|flip| flip.noticed).collect();
     let other = turned(record, &noticed);

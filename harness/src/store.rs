@@ -1,6 +1,6 @@
 //! The folder of records: one JSON file a kernel, written whole or not at all.
 
-use crate::files::{self, Ready, Target};
+use crate::files::{Ready, Target};
 use crate::scratch;
 use nix::unistd::{AccessFlags, access};
 use std::fs;
@@ -238,24 +238,16 @@ impl Store {
         &self,
         records: impl IntoIterator<Item = &'r Record>,
     ) -> Result<Vec<PathBuf>, StoreError> {
-        let (mut paths, mut all) = (Vec::new(), Vec::new());
-        for record in records {
+        let text = |record: &Record| {
             let path = self.path(&record.kernel)?;
-            let fail = |error| StoreError::Write { path: path.clone(), error };
-            let text = text_of(&path, record)?;
-            match Target::of(&path).map_err(fail)? {
-                Target::File(target) => {
-                    fs::create_dir_all(folder_of(&target)).map_err(fail)?;
-                    all.push((path.clone(), Ready::new(target, text.as_bytes()).map_err(fail)?));
-                }
-                Target::Stream => replace(&path, text.as_bytes())?,
-            }
-            paths.push(path);
+            text_of(&path, record).map(|text| (path, text))
+        };
+        let texts = records.into_iter().map(text).collect::<Result<Vec<_>, StoreError>>()?;
+        let all = texts.iter().map(|(path, text)| ready(path, text.as_bytes()));
+        for (ready, (path, _)) in all.collect::<Result<Vec<_>, _>>()?.into_iter().zip(&texts) {
+            ready.put().map_err(|error| StoreError::Write { path: path.clone(), error })?;
         }
-        for (path, ready) in all {
-            ready.put().map_err(|error| StoreError::Write { path, error })?;
-        }
-        Ok(paths)
+        Ok(texts.into_iter().map(|(path, _)| path).collect())
     }
 
     /// Every record, from the oldest kernel to the newest.
@@ -358,11 +350,17 @@ fn text_of(path: &Path, record: &Record) -> Result<String, StoreError> {
 
 /// Puts `content` in the place of a file, whole or not at all; what is no file, such as a pipe, takes it as it comes.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
+    let put = ready(path, content)?.put();
+    put.map_err(|error| StoreError::Write { path: path.to_owned(), error })
+}
+
+/// Everything for [`replace`] but the last step, which needs no room; the folder is made.
+fn ready<'c>(path: &Path, content: &'c [u8]) -> Result<Ready<'c>, StoreError> {
     let fail = |error| StoreError::Write { path: path.to_owned(), error };
     if let Target::File(target) = Target::of(path).map_err(fail)? {
         fs::create_dir_all(folder_of(&target)).map_err(fail)?;
     }
-    files::replace(path, content).map_err(fail)
+    Ready::new(path, content).map_err(fail)
 }
 
 /// The JSON files below a folder, which need not exist.

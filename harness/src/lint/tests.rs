@@ -24,11 +24,7 @@ fn stored() -> &'static Stored {
 
 fn findings(records: &[Record], notes: &[Note], stored: &Stored) -> Vec<Finding> {
     let data = known::dataset(records).expect("a dataset");
-    lint(
-        &Known { data, contracts: Vec::new(), built_in: false, line: String::new() },
-        notes,
-        &stored.cases,
-    )
+    lint(&Known::from(data), notes, &stored.cases)
 }
 
 /// The newest record with one fact of one case changed.

@@ -8,8 +8,9 @@ use nix::sched::{CloneFlags, unshare};
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use uffd_harness::store::Store;
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("records_that_do_not_fit_are_asked_for_no_second_time", records_that_do_not_fit),
@@ -118,23 +119,22 @@ fn no_room_for_kernels_is_said() {
 
 fn of_records_that_do_not_fit_none_is_written() {
     let scene = Scene::new();
-    let golden = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"));
-    let store = uffd_harness::store::Store::new(golden);
+    let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"));
+    let store = Store::new(golden);
     let records = store.load().expect("records");
     let files: Vec<PathBuf> =
         records.iter().map(|record| store.path(&record.kernel).expect("a path")).collect();
     let sizes: Vec<u64> =
         files.iter().map(|f| fs::metadata(f).expect("there").len() / 1024).collect();
-    // For the first, and for all but the last.
-    let room = sizes[0] + sizes[1..].iter().sum::<u64>() / 2;
-    let kib = u32::try_from(room).expect("small");
-    let script = r#""$0" --results "$1" "$@"; code=$?; find "$1" -type f; exit $code"#;
-    let mut joins = vec!["merge".to_owned(), golden.display().to_string()];
-    let mut import = vec!["record".to_owned(), "import".to_owned()];
-    import.extend(files.iter().map(|file| file.display().to_string()));
-    for arguments in [&mut joins, &mut import] {
-        let script = script.replace("\"$@\"", &arguments.join(" "));
-        let mut command = shell(&scene, &script);
+    // For the first one, and half of the others.
+    let kib = u32::try_from(sizes[0] + sizes[1..].iter().sum::<u64>() / 2).expect("small");
+    let script = r#"results=$1; shift 2
+        "$0" --results "$results" "$@"; code=$?; find "$results" -type f; exit $code"#;
+    for (arguments, from) in
+        [(&["merge"][..], &[golden.to_owned()][..]), (&["record", "import"], &files)]
+    {
+        let mut command = shell(&scene, script);
+        command.args(arguments).args(from);
         let Some(output) = with_small(&mut command, scene.path("results"), kib) else { return };
         refused(&output, &["No space left", "nothing was changed: make room"]);
         let said = text(&output.stdout);

@@ -57,7 +57,7 @@ fn names_and_details_of_kernels_are_text() {
     let (case, axes) = ("copy/munmap", "backing=anon,part=middle,waiter=user-read,msg=read");
     record.cases = Cases::new(vec![(format!("{case}[{axes}]"), outcome)]);
     let data = known::dataset(std::slice::from_ref(&record)).expect("a table");
-    let known = known::Known { data, contracts: Vec::new(), built_in: false, line: String::new() };
+    let known = known::Known::from(data);
     let note = crate::notes::Note {
         probe: case.into(),
         kernels: Vec::new(),
