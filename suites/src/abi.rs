@@ -179,6 +179,13 @@ impl Way {
 pub struct Uffd(OwnedFd);
 
 impl Uffd {
+    /// Leaves it open to the end of the process, which ends those who wait first: before 6.9 the last close
+    /// leaves one at a protected huge page faulting for ever, in a system call beyond any signal
+    /// (c88033efe9a3).
+    pub fn leave_open(self) {
+        std::mem::forget(self.0);
+    }
+
     /// Makes one, non-blocking (poll(2) reports POLLERR for a blocking one) and close-on-exec.
     pub fn open(way: Way) -> Result<Self, Errno> {
         Self::open_with(way, libc::O_CLOEXEC | libc::O_NONBLOCK)

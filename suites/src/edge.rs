@@ -109,9 +109,9 @@ pub(crate) const WRITEPROTECT_SEVERAL: Edge = Edge {
 /// The last close takes write protection off the pages.
 pub(crate) const CLOSE_LIFTS: Edge = Edge {
     mainline: (6, 9),
-    // The source of 6.1.187 does not have it.
-    stable: &[between(6, 1, 187, 192), taken(6, 6, 31), taken(6, 8, 10)],
-    source: "commit c88033efe9a3 (6.9, 6.8.10, 6.6.31, of 6.1 between 6.1.188 and 6.1.192): the last close \
+    // A VM of 6.1.190 does not have it.
+    stable: &[between(6, 1, 190, 192), taken(6, 6, 31), taken(6, 8, 10)],
+    source: "commit c88033efe9a3 (6.9, 6.8.10, 6.6.31, of 6.1 in 6.1.191 or 6.1.192): the last close \
              takes the protection away. Before, hugetlb_wp() returns at once for a page whose protection \
              bit is set, and hugetlb_fault() asks no context any more",
 };
@@ -119,10 +119,11 @@ pub(crate) const CLOSE_LIFTS: Edge = Edge {
 /// Memory that loses its registration as it moves loses its write protection too.
 pub(crate) const MOVE_LIFTS: Edge = Edge {
     mainline: (6, 13),
-    // The source of 6.1.187 does not have it; of 6.6 no release is known.
-    stable: &[between(6, 1, 187, 192), between(6, 6, 0, u16::MAX), taken(6, 12, 11)],
+    // A VM of 6.1.190 does not have it; of 6.6 no release is known.
+    stable: &[between(6, 1, 190, 192), between(6, 6, 0, u16::MAX), taken(6, 12, 11)],
     source: "mremap_userfaultfd_prep(): without EVENT_REMAP moved memory is not registered; commit \
-             0cef0bb836e3 (6.13, 6.12.11, of 6.1 between 6.1.188 and 6.1.192) takes the protection off",
+             0cef0bb836e3 (6.13, 6.12.11, of 6.1 in 6.1.191 or 6.1.192) takes the protection off. Before, it \
+             stays, and hugetlb_wp() lets a writer of such a page fault again and again",
 };
 
 /// Addresses below `vm.mmap_min_addr` are like any other.
@@ -195,7 +196,8 @@ mod tests {
     #[rstest]
     #[case("5.10.262", "spins")]
     #[case("6.1.187", "spins")]
-    #[case("6.1.190", "spins|ran")]
+    #[case("6.1.190", "spins")]
+    #[case("6.1.191", "spins|ran")]
     #[case("6.1.192", "ran")]
     #[case("6.2.0", "spins")]
     #[case("6.8.10", "ran")]

@@ -184,13 +184,24 @@ impl ThreadFile {
 
 /// CPU time that a thread of this process has used in the kernel, in clock ticks.
 pub(crate) fn system_time(tid: i32) -> Result<u64, Stop> {
+    stat(tid, 12)
+}
+
+/// Page faults of a thread of this process that needed no I/O. The kernel counts each time round for one
+/// that does not get past its fault, but not those that park.
+pub(crate) fn minor_faults(tid: i32) -> Result<u64, Stop> {
+    stat(tid, 7)
+}
+
+/// A number of `/proc/self/task/TID/stat`, counted from the state, which is 0 (`stime` is field 15 of proc(5)).
+fn stat(tid: i32, number: usize) -> Result<u64, Stop> {
     let path = format!("/proc/self/task/{tid}/stat");
     let text =
         std::fs::read_to_string(&path).map_err(|e| Stop::Broken(format!("reading {path}: {e}")))?;
-    // The name in brackets may hold spaces; behind it come the state and eleven numbers before this.
-    let time =
-        text.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(12)?.parse().ok());
-    time.ok_or_else(|| Stop::Broken(format!("{path} holds no system time")))
+    // The name in brackets may hold spaces.
+    let found =
+        text.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(number)?.parse().ok());
+    found.ok_or_else(|| Stop::Broken(format!("{path} holds no number {number} behind its name")))
 }
 
 /// The state stands near the head of the file, the switches near its end, with some fifty lines between them

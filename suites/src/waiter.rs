@@ -7,7 +7,7 @@
 use crate::abi::{Range, Uffd, Way};
 pub use crate::access::Access;
 use crate::access::Accessor;
-use crate::evidence::{QueueFile, Thread, ThreadFile};
+use crate::evidence::{self, QueueFile, Thread, ThreadFile};
 use crate::memory::tag;
 use crate::outcome::Stop;
 use crate::point::Waiter as Kind;
@@ -30,6 +30,8 @@ pub enum Fate {
     Again,
     /// It was woken, and its access ended.
     Ended(Access),
+    /// It neither waits nor ends: the kernel lets it fault again and again at the same page.
+    Spins,
 }
 
 impl Fate {
@@ -45,6 +47,7 @@ impl fmt::Display for Fate {
             Self::Asleep => f.write_str("asleep"),
             Self::Again => f.write_str("again"),
             Self::Ended(access) => access.fmt(f),
+            Self::Spins => f.write_str("spins"),
         }
     }
 }
@@ -162,17 +165,14 @@ impl Waiter {
         self.shared.tid.load(Ordering::Acquire)
     }
 
-    /// Waits until the thread has either parked with an unread message or ended.
+    /// Waits until the thread has either parked with an unread message or ended, or is seen to do neither.
     pub fn settle(&mut self, uffd: &Uffd, queue: &QueueFile) -> Result<Fate, Stop> {
         let mut fds = [
             PollFd::new(uffd.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.shared.done.as_fd(), PollFlags::POLLIN),
         ];
-        let timeout = PollTimeout::try_from(self.patience).unwrap_or(PollTimeout::MAX);
-        match poll(&mut fds, timeout) {
-            Ok(0) => return Err(Stop::Hang("the waiter neither parked nor ended".into())),
-            Ok(_) => {}
-            Err(e) => return Err(Stop::Broken(format!("poll: {e:?}"))),
+        if self.spins_before(&mut fds, "the waiter neither parked nor ended")? {
+            return Ok(Fate::Spins);
         }
         if let Some(access) = self.shared.access.get() {
             return self.ended(*access);
@@ -276,17 +276,42 @@ impl Waiter {
     /// What became of the thread once its context is gone and it can't park any more.
     pub fn end(&self) -> Result<Fate, Stop> {
         let mut fds = [PollFd::new(self.shared.done.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(self.patience).unwrap_or(PollTimeout::MAX);
-        match poll(&mut fds, timeout) {
-            Ok(0) => Err(Stop::Hang("the waiter did not end after the last close".into())),
-            Ok(_) => match self.shared.access.get() {
-                Some(access) => self.ended(*access),
-                None => Err(Stop::Broken("the waiter ended without a result".into())),
-            },
-            Err(e) => Err(Stop::Broken(format!("poll: {e:?}"))),
+        if self.spins_before(&mut fds, "the waiter did not end after the last close")? {
+            return Ok(Fate::Spins);
+        }
+        match self.shared.access.get() {
+            Some(access) => self.ended(*access),
+            None => Err(Stop::Broken("the waiter ended without a result".into())),
+        }
+    }
+
+    /// Waits until one of `fds` is ready (false), or the thread is seen to fault for ever (true); `hang` says
+    /// what has not come within the case's patience.
+    fn spins_before(&self, fds: &mut [PollFd<'_>], hang: &str) -> Result<bool, Stop> {
+        let mut left = self.patience;
+        loop {
+            match poll(fds, PollTimeout::from(SLICE)) {
+                Ok(0) => {}
+                Ok(_) => return Ok(false),
+                Err(e) => return Err(Stop::Broken(format!("poll: {e:?}"))),
+            }
+            // Reading fails if the thread has ended meanwhile.
+            let faults = evidence::minor_faults(self.tid());
+            if self.tid() != 0 && faults.is_ok_and(|faults| faults >= FOR_EVER) {
+                return Ok(true);
+            }
+            left = left
+                .checked_sub(Duration::from_millis(SLICE.into()))
+                .ok_or_else(|| Stop::Hang(hang.into()))?;
         }
     }
 }
+
+/// Faults that no access of a few pages needs.
+const FOR_EVER: u64 = 20_000;
+
+/// How long a thread is waited for before it is asked whether it goes round in circles, in milliseconds.
+const SLICE: u8 = 100;
 
 /// What it takes that faults in the kernel reach a userfaultfd.
 pub(crate) fn user_mode_only() -> Stop {

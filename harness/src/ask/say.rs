@@ -116,16 +116,7 @@ pub(crate) fn clauses(seen: &Seen, is_point: bool, subject: &str) -> Vec<Clause>
         );
     }
     if let Some(fate) = seen.fact("closed") {
-        let all =
-            if fate == "ran:zero" { ", as does whoever meets a page not yet filled" } else { "" };
-        say(
-            "closed",
-            format!(
-                "Only if the context is to be given up: its last close frees the {subject} as well, which then \
-                 {}{all}.",
-                fate_of(fate, subject)
-            ),
-        );
+        say("closed", closed(fate, subject));
     }
     said
 }
@@ -164,6 +155,21 @@ fn waiter(fate: &str, subject: &str) -> String {
     }
 }
 
+/// What the last close does for one who waits.
+fn closed(fate: &str, subject: &str) -> String {
+    let then = fate_of(fate, subject);
+    if fate == "spins" {
+        return format!(
+            "Do not give up the context before UFFDIO_WRITEPROTECT without MODE_WP: after its last close the \
+             {subject} {then}."
+        );
+    }
+    let all = if fate == "ran:zero" { ", as does whoever meets a page not yet filled" } else { "" };
+    format!(
+        "Only if the context is to be given up: its last close frees the {subject} as well, which then {then}{all}."
+    )
+}
+
 /// What an access does in the end, as what follows `the thread`.
 fn fate_of(fate: &str, subject: &str) -> String {
     let call = if subject == "vCPU" { "KVM_RUN" } else { "system call" };
@@ -175,6 +181,7 @@ fn fate_of(fate: &str, subject: &str) -> String {
         "ran:new" => "goes on and reads the data of what is there now".to_owned(),
         "asleep" => "stays asleep".to_owned(),
         "again" => "faults again and waits with a new message".to_owned(),
+        "spins" => "faults for ever at its page and keeps a CPU busy".to_owned(),
         "SEGV_MAPERR" => "gets SIGSEGV (SEGV_MAPERR: nothing is mapped there)".to_owned(),
         "SEGV_ACCERR" => "gets SIGSEGV (SEGV_ACCERR: the mapping forbids it)".to_owned(),
         signal if signal.starts_with("BUS_") => format!("gets SIGBUS ({signal})"),
@@ -209,6 +216,7 @@ mod tests {
         &[("rescue", "0"), ("rescued", "again"), ("unprotected", "ran"), ("closed", "ran:zero")],
         &["UFFDIO_WRITEPROTECT of its page without MODE_WP", "reads zeros, as does whoever"]
     )]
+    #[case(&[("closed", "spins")], &["Do not give up the context before", "faults for ever at its page"])]
     #[case(&[("unregister", "0"), ("waiter", "EFAULT")], &["returns 0", "KVM_RUN fail with EFAULT"])]
     #[case(&[("change", "EINVAL")], &["The change itself fails with EINVAL"])]
     fn facts_become_sentences(#[case] facts: &[(&str, &str)], #[case] words: &[&str]) {

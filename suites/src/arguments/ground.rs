@@ -184,11 +184,11 @@ impl Ground {
     /// Looks at the waiter and at every page, and wakes a waiter that still sleeps.
     pub(super) fn conclude(
         self,
-        scene: &Scene<'_>,
+        scene: Scene<'_>,
         mut waiter: Waiter,
         seen: &mut Seen<'_>,
     ) -> Result<(), Stop> {
-        let Scene { stage, block, uffd, queue, .. } = scene;
+        let Scene { stage, block, uffd, queue, .. } = &scene;
         let fate = waiter.look(uffd, queue)?;
         seen.fact("waiter", stage.word(fate));
         seen.fact("queue", queue.read()?);
@@ -207,6 +207,7 @@ impl Ground {
             seen.fact("rescue", uffd.wake(scene.target()));
             seen.fact("rescued", stage.word(waiter.look(uffd, queue)?));
         }
+        scene.uffd.leave_open();
         Ok(())
     }
 }

@@ -130,7 +130,7 @@ impl Trial for Both {
         if let Some(field) = ground.result(ARGUMENT)? {
             seen.fact("field", field);
         }
-        ground.conclude(&scene, waiter, seen)
+        ground.conclude(scene, waiter, seen)
     }
 
     fn expect(&self, _: KernelVersion) -> Vec<Expected> {

@@ -75,7 +75,7 @@ impl<T: Twist> Trial for Twisted<T> {
         if let Some(field) = called.field {
             seen.fact("field", field);
         }
-        ground.conclude(&scene, waiter, seen)
+        ground.conclude(scene, waiter, seen)
     }
 
     fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {

@@ -3,10 +3,11 @@
 
 use super::*;
 use crate::abi::{COPY_MODE_DONTWAKE, Way};
-use crate::memory::unmap;
+use crate::memory::{Block, OTHER, dontneed, unmap};
 use crate::point::{Backing, Change, Mode, Msg, Op, PAGES, Point};
 use crate::scenario::Scene;
 use crate::testing::isolated;
+use crate::touch;
 use rstest::rstest;
 use std::sync::atomic::AtomicBool;
 
@@ -191,5 +192,33 @@ fn a_thread_that_meets_a_present_page_is_no_waiter() {
         let waiter = Waiter::park(stage, Kind::UserRead, kept, &scene.uffd, &scene.queue);
         let is_named = |why: &str| why.contains("did not park: ran:kept");
         assert!(matches!(&waiter, Err(Stop::Broken(why)) if is_named(why)), "{waiter:?}");
+    });
+}
+
+/// Neither parks nor ends: only one that faults time and again does so within the kernel.
+#[rstest]
+#[case::faults_for_ever(true)]
+#[case::does_something_else(false)]
+fn one_that_faults_for_ever_is_told_from_one_that_does_not_come(#[case] faults: bool) {
+    isolated(|stage| {
+        let scene = Scene::set(stage, point(Kind::UserWrite, Msg::Unread)).expect("a block");
+        let beside = Block::map(Backing::Anon, OTHER).expect("another block").at(OTHER, 0..1);
+        let access = move || loop {
+            if faults {
+                touch::store(beside.start, tag::WROTE).expect("a page");
+                assert!(dontneed(beside).is_ok());
+            }
+        };
+        let mut waiter = Waiter::begin(stage, access).expect("a thread");
+        if !faults {
+            waiter.patience = Duration::from_millis(300);
+        }
+        for fate in [waiter.settle(&scene.uffd, &scene.queue), waiter.end()] {
+            let right = match &fate {
+                Ok(fate) => faults && *fate == Fate::Spins,
+                Err(stop) => !faults && matches!(stop, Stop::Hang(_)),
+            };
+            assert!(right, "{fate:?}");
+        }
     });
 }

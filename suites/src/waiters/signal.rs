@@ -186,6 +186,7 @@ pub(crate) fn effect(
                 Fate::Again => Ok("again"),
                 Fate::Ended(_) => Ok("ended"),
                 Fate::Asleep => Ok("asleep"),
+                Fate::Spins => Ok("spins"),
             };
         }
         // Only one that faulted in the kernel brings messages before its handler has run.

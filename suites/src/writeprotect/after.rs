@@ -16,7 +16,8 @@ static AFTER: Probe = Probe {
     name: "after",
     statement: "Protection stays with its page through mprotect, and with the marker of a file's page \
                 that is dropped; UNREGISTER ends it (6.0); a child without EVENT_FORK does not take it \
-                along, and from 6.13 and 6.12.11 on neither does a move without EVENT_REMAP.",
+                along, and from 6.13 and 6.12.11 on neither does a move without EVENT_REMAP. Before, a \
+                writer of a hugetlb page that was so moved faults for ever.",
     consumers: &[BACKGROUND, TRACKERS],
 };
 
@@ -34,7 +35,8 @@ pub(super) fn cases() -> Vec<Case> {
     for backing in Backing::ALL.iter().copied() {
         for change in Change::ALL.iter().copied().filter(|change| change.fits(backing)) {
             for asks in [Asks::None, Asks::Unpopulated] {
-                let by_default = SMALL.contains(&backing);
+                let spins = change == Change::Move && asks == Asks::None;
+                let by_default = SMALL.contains(&backing) || spins;
                 cases.push(Case::trial(&AFTER, After { backing, change, asks }, by_default));
             }
         }
@@ -103,7 +105,12 @@ impl Trial for After {
         if let Some(child) = child {
             facts.extend(want(FORKED, &[("child", &row(child, kernel))]));
         }
-        facts.extend(want(says, &[("write", if caught { "parks" } else { "ran" })]));
+        let write = match change {
+            _ if caught => "parks".to_owned(),
+            Change::Move if backing.is_huge() => MOVE_LIFTS.value(kernel, "spins", "ran"),
+            _ => "ran".to_owned(),
+        };
+        facts.extend(want(says, &[("write", &write)]));
         facts
     }
 

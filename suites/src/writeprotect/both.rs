@@ -4,7 +4,7 @@ use super::{Asks, E2B, FAULTS, LIFTS, UMAP, row};
 use crate::abi::{
     COPY_MODE_DONTWAKE, COPY_MODE_WP, REGISTER_MODE_MISSING, REGISTER_MODE_WP, WRITEPROTECT_MODE_WP,
 };
-use crate::expect::{Expected, OBSERVED};
+use crate::expect::Expected;
 use crate::lab::{Lab, SMALL, length, outcome, want};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
@@ -226,7 +226,7 @@ impl Trial for Both {
         } else {
             let placed = if how.protects() && !writes { "--w---" } else { "--p---" };
             facts.extend(want(FAULTS, &[("waiter", &who.ran(content))]));
-            facts.extend(want(OBSERVED, &[("placed", &row(placed, kernel))]));
+            facts.extend(want(super::SHOWN, &[("placed", &row(placed, kernel))]));
         }
         let page = match (who.stores(), how.zeroes()) {
             (true, _) => "--w---",

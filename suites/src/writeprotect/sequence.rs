@@ -273,7 +273,9 @@ impl Trial for Subrange {
             outcome(("copy", "field"), placed, seen);
             lab.look("waiter", &mut waiter, seen)?;
         }
-        lab.entries("entries", seen)
+        lab.entries("entries", seen)?;
+        lab.uffd.leave_open();
+        Ok(())
     }
 
     fn expect(&self, kernel: KernelVersion) -> Vec<Expected> {

@@ -77,6 +77,8 @@ fn meaning(fact: &str) -> &'static str {
         "new-pages" => "content of the new place",
         "rescue" => "what UFFDIO_WAKE of the waiter's page returned",
         "rescued" => "what the waiter did then",
+        "unprotect" => "what UFFDIO_WRITEPROTECT without MODE_WP returned",
+        "unprotected" => "what the waiter did then",
         "closed" => "what it did at the last close",
         "claim" => "whether the claim is true here",
         _ => "",
