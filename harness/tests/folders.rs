@@ -108,6 +108,7 @@ fn another_command_line_is_told() {
     told(&["--results", other, "ask", case], other);
     told(&["--results", other, "export", "--format", "csv"], other);
     told(&["--results", other, "contract", "qemu-postcopy"], other);
+    told(&["--results", other, "check", "--contract", "qemu-postcopy"], other);
     told(&["--results", other, "diff", kernel, kernel], other);
     told(&["diff", "--folders", word(&usual), other], other);
     told(&["--results", word(&usual), "diff", kernel, word(&file)], word(&file));

@@ -17,6 +17,9 @@ use std::collections::HashMap;
 /// A kernel that was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
+    /// What it is called beside the others of its dataset: its upstream version; where another has the same,
+    /// its release as well, and its machine where that is the same too.
+    pub label: String,
     /// Upstream version.
     pub upstream: KernelVersion,
     /// `uname -r`.
@@ -39,6 +42,27 @@ impl Recorded {
     /// What kernels are sorted by: one release can be built for two machines.
     fn order(&self) -> (KernelVersion, &str, &str) {
         (self.upstream, &self.release, &self.machine)
+    }
+
+    /// Labels the kernels of a dataset.
+    fn label(kernels: &mut [Self]) {
+        let labels: Vec<String> = kernels
+            .iter()
+            .map(|kernel| {
+                let Self { upstream, release, machine, .. } = kernel;
+                let alike = || kernels.iter().filter(|other| other.upstream == *upstream);
+                if alike().count() == 1 {
+                    upstream.to_string()
+                } else if alike().filter(|other| other.release == *release).count() == 1 {
+                    format!("{upstream} ({release})")
+                } else {
+                    format!("{upstream} ({release}, {machine})")
+                }
+            })
+            .collect();
+        for (kernel, label) in kernels.iter_mut().zip(labels) {
+            kernel.label = label;
+        }
     }
 }
 
@@ -140,6 +164,7 @@ impl Dataset {
             outcomes,
             ..Self::default()
         };
+        Recorded::label(&mut data.kernels);
         data.fill(cells, questions);
         Ok(data)
     }
@@ -314,6 +339,7 @@ pub const fn is_answer(end: End) -> bool {
 fn recorded(record: &Record) -> Result<Recorded, VersionError> {
     let kernel = &record.kernel;
     Ok(Recorded {
+        label: String::new(),
         upstream: record.upstream()?,
         release: kernel.release.clone(),
         version: kernel.version.clone(),

@@ -125,9 +125,9 @@ impl<T: PartialEq + Copy> Support<T> {
 }
 
 impl Extent {
-    /// In words, with upstream versions: `since 6.12.118 < .. <= 6.16.3`.
+    /// In words, with the labels of kernels: `since 6.12.118 < .. <= 6.16.3`.
     pub fn say(&self, kernels: &[Recorded]) -> String {
-        let name = |at: usize| kernels.get(at).map_or(String::new(), |k| k.upstream.to_string());
+        let name = |at: usize| kernels.get(at).map_or(String::new(), |k| k.label.clone());
         match self {
             Self::Never => "on none".into(),
             Self::All => "on all".into(),

@@ -80,7 +80,7 @@ pub(crate) fn said(table: &Table<'_>, group: &Group<'_>, subject: &str) -> Vec<C
     }
     let basis = group.cell.basis.iter().map(|(kernel, seen)| {
         let said: Vec<String> = say(*seen).into_iter().map(|clause| clause.text).collect();
-        let text = format!("On {}: {}", kernel.upstream, said.join(" "));
+        let text = format!("On {}: {}", kernel.label, said.join(" "));
         Clause { key: kernel.release.clone(), text, is_line: true }
     });
     basis.collect()
@@ -89,7 +89,7 @@ pub(crate) fn said(table: &Table<'_>, group: &Group<'_>, subject: &str) -> Vec<C
 /// How sure an answer is, unless it is recorded.
 fn note(group: &Group<'_>) -> String {
     let cell = &group.cell;
-    let kernels: Vec<String> = cell.basis.iter().map(|(k, _)| k.upstream.to_string()).collect();
+    let kernels: Vec<&str> = cell.basis.iter().map(|(k, _)| k.label.as_str()).collect();
     let kernels = kernels.join(", ");
     match (cell.certainty, cell.why) {
         (Certainty::Exact, _) => String::new(),

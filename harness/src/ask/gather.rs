@@ -203,7 +203,7 @@ impl<'d> Table<'d> {
         let kernels = self.data.kernels();
         if which.is_empty() {
             let column = |(at, kernel): (usize, &'d Recorded)| Column {
-                label: kernel.upstream.to_string(),
+                label: kernel.label.clone(),
                 kernel: Some(at),
                 cells: self.rows.iter().map(|row| exact(kernel, row[at])).collect(),
             };
@@ -241,11 +241,8 @@ impl<'d> Table<'d> {
             let column = &columns[*at];
             let silent = column.cells.iter().zip(&self.cases).filter(|(cell, _)| cell.is_silent());
             for (cell, asked) in silent {
-                let kernel = self
-                    .data
-                    .kernels()
-                    .iter()
-                    .position(|kernel| kernel.upstream.to_string() == column.label);
+                let kernel =
+                    self.data.kernels().iter().position(|kernel| kernel.label == column.label);
                 let outcome = kernel.and_then(|k| self.data.case(&asked.id)?.outcome(k));
                 let reason = match (outcome, cell.why) {
                     (Some(outcome), _) if outcome.detail.is_empty() => {

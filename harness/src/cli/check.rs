@@ -212,7 +212,7 @@ fn find(
     broken.sort_by_key(|b| (b.everywhere, b.assumption.breaks));
     Ok(Findings {
         surprises: surprises.collect(),
-        nearest: nearest.basis.iter().map(|(k, ())| k.upstream.to_string()).collect(),
+        nearest: nearest.basis.iter().map(|(k, ())| k.label.clone()).collect(),
         certainty: nearest.why.map_or(nearest.certainty.to_string(), |why| why.to_string()),
         record,
         left_out: 0,
@@ -263,8 +263,7 @@ fn surprise(case: &Case, own: &Dataset, data: &Dataset, release: &Release) -> Op
         let mut other = names.filter(|name| here.facts.get(name) != outcome.facts.get(name));
         let fact =
             if here.end == outcome.end { other.find(|name| !open.contains(name))? } else { differ };
-        let rests: Vec<String> =
-            recorded.basis.iter().map(|(k, _)| k.upstream.to_string()).collect();
+        let rests: Vec<String> = recorded.basis.iter().map(|(k, _)| k.label.clone()).collect();
         return Some(told(
             fact,
             outcome.value(fact).to_owned(),

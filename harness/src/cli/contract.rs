@@ -166,7 +166,7 @@ impl View<'_> {
             let word = answer.value.map_or("unknown", Kept::word);
             let why = answer.why.map(|why| format!(": {why}")).unwrap_or_default();
             let rests: Vec<String> =
-                answer.basis.iter().map(|(k, kept)| format!("{} {kept}", k.upstream)).collect();
+                answer.basis.iter().map(|(k, kept)| format!("{} {kept}", k.label)).collect();
             let rests = match answer.value {
                 None if rests.is_empty() => {
                     format!("; of recorded kernels {}", over_all(data, bound))
@@ -187,7 +187,7 @@ impl View<'_> {
             writeln!(out, "    {}", out::dim(format_args!("relied on in {}", r#where.join("; "))))?;
             for kernel in self.shown_kernels(bound)? {
                 let breaches = bound.breaches(kernel);
-                let name = data.kernels()[kernel].upstream;
+                let name = &data.kernels()[kernel].label;
                 for b in breaches.iter().take(3) {
                     writeln!(
                         out,

@@ -73,7 +73,7 @@ pub(crate) fn diff(args: &DiffArgs, store: &Store) -> Result<Exit> {
         let [a, b] = [&args.a, &args.b].map(|word| side::value(&known.data, axis, word));
         let values = (axis.as_str(), a?, b?);
         for kernel in kernels(&known.data, &args.kernel)? {
-            let name = known.data.kernels()[kernel].upstream;
+            let name = &known.data.kernels()[kernel].label;
             let label = [values.1, values.2].map(|value| format!("{axis}={value} on {name}"));
             let side = Side { data: &known.data, kernel };
             show.pair(&label, comparer.axis(side, values, &wanted))?;

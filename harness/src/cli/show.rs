@@ -93,12 +93,11 @@ impl<'a> Named<'a> {
                 Some(outcome) => writeln!(out, "        {outcome}")?,
                 None => {
                     for (kernel, outcome) in &answer.basis {
-                        writeln!(out, "        {}: {outcome}", kernel.upstream)?;
+                        writeln!(out, "        {}: {outcome}", kernel.label)?;
                     }
                 }
             }
-            let kernels: Vec<_> =
-                answer.basis.iter().map(|(k, _)| k.upstream.to_string()).collect();
+            let kernels: Vec<_> = answer.basis.iter().map(|(k, _)| k.label.as_str()).collect();
             if answer.value.is_some() && answer.certainty != Certainty::Exact {
                 writeln!(out, "        {}", out::dim(format!("as {}", kernels.join(", "))))?;
             }
@@ -160,16 +159,16 @@ fn span(
     outcome: Option<&Outcome>,
 ) -> Result<()> {
     let (Some(first), Some(last)) = (kernels.first(), kernels.last()) else { return Ok(()) };
-    let (from, to) = (first.upstream, last.upstream);
+    let (from, to) = (&first.label, &last.label);
     let name = if kernels.len() == 1 {
-        from.to_string()
+        from.clone()
     } else {
         format!("{from} to {to} ({} kernels)", kernels.len())
     };
     let Some(outcome) = outcome else {
         return Ok(writeln!(out, "    {name:<32} {}", out::dim("not in the record"))?);
     };
-    let judgement = judge(case, outcome, from);
+    let judgement = judge(case, outcome, first.upstream);
     writeln!(out, "    {name:<32} {}", out::verdict(judgement.verdict))?;
     writeln!(out, "        {outcome}")?;
     if judgement.verdict == Verdict::Differs {
@@ -185,7 +184,7 @@ fn edges(out: &mut dyn Write, case: &Case, kernels: &[Recorded]) -> Result<()> {
         for fact in &before {
             let same = after.iter().any(|a| a.fact == fact.fact && a.value == fact.value);
             if !same {
-                writeln!(out, "    up to {}: {}={}", pair[0].upstream, fact.fact, fact.value)?;
+                writeln!(out, "    up to {}: {}={}", pair[0].label, fact.fact, fact.value)?;
             }
         }
     }

@@ -109,7 +109,7 @@ fn recorded<T: Clone>(kernel: &Recorded, value: Option<T>) -> Found<'_, T> {
         None => (Certainty::Unknown, Some(Why::NotAsked)),
     };
     let answer = Answer { value, certainty, why, basis };
-    Found { label: kernel.upstream.to_string(), answer }
+    Found { label: kernel.label.clone(), answer }
 }
 
 #[cfg(test)]

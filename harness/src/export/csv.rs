@@ -10,7 +10,7 @@ const HEAD: &str = "case,fact,value,first,last,after,before\n";
 /// the value; `after` is the last one before them that showed another, `before` the first one after.
 pub fn csv(data: &Dataset, selection: &Selection) -> String {
     let kernels = data.kernels();
-    let name = |place: usize| kernels[place].upstream.to_string();
+    let name = |place: usize| kernels[place].label.clone();
     let mut out = HEAD.to_owned();
     for (id, case) in selection.cases(data) {
         for fact in facts_of(case, kernels.len()) {

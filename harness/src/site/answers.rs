@@ -220,7 +220,7 @@ impl Section<'_> {
             Some((asked, self.world.data.case(&asked.id)?.outcome(kernel)?))
         });
         html! {
-            p { "Facts on " (self.world.kernels()[kernel].upstream) ":" }
+            p { "Facts on " (self.world.kernels()[kernel].label) ":" }
             @for (asked, outcome) in shown { pre { (asked.id) "\n  " (outcome) } }
         }
     }

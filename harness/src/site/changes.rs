@@ -124,15 +124,15 @@ fn page(
     let summary = format!(
         "{} answered otherwise by {} than by {}.",
         count(cases, "case"),
-        new.upstream,
-        old.upstream
+        new.label,
+        old.label
     );
     let body = html! {
         p { (summary) " These are the last recorded release of " (a) " (" (super::words::kernel(&here, old))
             ") and the first of " (b) " (" (super::words::kernel(&here, new)) ")." }
         (table(&here, changes, "What differs"))
         (words())
-        p { "The same on a command line: " code { "uffd-conform diff " (old.upstream.to_string()) " " (new.upstream.to_string()) } }
+        p { "The same on a command line: " code { "uffd-conform diff " (super::words::word(old)) " " (super::words::word(new)) } }
     };
     Page {
         title: format!("From {a} to {b}"),

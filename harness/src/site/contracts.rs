@@ -119,7 +119,7 @@ fn verdict(world: &World<'_>, broken: &[&Assumed], all: usize) -> Markup {
             p.card.bad {
                 (broken.len()) " of " (count(all, "assumption")) " are broken by some recorded kernel"
                 @if let Some(newest) = newest {
-                    ", " (now) " by the newest (" (world.kernels()[newest].upstream.to_string()) ")"
+                    ", " (now) " by the newest (" (world.kernels()[newest].label) ")"
                 }
                 "."
             }

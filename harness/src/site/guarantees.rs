@@ -184,11 +184,11 @@ fn lower(sentence: &str) -> String {
 }
 
 fn first(world: &World<'_>) -> String {
-    world.kernels().first().map_or(String::new(), |kernel| kernel.upstream.to_string())
+    world.kernels().first().map_or(String::new(), |kernel| kernel.label.clone())
 }
 
 fn last(world: &World<'_>) -> String {
-    world.kernels().last().map_or(String::new(), |kernel| kernel.upstream.to_string())
+    world.kernels().last().map_or(String::new(), |kernel| kernel.label.clone())
 }
 
 /// The sign of a recipe's whole, for pages that name it.

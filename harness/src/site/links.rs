@@ -50,7 +50,12 @@ pub(super) fn probe(name: &str) -> String {
 
 /// The path of a kernel's page. Releases are told apart even where they differ in odd characters only.
 pub(super) fn kernel(kernel: &Recorded) -> String {
-    format!("kernel/{}.html", plain(&kernel.release))
+    let Recorded { label, release, machine, .. } = kernel;
+    // One release can be built for two machines.
+    if label.ends_with(&format!("{release}, {machine})")) {
+        return format!("kernel/{}-{}.html", plain(release), plain(machine));
+    }
+    format!("kernel/{}.html", plain(release))
 }
 
 /// The path of the page that says what an operation does after a change.

@@ -144,7 +144,7 @@ fn cell(
     (good, all): Share,
     changed: usize,
 ) -> Markup {
-    let version = world.kernels()[at].upstream;
+    let version = &world.kernels()[at].label;
     // Not rounded up to all: 999 of 1000 is not 100 %.
     let percent = (good * 100).checked_div(all);
     let class = match percent {
@@ -176,7 +176,7 @@ fn bubbles(world: &World<'_>, here: &Here, turned: &Turns<'_>) -> Markup {
     let (left, height) = (110, row(suites.len()) + 4);
     let width = place(left, world.kernels().len()) + 2;
     let said = turned.iter().map(|(kernel, probes)| {
-        let version = world.kernels()[*kernel].upstream;
+        let version = &world.kernels()[*kernel].label;
         let cases: usize = probes.values().map(|turned| turned.cases.len()).sum();
         format!("{version}: {} of {}.", count(cases, "case"), count(probes.len(), "statement"))
     });
@@ -224,8 +224,8 @@ fn release(
     let mut most: Vec<(&&str, &Turned<'_>)> = probes.iter().collect();
     most.sort_by_key(|(_, turned)| std::cmp::Reverse(turned.cases.len()));
     html! {
-        details id=(format!("at-{}", recorded.upstream)) {
-            summary { b { (recorded.upstream.to_string()) } ": " (count(cases, "case")) " of " (count(probes.len(), "statement")) }
+        details id=(format!("at-{}", super::links::plain(&recorded.label))) {
+            summary { b { (recorded.label) } ": " (count(cases, "case")) " of " (count(probes.len(), "statement")) }
             p { "Everything that differs: " (words::kernel(here, recorded)) }
             ul {
                 @for (name, turned) in most.iter().take(NAMED) {

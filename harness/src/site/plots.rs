@@ -82,7 +82,7 @@ pub(super) fn timeline(world: &World<'_>, question: &Question, probe: ProbeCases
     let (width, height) =
         (place(2, kernels.len()) + 2, 40 + 44 * i32::try_from(rows.len()).unwrap_or(0));
     let say = |(name, bars): &(String, Vec<Bar>)| {
-        let version = |at: usize| kernels[at].upstream.to_string();
+        let version = |at: usize| kernels[at].label.clone();
         let bar = |b: &Bar| format!("{} from {} to {}", b.label, version(b.first), version(b.last));
         format!("{name}: {}.", bars.iter().map(bar).collect::<Vec<_>>().join(", "))
     };

@@ -59,7 +59,7 @@ fn page(world: &World<'_>, question: &Question, probe: ProbeCases<'_>) -> Result
         (plots::timeline(world, question, probe))
         @if let Some(typical) = &typical {
             h2 #picture { "Picture" }
-            (picture::figure(typical.shown(world)?, &format!("Linux {}", world.kernels()[typical.kernel].upstream)))
+            (picture::figure(typical.shown(world)?, &format!("Linux {}", world.kernels()[typical.kernel].label)))
         }
         @if let Some(meaning) = meaning {
             h2 #meaning { "In words" }
@@ -251,7 +251,7 @@ fn list(world: &World<'_>, question: &Question) -> Markup {
                     li id=(format!("case-{}", plain(&case.axes()))) {
                         code { (id) }
                         @if let Some((at, outcome)) = newest {
-                            br; span.soft { (world.kernels()[at].upstream.to_string()) ": " (outcome.to_string()) }
+                            br; span.soft { (world.kernels()[at].label) ": " (outcome.to_string()) }
                         } @else { br; span.soft { "no kernel answered" } }
                     }
                 }

@@ -77,7 +77,13 @@ pub(super) fn share(probe: ProbeCases<'_>, kernel: usize) -> (usize, usize) {
 
 /// A kernel's upstream version, with a link to its page.
 pub(super) fn kernel(here: &Here, kernel: &Recorded) -> Markup {
-    html! { a href=(here.kernel(kernel)) { (kernel.upstream.to_string()) } }
+    html! { a href=(here.kernel(kernel)) { (kernel.label) } }
+}
+
+/// The word that names a kernel on the command line.
+pub(super) fn word(kernel: &Recorded) -> String {
+    let upstream = kernel.upstream.to_string();
+    if kernel.label == upstream { upstream } else { kernel.release.clone() }
 }
 
 /// The heads of a table's columns, one a kernel below one a series; to be written into `thead` behind

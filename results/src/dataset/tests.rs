@@ -151,6 +151,37 @@ fn what_the_suite_no_longer_asks_is_left_out() {
     assert!(data.probe("wake/c").is_none() && data.case("move/b[backing=anon]").is_some());
 }
 
+/// Two flavours of a version, or two machines, must not be told by one name.
+#[rstest]
+#[case(&[("6.12.118", "a", "x86_64"), ("7.3.4", "b", "x86_64")], &["6.12.118", "7.3.4"])]
+#[case(
+    &[("6.12.118", "a", "x86_64"), ("6.12.118", "b", "x86_64"), ("7.3.4", "c", "x86_64")],
+    &["6.12.118 (a)", "6.12.118 (b)", "7.3.4"]
+)]
+#[case(
+    &[("7.3.4", "b", "aarch64"), ("7.3.4", "b", "x86_64"), ("7.3.4", "c", "x86_64")],
+    &["7.3.4 (b, aarch64)", "7.3.4 (b, x86_64)", "7.3.4 (c)"]
+)]
+fn kernels_of_one_version_are_told_apart(
+    #[case] kernels: &[(&str, &str, &str)],
+    #[case] labels: &[&str],
+) {
+    let of = |(upstream, release, machine): &(&str, &str, &str)| {
+        let mut record = record(0);
+        record.kernel.upstream = (*upstream).to_owned();
+        record.kernel.release = (*release).to_owned();
+        record.kernel.machine = (*machine).to_owned();
+        record
+    };
+    let records: Vec<Record> = kernels.iter().map(of).collect();
+    let data = Dataset::of(&records, Vec::new(), |_, _, _| Some(true)).expect("versions");
+    let read = Dataset::parse(&data.to_text()).expect("a dataset");
+    for data in [data, read] {
+        let said: Vec<&str> = data.kernels().iter().map(|kernel| kernel.label.as_str()).collect();
+        assert_eq!(said, labels);
+    }
+}
+
 #[test]
 fn the_text_round_trips() {
     let data = small();

@@ -106,6 +106,7 @@ impl Dataset {
         if !data.kernels.is_sorted_by(|a, b| a.order() < b.order()) {
             return Err(reader.error("the kernels are not in order"));
         }
+        Recorded::label(&mut data.kernels);
         for _ in 0..reader.count("outcomes")? {
             data.outcomes.push(reader.outcome()?);
         }
@@ -187,6 +188,7 @@ impl<'t> Reader<'t> {
             self.fields(line)?;
         let maybe = |text: &str| (text != "-").then(|| text.to_owned());
         Ok(Recorded {
+            label: String::new(),
             upstream: KernelVersion::parse(upstream).map_err(|e| self.error(e))?,
             release: release.to_owned(),
             version: version.to_owned(),

@@ -106,10 +106,11 @@ impl Text<'_> {
     /// The facts of a case of each group, and who says that they should be so.
     fn facts(&self, out: &mut dyn Write, table: &Table<'_>, span: &Span<'_>) -> Result<()> {
         let Some(kernel) = span.kernel else { return Ok(()) };
-        let version = self.data.kernels()[kernel].upstream;
+        let recorded = &self.data.kernels()[kernel];
+        let version = recorded.upstream;
         let shown = if self.args.all { span.groups.len() } else { FEW };
         let mut sources: Vec<(&str, Vec<&str>)> = Vec::new();
-        writeln!(out, "  {}", out::dim(format_args!("facts on {version}")))?;
+        writeln!(out, "  {}", out::dim(format_args!("facts on {}", recorded.label)))?;
         for group in span.groups.iter().take(shown) {
             let cases = if self.args.all { group.cases.len() } else { 1 };
             for at in group.cases.iter().take(cases) {

@@ -140,7 +140,7 @@ pub(super) fn places(data: &Dataset, which: &Which) -> Result<Vec<usize>> {
         return Ok(places);
     }
     let kernels = data.kernels();
-    let name = |place: usize| kernels[place].upstream.to_string();
+    let name = |place: usize| kernels[place].label.clone();
     if let Which::Release(release) = which {
         // Another flavour of a recorded build answers as that one does; two kernels that agree are not one.
         let answer = data.resolve(release, Some);
