@@ -83,7 +83,7 @@ probes!(UNREGISTER_WP, "unregister", "wp-", &[SNAPSHOT, CLEANUP], {
     munmap: "UNREGISTER of a write-protected block that is partly unmapped returns 0 and wakes nobody; \
              of one that is gone it fails with EINVAL.",
     mmap_over: "UNREGISTER of a write-protected block that is partly replaced returns 0 and wakes \
-                nobody.",
+                nobody; over a regular file it fails with EINVAL and ends no registration.",
     mremap: "UNREGISTER of a write-protected block that was moved or resized wakes nobody.",
 });
 probes!(UNREGISTER_MINOR, "unregister", "minor-", &[CH, ART], {
@@ -92,7 +92,7 @@ probes!(UNREGISTER_MINOR, "unregister", "minor-", &[CH, ART], {
     munmap: "UNREGISTER of a block for minor faults that is partly unmapped returns 0 and wakes \
              nobody; of one that is gone it fails with EINVAL.",
     mmap_over: "UNREGISTER of a block for minor faults that is partly replaced returns 0 and wakes \
-                nobody.",
+                nobody; over a regular file it fails with EINVAL and ends no registration.",
     mremap: "UNREGISTER of a block for minor faults that was moved or resized wakes nobody.",
 });
 probes!(WAKE_WP, "wake", "wp-", &[SNAPSHOT, UMAP], {

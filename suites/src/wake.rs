@@ -27,7 +27,7 @@ static MUNMAP: Probe = Probe {
     suite: "wake",
     name: "munmap",
     statement: "WAKE of an unmapped page returns 0 and wakes its waiter, who gets SEGV_MAPERR or, in \
-                kernel mode, EFAULT.",
+                kernel mode, EFAULT (MADV_POPULATE_*: ENOMEM; mlock(2) returns 0).",
     consumers: &[CLEANUP],
 };
 static MMAP_OVER: Probe = Probe {

@@ -19,7 +19,8 @@ static EVENT: Probe = Probe {
     suite: "arguments",
     name: "event-unread",
     statement: "While an event is unread, what places or protects pages is refused with EAGAIN before \
-                its argument is looked at; REGISTER, UNREGISTER and WAKE work as ever.",
+                its argument is looked at, but for a struct that can't be written, which is EFAULT where \
+                -11 is stored (6.15, 6.12.29); REGISTER, UNREGISTER and WAKE work as ever.",
     consumers: &["CRIU lazy-pages, crosvm, Firecracker: EAGAIN means try again, EINVAL a bug"],
 };
 static ORDER: Probe = Probe {

@@ -16,7 +16,8 @@ static COLLAPSES: Probe = Probe {
     name: "collapse",
     statement: "MADV_COLLAPSE of registered memory wakes no waiter and fills no page that is awaited as \
                 missing (but it did in 6.1, of shared memory); of shared memory registered for minor \
-                faults it fills and maps everything, and CONTINUE then is EEXIST.",
+                faults it fills and maps everything, and CONTINUE then is EEXIST (in 6.1 it is EINVAL \
+                and maps nothing).",
     consumers: &[
         "Google's live migration: MADV_COLLAPSE after postcopy (commit 7d8faaf15545)",
         "Cloud Hypervisor, vhost-user backends: huge pages of shared guest memory",

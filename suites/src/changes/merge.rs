@@ -15,8 +15,8 @@ static MERGE: Probe = Probe {
     suite: "changes",
     name: "merge",
     statement: "REGISTER of a part cuts its mapping; once both sides are alike again they become one, \
-                unless both sides of private memory had their first pages while they were cut, and \
-                mremap of both then fails.",
+                unless both sides of private memory (before 6.16 also one alone) had their first pages \
+                while they were cut: up to 6.16 mremap of both then fails.",
     consumers: &["Android ART: maps the zero page before it registers a part, mark_compact.cc"],
 };
 

@@ -42,8 +42,9 @@ static PIECES: Probe = Probe {
 static UNWRITABLE: Probe = Probe {
     suite: "handle",
     name: "read-fault",
-    statement: "A message that read(2) can't copy to its buffer is lost: EFAULT, and its waiter waits \
-                without a message until it is woken.",
+    statement: "A message that read(2) can't copy to its buffer is lost, with EFAULT if it is the first \
+                of the read, and its waiter waits without a message until it is woken; an address of the \
+                kernel's is refused before one is taken.",
     consumers: &["whoever reads into memory that is registered itself"],
 };
 

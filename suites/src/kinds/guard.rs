@@ -14,8 +14,9 @@ const STACKS: &str = "thread libraries that use MADV_GUARD_INSTALL for stack gua
 static GUARDED: Probe = Probe {
     suite: "kinds",
     name: "guard",
-    statement: "A guard page takes no page by ZEROPAGE, POISON and MOVE, nor, from 6.19 on, by COPY; \
-                who touches it gets SIGSEGV and raises no message, until the guard is removed.",
+    statement: "A guard page takes no page by POISON, MOVE, and ZEROPAGE of private memory, nor, from \
+                6.19 on, by COPY and ZEROPAGE of shared memory; who touches it gets SIGSEGV and raises \
+                no message, until the guard is removed.",
     consumers: &[STACKS],
 };
 static WAITER: Probe = Probe {

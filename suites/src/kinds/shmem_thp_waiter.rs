@@ -28,8 +28,8 @@ static COLLAPSED: Probe = Probe {
     suite: "kinds",
     name: "shmem-collapse",
     statement: "MADV_COLLAPSE of shared memory wakes nobody and fills no page that is registered for \
-                missing pages (6.4); what is registered for minor faults it maps as a whole, with \
-                no fault.",
+                missing pages (6.4); what is registered for minor faults it maps as a whole, with no \
+                fault (in 6.1 it is EINVAL there).",
     consumers: &["CRIU lazy-pages: khugepaged skips what is registered", "QEMU postcopy"],
 };
 

@@ -29,9 +29,10 @@ const NOTHING: &str =
 static DEAD: Probe = Probe {
     suite: "lifetime",
     name: "dead-owner",
-    statement: "Once the memory of the owner is gone, filling ioctls fail with ESRCH and leave their result \
-                field alone, REGISTER and UNREGISTER fail with ENOMEM, WAKE returns 0, and no event comes, whatever events \
-                were asked for.",
+    statement: "Once the memory of the owner is gone, filling ioctls fail with ESRCH (MOVE, which takes \
+                its own memory alone, with EINVAL) and leave their result field alone, REGISTER and \
+                UNREGISTER fail with ENOMEM, WAKE returns 0, and no event comes, whatever events were \
+                asked for.",
     consumers: &[
         "CRIU: handle_exit(), handle_remove(), criu/uffd.c",
         "crosvm: swap/ treats ESRCH and ENOMEM as the end of a device process",

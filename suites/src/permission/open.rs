@@ -19,8 +19,8 @@ const USER_MODE: &str = "userfaultfd(2), UFFD_USER_MODE_ONLY (5.11): needs no pr
     are not caught";
 const DEVICE: &str = "Documentation/admin-guide/mm/userfaultfd.rst (6.1): access to /dev/userfaultfd is a \
     matter of its mode alone";
-const FORK: &str = "ioctl_userfaultfd(2), UFFDIO_API, EPERM: UFFD_FEATURE_EVENT_FORK takes CAP_SYS_PTRACE (5.4), \
-    which capable() asks of the first user namespace";
+const FORK: &str = "ioctl_userfaultfd(2), UFFDIO_API, EPERM: UFFD_FEATURE_EVENT_FORK takes CAP_SYS_PTRACE (commit \
+    3c1c24d91ffd, 5.5), which capable() asks of the first user namespace";
 
 static OPEN: Probe = Probe {
     suite: "permission",

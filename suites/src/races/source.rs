@@ -23,7 +23,8 @@ static SOURCE: Probe = Probe {
     name: "copy-source",
     statement: "A COPY that waits for its source looks at the target again when it goes on: what was \
                 unmapped, replaced or unregistered meanwhile is ENOENT, what was filled EEXIST, an \
-                unread event EAGAIN.",
+                unread event EAGAIN; what was replaced and registered again is filled, or from 7.1 on, \
+                if mode, protection or file is another, EAGAIN.",
     consumers: &[
         "QEMU postcopy: qemu_ufd_copy_ioctl(), migration/postcopy-ram.c",
         "CRIU lazy-pages: uffd_copy(), criu/uffd.c",

@@ -16,7 +16,8 @@ static LIMIT: Probe = Probe {
     suite: "register",
     name: "max-map-count",
     statement: "Where a process has as many mappings as vm.max_map_count allows, REGISTER and UNREGISTER \
-                of a part of a mapping are ENOMEM and change nothing; of whole mappings they work.",
+                of a part of a mapping are ENOMEM and change no registration, though UNREGISTER wakes \
+                the part's waiters; of whole mappings they work.",
     consumers: &["umap issue 91: REGISTER ENOMEM with more than 900 regions"],
 };
 

@@ -16,8 +16,8 @@ static AFTER: Probe = Probe {
     name: "after",
     statement: "Protection stays with its page through mprotect, and with the marker of a file's page \
                 that is dropped; UNREGISTER ends it (6.0); a child without EVENT_FORK does not take it \
-                along, and from 6.13 and 6.12.11 on neither does a move without EVENT_REMAP. Before, a \
-                writer of a hugetlb page that was so moved faults for ever.",
+                along, and from 6.13 (6.12.11, 6.1.192) on neither does a move without EVENT_REMAP. \
+                Before, a writer of a hugetlb page that was so moved faults for ever.",
     consumers: &[BACKGROUND, TRACKERS],
 };
 

@@ -17,7 +17,7 @@ static CLOSE: Probe = Probe {
     suite: "writeprotect",
     name: "close",
     statement: "The last close frees a writer that waits for its page's protection to go; before 6.9 \
-                the writer of a hugetlb page then faults for ever.",
+                (6.8.10, 6.6.31, 6.1.192) the writer of a hugetlb page then faults for ever.",
     consumers: &[
         "QEMU background snapshot: ram_write_tracking_stop() closes after UNREGISTER",
         "whoever write-protects hugetlb and dies",

@@ -15,9 +15,9 @@ use uffd_results::KernelVersion;
 static RANGES: Probe = Probe {
     suite: "writeprotect",
     name: "range",
-    statement: "WRITEPROTECT of a range of several registered mappings works from 6.4 on; where it \
-                meets a mapping that is not registered for write protection it fails with ENOENT, \
-                with the mappings before it done.",
+    statement: "WRITEPROTECT of a range of several registered mappings works from 6.4 on; where it meets \
+                a mapping that is not registered for write protection it fails with ENOENT, with the \
+                mappings before it done (before 6.4 none).",
     consumers: &[E2B, super::BACKGROUND],
 };
 
