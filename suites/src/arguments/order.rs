@@ -223,8 +223,12 @@ impl Trial for Unread {
         if self.is_refused() {
             // The field of a struct at address 0 can't be written.
             let writes = EAGAIN_FIELD.is_known_in(kernel) && ground.command.has_result();
-            let rc = if writes && *wrong == Wrong::Struct { "EFAULT" } else { "EAGAIN" };
-            facts.push(Expected::new(name, rc, says));
+            let (rc, why) = if writes && *wrong == Wrong::Struct {
+                ("EFAULT", EAGAIN_FIELD.source)
+            } else {
+                ("EAGAIN", says)
+            };
+            facts.push(Expected::new(name, rc, why));
             if ground.command.has_result() {
                 let written = writes && *wrong != Wrong::Struct;
                 facts.push(Expected::new(
