@@ -189,24 +189,31 @@ impl Comparer {
     /// Why the two differ in a fact: what was found out about the step between neighbours in which
     /// the fact became what it is on the newer one; else what the newer one's expectation names.
     fn why(&self, a: Shown<'_>, b: Shown<'_>, fact: &str) -> Option<String> {
-        let same = std::ptr::eq(a.side.data, b.side.data) && a.case.id() == b.case.id();
         let version = |s: Shown<'_>| s.side.data.kernels().get(s.side.kernel).map(|k| k.upstream);
         let (older, newer) = if version(a) <= version(b) { (a, b) } else { (b, a) };
+        let case = self.cases.get(&newer.case.id())?;
+        let same = std::ptr::eq(a.side.data, b.side.data) && a.case.id() == b.case.id();
         if same && is_answer(a.outcome.end) && is_answer(b.outcome.end) {
-            let at = |kernel: usize| newer.case.fact(kernel, fact);
-            let now = at(newer.side.kernel);
+            let shown = |kernel: usize| newer.case.answer(kernel);
+            let now = newer.case.fact(newer.side.kernel, fact);
+            let differs =
+                |kernel: &usize| newer.case.fact(*kernel, fact).is_some_and(|is| Some(is) != now);
             // The last kernel below the newer one that says otherwise, and the next that answers.
-            let step = (older.side.kernel..newer.side.kernel)
-                .rev()
-                .find(|kernel| at(*kernel).is_some() && at(*kernel) != now)
-                .and_then(|k| (k + 1..=newer.side.kernel).find(|kernel| at(*kernel).is_some()));
-            let probe = newer.case.probe().name();
-            if let Some(why) = step.and_then(|step| newer.side.data.why(step, probe, fact)) {
-                return Some(why.to_owned());
+            let step = (older.side.kernel..newer.side.kernel).rev().find(differs);
+            let next =
+                |k: usize| (k + 1..=newer.side.kernel).find(|kernel| shown(*kernel).is_some());
+            let pair = step.and_then(|k| Some((k, next(k)?)));
+            let why = pair.and_then(|(before, after)| {
+                let upstream =
+                    |kernel: usize| Some(newer.side.data.kernels().get(kernel)?.upstream);
+                let versions = (upstream(before)?, upstream(after)?);
+                reason(case, fact, (shown(before)?, shown(after)?), versions)
+            });
+            if why.is_some() {
+                return why;
             }
         }
-        let case = self.cases.get(&newer.case.id())?;
-        reason(case, fact, (older.outcome, newer.outcome), version(newer)?)
+        reason(case, fact, (older.outcome, newer.outcome), (version(older)?, version(newer)?))
     }
 }
 

@@ -115,8 +115,9 @@ fn reasons(data: &Dataset, cases: &HashMap<String, Case>) -> Vec<Reason> {
                 let asked = group.cases[0];
                 let why = (|| {
                     let outcomes = (asked.answer(older)?, asked.answer(newer)?);
-                    let version = data.kernels().get(newer)?.upstream;
-                    reason(cases.get(&asked.id())?, fact, outcomes, version)
+                    let version = |at: usize| Some(data.kernels().get(at)?.upstream);
+                    let versions = (version(older)?, version(newer)?);
+                    reason(cases.get(&asked.id())?, fact, outcomes, versions)
                 })();
                 if let Some(why) = why {
                     told.insert((newer, probe, fact));

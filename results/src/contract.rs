@@ -232,6 +232,14 @@ impl<'d> Bound<'d, '_> {
         kept
     }
 
+    /// Whether a case of each of the assumption's needs answered on a kernel: else [`Bound::kept`] rests on a
+    /// part of what decides.
+    pub fn is_whole(&self, kernel: usize) -> bool {
+        let answered: Vec<String> =
+            self.cases().filter(|case| case.answer(kernel).is_some()).map(Case::id).collect();
+        self.assumption.needs.iter().all(|need| answered.iter().any(|id| need.takes(id)))
+    }
+
     /// The cases of a kernel that break the assumption, and how.
     pub fn breaches(&self, kernel: usize) -> Vec<Breach> {
         self.cases.iter().filter_map(|(case, facts)| breach(*case, kernel, facts)).collect()

@@ -51,6 +51,6 @@ pub use record::{
     holds, is_case_id,
 };
 pub use release::{Level, Origin, Release, ReleaseError};
-pub use support::{Extent, Group, Held, Run, Statement, Support};
+pub use support::{CLAIMS, Extent, Group, Held, Run, Statement, Support};
 pub use verdict::Verdict;
 pub use version::{KernelVersion, VersionError};

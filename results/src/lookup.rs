@@ -141,7 +141,7 @@ impl Dataset {
     /// Whether a probe's statement holds on a kernel.
     pub fn statement(&self, probe: &str, release: &Release) -> Answer<'_, Held> {
         match self.probe(probe) {
-            Some(probe) => self.resolve(release, |kernel| probe.held(kernel)),
+            Some(probe) => self.resolve(release, |kernel| probe.stands(kernel)),
             None => Answer::unknown(Why::NotAsked),
         }
     }

@@ -147,8 +147,31 @@ impl Extent {
     }
 }
 
+/// The suite that asks what others have claimed: a fact of each case says whether it is true.
+pub const CLAIMS: &str = "claims";
+
 impl ProbeCases<'_> {
-    /// Whether the statement holds on a kernel, by its place; `None` if no case answered.
+    /// Whether the statement holds on a kernel, by its place; `None` if no case answered. Of a claim that
+    /// others made not whether it went as expected, but whether it is true.
+    pub fn stands(self, kernel: usize) -> Option<Held> {
+        if self.suite() != CLAIMS {
+            return self.held(kernel);
+        }
+        let said = self.cases().filter_map(|case| match case.fact(kernel, "claim")? {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        });
+        let (yes, no): (Vec<bool>, Vec<bool>) = said.partition(|is_true| *is_true);
+        match (yes.len(), no.len()) {
+            (0, 0) => None,
+            (_, 0) => Some(Held::Holds),
+            (0, _) => Some(Held::Fails),
+            _ => Some(Held::Partly),
+        }
+    }
+
+    /// Whether all cases went as expected on a kernel, by its place; `None` if none answered.
     pub fn held(self, kernel: usize) -> Option<Held> {
         let (mut pass, mut other, mut lacks) = (0, 0, 0);
         for case in self.cases() {
@@ -170,7 +193,7 @@ impl ProbeCases<'_> {
 
     /// On which kernels the statement holds.
     pub fn support(self, data: &Dataset) -> Support<Held> {
-        Support::of((0..data.kernels().len()).filter_map(|i| Some((i, self.held(i)?))))
+        Support::of((0..data.kernels().len()).filter_map(|i| Some((i, self.stands(i)?))))
     }
 }
 

@@ -18,8 +18,8 @@ use clap::Args;
 use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 use uffd_results::{
-    Answer, Assumption, Breach, Contract, Dataset, End, Kept, Outcome, Record, Release, contracts,
-    is_answer,
+    Answer, Assumption, Bound, Breach, Contract, Dataset, End, Kept, Outcome, Record, Release,
+    contracts, is_answer,
 };
 use uffd_suites::expect::Expected;
 use uffd_suites::point::Waiter;
@@ -186,8 +186,8 @@ fn find(
             }
             let bound = assumption.bind(&own);
             match bound.kept(0) {
-                Some(Kept::Kept) => sum[0] += 1,
-                Some(Kept::Unsupported) | None => {
+                Some(Kept::Kept) if decides(&bound, &assumption, known, &nearest) => sum[0] += 1,
+                Some(Kept::Kept | Kept::Unsupported) | None => {
                     sum[2] += 1;
                     if told.insert(assumption.id.clone()) {
                         let (contract, why) =
@@ -230,6 +230,25 @@ fn reasons(assumption: &Assumption, record: &Record) -> Vec<String> {
     let reasons: BTreeSet<String> =
         silent.map(|(_, o)| format!("{}: {}", o.end.word(), o.detail)).collect();
     reasons.into_iter().collect()
+}
+
+/// Whether what this kernel answered is enough to call an assumption kept: of each of its needs a case answered,
+/// and none is missing by which a recorded neighbour breaks it.
+fn decides<T>(
+    here: &Bound<'_, '_>,
+    assumption: &Assumption,
+    known: &Known,
+    nearest: &Answer<'_, T>,
+) -> bool {
+    let silent: HashSet<String> =
+        here.cases().filter(|case| case.answer(0).is_none()).map(uffd_results::Case::id).collect();
+    let data = &known.data;
+    let beside = nearest.basis.iter().map(|(kernel, _)| *kernel);
+    let mut places =
+        beside.filter_map(|near| data.kernels().iter().position(|kernel| kernel == near));
+    let bound = assumption.bind(data);
+    here.is_whole(0)
+        && !places.any(|at| bound.breaches(at).iter().any(|breach| silent.contains(&breach.case)))
 }
 
 fn is_broken_everywhere(assumption: &Assumption, data: &Dataset) -> bool {

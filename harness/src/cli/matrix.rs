@@ -3,9 +3,9 @@
 
 use super::{Exit, ask, out};
 use crate::bench;
-use crate::known;
 use crate::report::{claims_table, matrix as text};
 use crate::store::{self, Store};
+use crate::{known, notes};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::io::Write;
@@ -26,7 +26,9 @@ pub(crate) fn matrix(args: &MatrixArgs, store: &Store) -> Result<Exit> {
     if args.print {
         let records = store.load()?;
         let known = known::of(&records, store)?;
-        out::stdout().write_all(text::markdown(&records, &known)?.as_bytes())?;
+        out::stdout().write_all(
+            text::markdown(&records, &known, &notes::load(store.folder())?)?.as_bytes(),
+        )?;
         return Ok(Exit::Expected);
     }
     if !args.check {
@@ -74,7 +76,7 @@ fn made(store: &Store) -> Result<Vec<Made>> {
     let records = store.load()?;
     let known = known::of(&records, store)?;
     let folder = store.folder();
-    let text = text::markdown(&records, &known)?;
+    let text = text::markdown(&records, &known, &notes::load(folder)?)?;
     let mut made = vec![Made { path: folder.join("MATRIX.md"), text }];
     let (costs, notes) = (bench::load(folder)?, bench::notes::load(folder)?);
     let changes = bench::report::changes(&bench::report::counted(&costs), &notes);

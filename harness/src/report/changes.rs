@@ -2,7 +2,9 @@
 
 use super::group::{Difference, Group, group};
 use super::markdown::code;
-use uffd_results::{Dataset, End, KernelVersion, Outcome};
+use crate::notes::Note;
+use uffd_results::{Dataset, End, KernelVersion, Outcome, Recorded};
+use uffd_suites::expect::Expected;
 use uffd_suites::probe::Case;
 
 /// A fact that differs between two neighbouring kernels, for one reason in several cases. The place
@@ -40,17 +42,20 @@ pub(crate) fn steps<'a>(
     })
 }
 
-/// All changes, by kernels and then in the order of the cases.
-pub(super) fn find(data: &Dataset, cases: &[Case]) -> Vec<Change> {
+/// All changes, by kernels and then in the order of the cases; a note tells why where no expectation does.
+pub(super) fn changes(data: &Dataset, cases: &[Case], notes: &[Note]) -> Vec<Change> {
     let mut changes = group(steps(data, cases).map(|step| {
         let Step { case, between, outcomes: (a, b), fact } = step;
-        let version = data.kernels()[between.1].upstream;
+        let version = |at: usize| data.kernels()[at].upstream;
+        let versions = (version(between.0), version(between.1));
+        let newer = &data.kernels()[between.1];
         let difference = Difference {
             probe: case.probe.to_string(),
             axes: case.axes(),
             fact: fact.to_owned(),
             values: (a.value(fact).to_owned(), b.value(fact).to_owned()),
-            reason: reason(case, fact, (a, b), version),
+            reason: reason(case, fact, (a, b), versions)
+                .or_else(|| noted(notes, &case.probe.to_string(), newer, fact)),
         };
         (between, difference)
     }));
@@ -58,22 +63,41 @@ pub(super) fn find(data: &Dataset, cases: &[Case]) -> Vec<Change> {
     changes
 }
 
-/// Why a fact differs between two neighbours: the source that the expectation of the newer one
-/// names, or what one of the two lacks.
+/// Why a fact differs between an older and a newer kernel: the source that the expectation of the newer one
+/// names, or what one of the two lacks. Nothing where the same is expected of both, for the same reason.
 pub(crate) fn reason(
     case: &Case,
     fact: &str,
     (a, b): (&Outcome, &Outcome),
-    newer: KernelVersion,
+    (older, newer): (KernelVersion, KernelVersion),
 ) -> Option<String> {
     if fact == "end" {
         let skipped = if a.end == End::Done { b } else { a };
         return Some(skipped.detail.clone()).filter(|detail| !detail.is_empty());
     }
-    let expected = case.expect(newer);
-    // A fact that went away has no expectation any more: the one before it does.
-    let named = expected.iter().find(|e| e.fact == fact).or(expected.last())?;
+    let (before, after) = (case.expect(older), case.expect(newer));
+    let named = match (find(&before, fact), find(&after, fact)) {
+        (Some(before), Some(after))
+            if (&before.value, before.source) == (&after.value, after.source) =>
+        {
+            return None;
+        }
+        (_, Some(after)) => after,
+        // A fact that went away has no expectation any more: the one before it does.
+        (_, None) if b.facts.get(fact).is_none() => after.last()?,
+        _ => return None,
+    };
     Some(named.source.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn noted(notes: &[Note], probe: &str, newer: &Recorded, fact: &str) -> Option<String> {
+    let note = notes.iter().find(|note| note.covers(probe, newer, fact))?;
+    let says: Vec<&str> = note.says.split_whitespace().collect();
+    Some(format!("{} ({})", says.join(" "), note.source))
+}
+
+fn find<'a>(expected: &'a [Expected], fact: &str) -> Option<&'a Expected> {
+    expected.iter().find(|expected| expected.fact == fact)
 }
 
 impl Change {

@@ -6,6 +6,7 @@ use super::series::{self, Series};
 use super::{changes, claims, contracts};
 use crate::judge::judge;
 use crate::known::Known;
+use crate::notes::Note;
 use anyhow::Result;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -30,11 +31,11 @@ A column is a series; `a → b` is what its recorded releases say in turn, from 
 newest. `uffd-conform show CASE` prints everything that is known of a case.
 ";
 
-/// The text of the matrix; `known` is what the records make.
-pub fn markdown(records: &[Record], known: &Known) -> Result<String> {
+/// The text of the matrix; `known` is what the records make, `notes` what a person has found out about them.
+pub fn markdown(records: &[Record], known: &Known, notes: &[Note]) -> Result<String> {
     let cases = uffd_suites::cases();
     let columns = series::all(records)?;
-    let changes = changes::find(&known.data, &cases);
+    let changes = changes::changes(&known.data, &cases, notes);
     let mut out = String::from("# Compatibility matrix\n\n");
     let revisions: HashSet<&str> = records.iter().map(|r| r.suite.revision.as_str()).collect();
     let _ = writeln!(
@@ -195,7 +196,7 @@ mod tests {
         let markdown = |store: &Store| {
             let records = store.load().expect("records");
             let known = known::of(&records, store).expect("known");
-            let text = markdown(&records, &known).expect("versions");
+            let text = markdown(&records, &known, &[]).expect("versions");
             assert_eq!(Dataset::parse(&known.data.to_text()), Ok(known.data));
             let all = text.lines().filter(|line| line.contains("<br>`")).map(str::to_owned);
             (records.len(), all.collect::<Vec<_>>())

@@ -73,7 +73,7 @@ pub(super) fn about(suite: &str) -> &'static str {
 fn row(world: &World<'_>, here: &Here, question: &Question) -> Markup {
     let Some(probe) = world.data.probe(&question.name) else { return html! {} };
     let signs: Vec<Sign> =
-        (0..world.kernels().len()).map(|at| words::held(words::standing(probe, at))).collect();
+        (0..world.kernels().len()).map(|at| words::held(probe.stands(at))).collect();
     let seen: BTreeSet<&str> = signs.iter().map(|sign| sign.word).collect();
     let list = |words: BTreeSet<String>| words.into_iter().collect::<Vec<_>>().join(" ");
     html! {

@@ -51,7 +51,7 @@ pub(super) fn place(left: i32, kernel: usize) -> i32 {
 pub(super) fn timeline(world: &World<'_>, question: &Question, probe: ProbeCases<'_>) -> Markup {
     let kernels = world.kernels();
     let mut rows: Vec<(String, Vec<Bar>)> = Vec::new();
-    let held = Support::of((0..kernels.len()).map(|at| (at, words::standing(probe, at))));
+    let held = Support::of((0..kernels.len()).map(|at| (at, probe.stands(at))));
     let bars = held.runs().iter().map(|run| {
         let sign = words::held(run.value);
         let label = format!("{} {}", sign.mark, sign.word);

@@ -15,7 +15,7 @@ use anyhow::Result;
 use cases::Axes;
 use maud::{Markup, html};
 use std::collections::BTreeSet;
-use uffd_results::{End, ProbeCases, is_answer};
+use uffd_results::{CLAIMS, End, ProbeCases, is_answer};
 use uffd_suites::probe::Case;
 
 pub(super) use facts::{turns, ways};
@@ -43,7 +43,7 @@ fn page(world: &World<'_>, question: &Question, probe: ProbeCases<'_>) -> Result
         p { "Suite " a href=(format!("{}#suite={}", here.to("matrix.html"), question.probe.suite)) { (question.probe.suite) }
             ": " (matrix::about(question.probe.suite)) ". " (count(question.cases.len(), "case")) " asked of "
             (count(world.kernels().len(), "kernel")) "." }
-        @if question.probe.suite == words::CLAIMS {
+        @if question.probe.suite == CLAIMS {
             p.card { "This is a claim that others made. It holds where it is true, and fails where kernels showed that it is false." }
         }
         nav.toc aria-label="On this page" { ul {
@@ -110,7 +110,7 @@ fn strip(world: &World<'_>, here: &Here, probe: ProbeCases<'_>) -> Markup {
                     tr {
                         th scope="row" { "Statement" }
                         @for at in kernels.clone() {
-                            @let sign = words::held(words::standing(probe, at));
+                            @let sign = words::held(probe.stands(at));
                             td class=(sign.class) { (sign.mark) " " (sign.word) }
                         }
                     }

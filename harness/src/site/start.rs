@@ -8,7 +8,7 @@ use super::world::{Series, World};
 use crate::recipes::Recipe;
 use crate::report::claims::{self, Claim, Truth};
 use maud::{Markup, html};
-use uffd_results::{Extent, Held, Run, Support};
+use uffd_results::{CLAIMS, Extent, Held, Run, Support};
 
 const PATH: &str = "index.html";
 
@@ -108,11 +108,12 @@ fn fact(world: &World<'_>, here: &Here, (title, says, probes): (&str, &str, &[&s
 /// whether it is true, as its row below does; and whether that is what the suite expects.
 fn extent(world: &World<'_>, probe: &str) -> String {
     let Some(probe) = world.data.probe(probe) else { return "not recorded".to_owned() };
-    let as_expected = probe.support(world.data).extent(Held::Holds);
-    let standing = |kernel| Some((kernel, words::standing(probe, kernel)?));
+    let went = (0..world.kernels().len()).filter_map(|kernel| Some((kernel, probe.held(kernel)?)));
+    let as_expected = Support::of(went).extent(Held::Holds);
+    let standing = |kernel| Some((kernel, probe.stands(kernel)?));
     let standing: Vec<(usize, Held)> = (0..world.kernels().len()).filter_map(standing).collect();
     let on_all = format!("on all {}", count(standing.len(), "kernel"));
-    if probe.suite() != words::CLAIMS {
+    if probe.suite() != CLAIMS {
         return match as_expected {
             Extent::All => format!("as stated {on_all}"),
             other => format!("as stated {}", other.say(world.kernels())),

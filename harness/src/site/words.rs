@@ -4,10 +4,7 @@ use super::links::Here;
 use super::world::World;
 pub(super) use crate::report::count;
 use maud::{Markup, html};
-use uffd_results::{Case, Held, Kept, ProbeCases, Recorded};
-
-/// The suite whose statements are what others claimed.
-pub(super) const CLAIMS: &str = "claims";
+use uffd_results::{CLAIMS, Case, Held, Kept, ProbeCases, Recorded};
 
 /// How something stands on a kernel: a class for its colour, a sign and a word, so that nothing is told
 /// by colour alone.
@@ -46,20 +43,6 @@ impl Sign {
     /// Within a text.
     pub(super) fn inline(self) -> Markup {
         html! { b class=(self.class) { (self.mark) " " (self.word) } }
-    }
-}
-
-/// Whether what a probe states holds on a kernel. Of a claim that others made not whether it went as
-/// expected, but whether it is true.
-pub(super) fn standing(probe: ProbeCases<'_>, kernel: usize) -> Option<Held> {
-    if probe.suite() != CLAIMS {
-        return probe.held(kernel);
-    }
-    match share(probe, kernel) {
-        (_, 0) => None,
-        (0, _) => Some(Held::Fails),
-        (yes, all) if yes == all => Some(Held::Holds),
-        _ => Some(Held::Partly),
     }
 }
 

@@ -96,8 +96,7 @@ fn a_case_that_readers_know_stands_for_the_others() {
 fn a_claim_that_kernels_show_false_does_not_hold() {
     world_of(|world| {
         let newest = world.kernels().len() - 1;
-        let standing =
-            |name: &str| words::standing(world.data.probe(name).expect("recorded"), newest);
+        let standing = |name: &str| world.data.probe(name).expect("recorded").stands(newest);
         assert_eq!(standing("claims/change-wakes"), Some(uffd_results::Held::Fails));
         assert_eq!(standing("claims/cleanup-frees"), Some(uffd_results::Held::Partly));
         assert_eq!(standing("claims/wake-is-enough"), Some(uffd_results::Held::Holds));
