@@ -16,14 +16,20 @@ fn record(upstream: &str, cases: &[(&str, Outcome)]) -> Record {
     record
 }
 
-fn good(id: &str) -> Outcome {
+/// What is expected of a case on a kernel, the first where several values are.
+fn expected(id: &str, kernel: uffd_results::KernelVersion) -> String {
     let case = known::cases().remove(id).expect("a case");
-    let expected = case.expect(uffd_results::KernelVersion::new(6, 12, 1));
-    let words: Vec<String> = expected
+    let words: Vec<String> = case
+        .expect(kernel)
         .iter()
         .map(|e| format!("{}={}", e.fact, e.value.split('|').next().unwrap_or_default()))
         .collect();
-    Outcome::done(Facts::parse(&words.join(" ")).expect("facts"))
+    words.join(" ")
+}
+
+fn good(id: &str) -> Outcome {
+    let expected = expected(id, uffd_results::KernelVersion::new(6, 12, 1));
+    Outcome::done(Facts::parse(&expected).expect("facts"))
 }
 
 fn bad(id: &str, value: &str) -> Outcome {
@@ -74,6 +80,35 @@ fn the_first_fact_that_differs_is_named_with_its_source() {
     let (_, found) = &compared.differences[0];
     assert_eq!((found.fact.as_str(), found.values.clone()), ("copy", ("0".into(), "EIO".into())));
     assert!(found.reason.as_ref().is_some_and(|why| !why.is_empty()), "{found:?}");
+}
+
+/// What is expected of every kernel, and kept by both, explains no change.
+#[rstest]
+#[case::left_open(
+    "arguments/range[ioctl=register,backing=anon,waiter=user-read,msg=read,bad=nothing]",
+    " field=",
+    None
+)]
+#[case::changed(
+    "arguments/event-unread[ioctl=copy,backing=anon,waiter=user-read,msg=read,wrong=struct]",
+    " more=",
+    Some("95567729173e")
+)]
+fn a_reason_is_that_of_the_change(#[case] id: &str, #[case] more: &str, #[case] why: Option<&str>) {
+    let shown = |version: &str, value: &str| {
+        let kernel = uffd_results::KernelVersion::parse(version).expect("a version");
+        let outcome = format!("{}{more}{value}", expected(id, kernel));
+        record(version, &[(id, Outcome::done(Facts::parse(&outcome).expect("facts")))])
+    };
+    let records = [shown("6.1.192", "0x1c"), shown("6.12.43", "0x13c")];
+    let data = known::dataset(&records).expect("a dataset");
+    let side = |kernel| Side { data: &data, kernel };
+    let compared = Comparer::new().kernels((side(0), side(1)), &|_| true);
+    let (_, found) = &compared.differences[0];
+    match why {
+        None => assert_eq!((found.fact.as_str(), &found.reason), ("field", &None)),
+        Some(why) => assert!(found.reason.as_ref().is_some_and(|r| r.contains(why)), "{found:?}"),
+    }
 }
 
 #[test]

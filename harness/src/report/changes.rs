@@ -64,7 +64,8 @@ pub(super) fn changes(data: &Dataset, cases: &[Case], notes: &[Note]) -> Vec<Cha
 }
 
 /// Why a fact differs between an older and a newer kernel: the source that the expectation of the newer one
-/// names, or what one of the two lacks. Nothing where the same is expected of both, for the same reason.
+/// names, or what one of the two lacks. Nothing where the same is expected of both, for the same reason, and
+/// the newer one keeps to it.
 pub(crate) fn reason(
     case: &Case,
     fact: &str,
@@ -78,7 +79,8 @@ pub(crate) fn reason(
     let (before, after) = (case.expect(older), case.expect(newer));
     let named = match (find(&before, fact), find(&after, fact)) {
         (Some(before), Some(after))
-            if (&before.value, before.source) == (&after.value, after.source) =>
+            if (&before.value, before.source) == (&after.value, after.source)
+                && b.facts.get(fact).is_some_and(|seen| after.matches(seen)) =>
         {
             return None;
         }
