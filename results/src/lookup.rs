@@ -50,6 +50,8 @@ impl fmt::Display for Certainty {
 pub enum Why {
     /// The recorded releases around it disagree.
     Disagree,
+    /// They agree, but what is documented says that this one answers otherwise.
+    Otherwise,
     /// It is newer than every recorded one.
     Newer,
     /// It is older than every recorded one.
@@ -72,6 +74,9 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Disagree => "the recorded releases around it disagree",
+            Self::Otherwise => {
+                "the recorded releases around it agree, but by its sources it answers otherwise"
+            }
             Self::Newer => "it is newer than every recorded release that answered",
             Self::Older => "it is older than every recorded release that answered",
             Self::PerhapsNewer => {

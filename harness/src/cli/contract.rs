@@ -4,15 +4,15 @@ use super::completions::ContractName;
 use super::which::{Found, Which};
 use super::{Exit, Format, out, told};
 use crate::contracts::all_of;
-use crate::known::Known;
+use crate::known::{self, Known};
 use crate::store::Store;
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::Write;
-use uffd_results::{Assumption, Bound, Certainty, Contract, Dataset, Kept, Support};
+use uffd_results::{Assumption, Bound, Certainty, Contract, Dataset, Kept, Recorded, Support};
 
 /// Options of `contract`.
 #[derive(Debug, Args)]
@@ -42,9 +42,10 @@ pub(crate) fn contract(args: &ContractArgs, store: &Store) -> Result<Exit> {
     let chosen = choose(&known.contracts, &args.name)?;
     let mut out = out::stdout();
     let (mut broken, mut known_of_any) = (false, args.kernel.is_empty());
+    let cases = if args.kernel.is_empty() { HashMap::new() } else { known::cases() };
     for contract in &chosen {
         let all = all_of(contract, &known.contracts);
-        let view = View { args, known: &known };
+        let view = View { args, known: &known, cases: &cases };
         let bound = all.iter().map(|assumption| {
             let bound = assumption.bind(&known.data);
             view.standing(&bound).map(|standing| (bound, standing))
@@ -93,6 +94,8 @@ pub(crate) fn choose<'a>(all: &'a [Contract], names: &[String]) -> Result<Vec<&'
 struct View<'a> {
     args: &'a ContractArgs,
     known: &'a Known,
+    /// The cases, where kernels are named.
+    cases: &'a HashMap<String, uffd_suites::probe::Case>,
 }
 
 impl View<'_> {
@@ -100,8 +103,17 @@ impl View<'_> {
     fn verdicts(&self, bound: &Bound<'_, '_>) -> Result<Vec<Found<'_, Kept>>> {
         let data = &self.known.data;
         let mut found = Vec::new();
+        let place = |kernel: &Recorded| data.kernels().iter().position(|k| k == kernel);
+        let shown = |kernel: &Recorded| {
+            let at = place(kernel);
+            let answers = bound.cases().filter_map(|case| {
+                Some((self.cases.get(&case.id())?, at.and_then(|at| case.answer(at))?))
+            });
+            answers.collect()
+        };
         for which in &self.args.kernel {
-            found.extend(which.look_up(data, |kernel| bound.kept(kernel))?);
+            let all = which.look_up(data, |kernel| bound.kept(kernel))?;
+            found.extend(all.into_iter().map(|one| one.unless_expected_otherwise(which, shown)));
         }
         Ok(found)
     }

@@ -79,8 +79,14 @@ impl<'a> Named<'a> {
     fn found(self, case: &Case) -> Result<Vec<Found<'a, &'a Outcome>>> {
         let asked = self.data.case(&case.id());
         let mut found = Vec::new();
+        let place = |kernel: &Recorded| self.data.kernels().iter().position(|k| k == kernel);
+        let shown = |kernel: &Recorded| {
+            let outcome = place(kernel).and_then(|at| asked?.answer(at));
+            outcome.map(|outcome| (case, outcome)).into_iter().collect()
+        };
         for which in self.kernels {
-            found.extend(which.look_up(self.data, |kernel| asked?.answer(kernel))?);
+            let all = which.look_up(self.data, |kernel| asked?.answer(kernel))?;
+            found.extend(all.into_iter().map(|one| one.unless_expected_otherwise(which, shown)));
         }
         Ok(found)
     }

@@ -1,9 +1,14 @@
 //! Kernels as a person names them where something is looked up: a series, or a release string.
 
+use crate::judge::judge;
 use anyhow::{Result, bail};
 use std::fmt;
 use std::str::FromStr;
-use uffd_results::{Answer, Certainty, Dataset, Recorded, Release, ReleaseError, Why};
+use uffd_results::{
+    Answer, Certainty, Dataset, KernelVersion, Outcome, Recorded, Release, ReleaseError, Verdict,
+    Why,
+};
+use uffd_suites::probe::Case;
 
 /// What `-k` names.
 #[derive(Clone, Debug)]
@@ -33,6 +38,35 @@ impl FromStr for Which {
 pub(crate) struct Found<'d, T> {
     pub(crate) label: String,
     pub(crate) answer: Answer<'d, T>,
+}
+
+impl<T> Found<'_, T> {
+    /// Takes back an answer between series if the suite expects something else of that release than `shown`, by
+    /// cases, on a recorded kernel it rests on: what came with a late stable release is not in an early mainline
+    /// one.
+    pub(crate) fn unless_expected_otherwise<'c>(
+        mut self,
+        which: &Which,
+        shown: impl Fn(&Recorded) -> Vec<(&'c Case, &'c Outcome)>,
+    ) -> Self {
+        let answer = &mut self.answer;
+        let between = answer.certainty == Certainty::BetweenSeries;
+        let Some(version) = KernelVersion::parse(&which.to_string()).ok().filter(|_| between)
+        else {
+            return self;
+        };
+        let is_otherwise = |kernel: &Recorded| {
+            let shown = shown(kernel);
+            let mut kept =
+                shown.iter().filter(|(c, o)| judge(c, o, kernel.upstream).verdict == Verdict::Pass);
+            kept.any(|(case, outcome)| judge(case, outcome, version).verdict == Verdict::Differs)
+        };
+        if answer.basis.iter().any(|(kernel, _)| is_otherwise(kernel)) {
+            answer.value = None;
+            (answer.certainty, answer.why) = (Certainty::Unknown, Some(Why::Otherwise));
+        }
+        self
+    }
 }
 
 impl fmt::Display for Which {
@@ -134,5 +168,32 @@ mod tests {
     #[case("6.x")]
     fn no_names(#[case] text: &str) {
         assert!(text.parse::<Which>().is_err());
+    }
+
+    /// The result field of EAGAIN is written from 6.15 on, and in 6.12 from 6.12.29 on: 6.12.43 and 6.16.3 agree,
+    /// and say nothing of 6.13.
+    #[rstest]
+    #[case("6.13.2", None)]
+    #[case("6.14.0-24-generic", None)]
+    #[case("6.12.60", Some("-11"))]
+    #[case("6.16.5", Some("-11"))]
+    fn what_came_late_to_a_stable_series_is_not_told_of_the_next(
+        #[case] text: &str,
+        #[case] field: Option<&str>,
+    ) {
+        let known = crate::known::built_in();
+        let id = "copy/event-unread[backing=anon]";
+        let (case, asked) = (&crate::known::cases()[id], known.data.case(id).expect("recorded"));
+        let which: Which = text.parse().expect("a kernel");
+        let all = which.look_up(&known.data, |kernel| asked.answer(kernel)).expect("kernels");
+        let place = |kernel: &Recorded| known.data.kernels().iter().position(|k| k == kernel);
+        let shown = |kernel: &Recorded| {
+            let outcome = place(kernel).and_then(|at| asked.answer(at));
+            outcome.map(|outcome| (case, outcome)).into_iter().collect()
+        };
+        let [found] = all.try_into().ok().expect("one kernel");
+        let found: Found<'_, &Outcome> = found.unless_expected_otherwise(&which, shown);
+        assert_eq!(found.answer.value.and_then(|outcome| outcome.facts.get("field")), field);
+        assert_eq!(found.answer.why == Some(Why::Otherwise), field.is_none());
     }
 }

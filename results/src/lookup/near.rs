@@ -9,7 +9,9 @@ type Number = (u16, u16, u16, u16);
 /// The places of the recorded kernels that are nearest to a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Near {
-    /// It lies between these, or is one of them: they speak for it, and all that answered between.
+    /// It lies between these, or is one of them: they speak for it, and all that answered between. Where the
+    /// older one is of another series, all of that series speak: what its later releases took over from newer
+    /// series, its first ones show to be new.
     Around(usize, usize),
     /// It is newer than all; this is the newest.
     Newer(usize),
@@ -31,9 +33,12 @@ pub(crate) fn near(
     answered: impl Iterator<Item = (usize, Number)>,
 ) -> Near {
     let (mut below, mut above, mut inside) = (None, None, None);
+    let mut series: Option<(usize, Number)> = None;
     for (place, number) in answered {
         if number <= low {
             below = Some(place);
+            series =
+                series.filter(|(_, first)| in_series(*first, number)).or(Some((place, number)));
         }
         if number >= high && above.is_none() {
             above = Some(place);
@@ -44,7 +49,10 @@ pub(crate) fn near(
     }
     match (below, above, inside) {
         // Two builds of one upstream release: both speak for it.
-        (Some(below), Some(above), _) => Near::Around(below.min(above), below.max(above)),
+        (Some(below), Some(above), _) => {
+            let first = series.filter(|(_, first)| !in_series(*first, low)).map(|(place, _)| place);
+            Near::Around(first.unwrap_or(below).min(above), below.max(above))
+        }
         (None, _, Some((first, last))) => Near::PerhapsOlder(first, last),
         (Some(_), None, Some((first, last))) => Near::PerhapsNewer(first, last),
         (Some(below), None, None) => Near::Newer(below),

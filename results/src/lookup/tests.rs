@@ -27,13 +27,16 @@ const CASE: &str = "copy/a[backing=shmem,part=head]";
 #[case("5.10.0-50-generic", "unknown", None, "5.10.262")]
 #[case("7.3.0-2-amd64", "unknown", None, "7.3.4")]
 #[case("5.15.0-100-generic", "between series", Some("1"), "5.10.262 6.1.170")]
-#[case("6.8.0-45-generic", "unknown", None, "6.1.192 6.12.43")]
+#[case("6.8.0-45-generic", "unknown", None, "6.1.170 6.1.192 6.12.43")]
 #[case("6.12.200", "between series", Some("0"), "6.12.118 7.3.4")]
-#[case("7.3.0-rc7", "between series", Some("0"), "6.12.118 7.3.4")]
+#[case("7.3.0-rc7", "between series", Some("0"), "6.12.43 6.12.118 7.3.4")]
 #[case("7.3.9", "unknown", None, "7.3.4")]
 #[case("4.19.1", "unknown", None, "5.10.262")]
 #[case("5.14.0-503.el9.x86_64", "unknown", None, "")]
 #[case("6.12.43+deb13-arm64", "unknown", None, "")]
+#[case("6.12.43+deb13-arm64-16k", "unknown", None, "")]
+#[case("6.8.0-45-generic-64k", "unknown", None, "")]
+#[case("6.1.0-47-686-pae", "unknown", None, "")]
 fn how_sure(
     #[case] text: &str,
     #[case] certainty: &str,
@@ -108,4 +111,15 @@ fn nothing_is_known_of_what_nobody_asked() {
 #[case("7.3.4", Held::Holds)]
 fn statements(#[case] text: &str, #[case] held: Held) {
     assert_eq!(small().statement("copy/a", &release(text)).value, Some(held));
+}
+
+/// What came with a late stable release says nothing of the mainline releases behind its series.
+#[test]
+fn a_series_that_changed_does_not_speak_for_the_next() {
+    let data = small();
+    let at = |kernel: usize| Some(data.kernels()[kernel].upstream.to_string() == "6.1.170");
+    let between = data.resolve(&release("6.6.20"), at);
+    assert_eq!((between.value, between.why), (None, Some(Why::Disagree)));
+    let later = data.resolve(&release("6.1.200"), at);
+    assert_eq!((later.value, later.certainty), (Some(false), Certainty::BetweenSeries));
 }

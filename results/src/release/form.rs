@@ -262,8 +262,9 @@ fn origin(patch: u16, rest: &str) -> Origin {
     Origin::Vanilla
 }
 
-/// Words that name a machine, and what `uname -m` calls it.
-pub(crate) const MACHINES: [(&str, &str); 13] = [
+/// Words that name a machine, as the last one of a release, and what `uname -m` calls it. Sizes of pages stand
+/// behind arm64's name, or in place of it.
+pub(crate) const MACHINES: [(&str, &str); 19] = [
     ("x86_64", "x86_64"),
     ("amd64", "x86_64"),
     ("aarch64", "aarch64"),
@@ -271,8 +272,14 @@ pub(crate) const MACHINES: [(&str, &str); 13] = [
     ("i686", "i686"),
     ("i386", "i686"),
     ("686", "i686"),
+    ("pae", "i686"),
+    ("armmp", "armv7l"),
+    ("lpae", "armv7l"),
+    ("16k", "aarch64"),
+    ("64k", "aarch64"),
     ("ppc64le", "ppc64le"),
     ("ppc64el", "ppc64le"),
+    ("powerpc64le", "ppc64le"),
     ("s390x", "s390x"),
     ("riscv64", "riscv64"),
     ("loongarch64", "loongarch64"),

@@ -96,10 +96,14 @@ const LOOKUP = (() => {
       if (below === undefined && above === undefined) return unknown("NOT_ASKED");
       if (above === undefined) return unknown("NEWER", [below]);
       if (below === undefined) return unknown("OLDER", [above]);
-      const basis = answered.filter((place) => place >= Math.min(below, above) && place <= Math.max(below, above));
+      const series = (number) => number.slice(0, 2).join(), older = series(ASK.kernels[below].number);
+      // All of the older one's series speak, unless it is the release's own.
+      const first = older === series(low) ? below
+        : answered.find((place) => than(low)(place) <= 0 && series(ASK.kernels[place].number) === older);
+      const basis = answered.filter((place) => place >= Math.min(first, above) && place <= Math.max(below, above));
       const value = at(basis[0]);
       if (basis.some((place) => at(place) !== value)) return unknown("DISAGREE", basis);
-      const within = basis.every((place) => ASK.kernels[place].number.slice(0, 2).join() === low.slice(0, 2).join());
+      const within = basis.every((place) => series(ASK.kernels[place].number) === series(low));
       return { value, certainty: within ? certainty.within : certainty.between, why: null, basis };
     };
   };
