@@ -193,8 +193,8 @@ impl Text<'_> {
         Ok(())
     }
 
-    /// How to ask a case again: in VMs of the series that were named, or on a host of a kernel that
-    /// no mirror of ours has.
+    /// How to ask a case again: in VMs of the kernels that were named, or on a host of one that the lock file
+    /// does not have.
     fn command(&self, id: &str) -> String {
         let lock = Lock::open(None).ok();
         let in_vm = |which: &Which| {
@@ -204,10 +204,15 @@ impl Text<'_> {
             {
                 return None;
             }
+            let has = |name: &String| {
+                lock.as_ref().is_some_and(|l| select(l, std::slice::from_ref(name), false).is_ok())
+            };
             let name = which.to_string();
-            let series = KernelVersion::parse(&name).map_or(name, KernelVersion::series);
-            select(lock.as_ref()?, std::slice::from_ref(&series), false).ok()?;
-            Some(format!("-k {series}"))
+            // A recorded build by the version that the lock file knows it by.
+            let recorded = which.places(self.data).ok().filter(|places| places.len() == 1);
+            let version =
+                recorded.map(|places| self.data.kernels()[places[0]].upstream.to_string());
+            [Some(name), version].into_iter().flatten().find(has).map(|name| format!("-k {name}"))
         };
         let named: Option<Vec<String>> = self.args.kernel.iter().map(in_vm).collect();
         match named.map(|named| named.join(" ")) {
