@@ -214,13 +214,22 @@ impl Text<'_> {
                 recorded.map(|places| self.data.kernels()[places[0]].upstream.to_string());
             [Some(name), version].into_iter().flatten().find(has).map(|name| format!("-k {name}"))
         };
-        let named: Option<Vec<String>> = self.args.kernel.iter().map(in_vm).collect();
-        match named.map(|named| named.join(" ")) {
-            None => format!("uffd-conform run '{id}'   # on that host"),
-            Some(named) if named.is_empty() => {
-                format!("uffd-conform run -k {} '{id}'", self.version().series())
+        let named = || self.args.kernel.iter();
+        let mut in_vms: Vec<String> = named().filter_map(in_vm).collect();
+        let on_hosts: Vec<String> =
+            named().filter(|which| in_vm(which).is_none()).map(Which::to_string).collect();
+        if self.args.kernel.is_empty() {
+            in_vms.push(format!("-k {}", self.version().series()));
+        }
+        let in_vms = in_vms.join(" ");
+        match (in_vms.is_empty(), &on_hosts[..]) {
+            (_, []) => format!("uffd-conform run {in_vms} '{id}'"),
+            (true, [_]) => format!("uffd-conform run '{id}'   # on that host"),
+            (true, hosts) => format!("uffd-conform run '{id}'   # on {}", hosts.join(", ")),
+            (false, hosts) => {
+                let hosts = hosts.join(", ");
+                format!("uffd-conform run {in_vms} '{id}'   # and without -k on {hosts}")
             }
-            Some(named) => format!("uffd-conform run {named} '{id}'"),
         }
     }
 
