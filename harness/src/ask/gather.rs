@@ -215,13 +215,13 @@ impl<'d> Table<'d> {
             for (i, row) in self.rows.iter().enumerate() {
                 let found = which.look_up(self.data, |kernel| row[kernel])?;
                 let asked = &self.cases[i];
-                let shown = |kernel: &Recorded| {
-                    let place = kernels.iter().position(|k| std::ptr::eq(k, kernel));
-                    let outcome = place.and_then(|at| self.data.case(&asked.id)?.answer(at));
+                let shown = |kernel: usize| {
+                    let outcome = self.data.case(&asked.id).and_then(|case| case.answer(kernel));
                     outcome.map(|outcome| (&asked.case, outcome)).into_iter().collect()
                 };
-                let found =
-                    found.into_iter().map(|one| one.unless_expected_otherwise(which, shown));
+                let found = found
+                    .into_iter()
+                    .map(|one| one.unless_expected_otherwise(which, self.data, shown));
                 for (j, Found { label, answer }) in found.enumerate() {
                     if i == 0 {
                         columns.push(Column { label, kernel: None, cells: Vec::new() });

@@ -12,7 +12,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::Write;
-use uffd_results::{Assumption, Bound, Certainty, Contract, Dataset, Kept, Recorded, Support};
+use uffd_results::{Assumption, Bound, Certainty, Contract, Dataset, Kept, Support};
 
 /// Options of `contract`.
 #[derive(Debug, Args)]
@@ -103,17 +103,17 @@ impl View<'_> {
     fn verdicts(&self, bound: &Bound<'_, '_>) -> Result<Vec<Found<'_, Kept>>> {
         let data = &self.known.data;
         let mut found = Vec::new();
-        let place = |kernel: &Recorded| data.kernels().iter().position(|k| k == kernel);
-        let shown = |kernel: &Recorded| {
-            let at = place(kernel);
-            let answers = bound.cases().filter_map(|case| {
-                Some((self.cases.get(&case.id())?, at.and_then(|at| case.answer(at))?))
-            });
+        let shown = |kernel: usize| {
+            let answers = bound
+                .cases()
+                .filter_map(|case| Some((self.cases.get(&case.id())?, case.answer(kernel)?)));
             answers.collect()
         };
         for which in &self.args.kernel {
             let all = which.look_up(data, |kernel| bound.kept(kernel))?;
-            found.extend(all.into_iter().map(|one| one.unless_expected_otherwise(which, shown)));
+            found.extend(
+                all.into_iter().map(|one| one.unless_expected_otherwise(which, data, shown)),
+            );
         }
         Ok(found)
     }

@@ -79,14 +79,13 @@ impl<'a> Named<'a> {
     fn found(self, case: &Case) -> Result<Vec<Found<'a, &'a Outcome>>> {
         let asked = self.data.case(&case.id());
         let mut found = Vec::new();
-        let place = |kernel: &Recorded| self.data.kernels().iter().position(|k| k == kernel);
-        let shown = |kernel: &Recorded| {
-            let outcome = place(kernel).and_then(|at| asked?.answer(at));
-            outcome.map(|outcome| (case, outcome)).into_iter().collect()
-        };
+        let answer = |kernel: usize| asked?.answer(kernel);
+        let shown = |kernel| answer(kernel).map(|outcome| (case, outcome)).into_iter().collect();
         for which in self.kernels {
-            let all = which.look_up(self.data, |kernel| asked?.answer(kernel))?;
-            found.extend(all.into_iter().map(|one| one.unless_expected_otherwise(which, shown)));
+            let all = which.look_up(self.data, answer)?;
+            found.extend(
+                all.into_iter().map(|one| one.unless_expected_otherwise(which, self.data, shown)),
+            );
         }
         Ok(found)
     }

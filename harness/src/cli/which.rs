@@ -42,12 +42,13 @@ pub(crate) struct Found<'d, T> {
 
 impl<T> Found<'_, T> {
     /// Takes back an answer between series if the suite expects something else of that release than `shown`, by
-    /// cases, on a recorded kernel it rests on: what came with a late stable release is not in an early mainline
-    /// one.
+    /// cases, on a recorded kernel of `data` it rests on, by its place: what came with a late stable release is
+    /// not in an early mainline one.
     pub(crate) fn unless_expected_otherwise<'c>(
         mut self,
         which: &Which,
-        shown: impl Fn(&Recorded) -> Vec<(&'c Case, &'c Outcome)>,
+        data: &Dataset,
+        shown: impl Fn(usize) -> Vec<(&'c Case, &'c Outcome)>,
     ) -> Self {
         let answer = &mut self.answer;
         let between = answer.certainty == Certainty::BetweenSeries;
@@ -56,7 +57,8 @@ impl<T> Found<'_, T> {
             return self;
         };
         let is_otherwise = |kernel: &Recorded| {
-            let shown = shown(kernel);
+            let place = data.kernels().iter().position(|other| other == kernel);
+            let shown = place.map(&shown).unwrap_or_default();
             let mut kept =
                 shown.iter().filter(|(c, o)| judge(c, o, kernel.upstream).verdict == Verdict::Pass);
             kept.any(|(case, outcome)| judge(case, outcome, version).verdict == Verdict::Differs)
@@ -186,13 +188,11 @@ mod tests {
         let (case, asked) = (&crate::known::cases()[id], known.data.case(id).expect("recorded"));
         let which: Which = text.parse().expect("a kernel");
         let all = which.look_up(&known.data, |kernel| asked.answer(kernel)).expect("kernels");
-        let place = |kernel: &Recorded| known.data.kernels().iter().position(|k| k == kernel);
-        let shown = |kernel: &Recorded| {
-            let outcome = place(kernel).and_then(|at| asked.answer(at));
-            outcome.map(|outcome| (case, outcome)).into_iter().collect()
-        };
+        let shown =
+            |kernel| asked.answer(kernel).map(|outcome| (case, outcome)).into_iter().collect();
         let [found] = all.try_into().ok().expect("one kernel");
-        let found: Found<'_, &Outcome> = found.unless_expected_otherwise(&which, shown);
+        let found: Found<'_, &Outcome> =
+            found.unless_expected_otherwise(&which, &known.data, shown);
         assert_eq!(found.answer.value.and_then(|outcome| outcome.facts.get("field")), field);
         assert_eq!(found.answer.why == Some(Why::Otherwise), field.is_none());
     }

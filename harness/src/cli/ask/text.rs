@@ -214,10 +214,13 @@ impl Text<'_> {
                 recorded.map(|places| self.data.kernels()[places[0]].upstream.to_string());
             [Some(name), version].into_iter().flatten().find(has).map(|name| format!("-k {name}"))
         };
-        let named = || self.args.kernel.iter();
-        let mut in_vms: Vec<String> = named().filter_map(in_vm).collect();
-        let on_hosts: Vec<String> =
-            named().filter(|which| in_vm(which).is_none()).map(Which::to_string).collect();
+        let (mut in_vms, mut on_hosts) = (Vec::new(), Vec::new());
+        for which in &self.args.kernel {
+            match in_vm(which) {
+                Some(named) => in_vms.push(named),
+                None => on_hosts.push(which.to_string()),
+            }
+        }
         if self.args.kernel.is_empty() {
             in_vms.push(format!("-k {}", self.version().series()));
         }
