@@ -21,7 +21,7 @@ pub enum ContractError {
         error: std::io::Error,
     },
     /// A file is not a contract.
-    #[error("{path} is not a contract: {error}")]
+    #[error("{path} is not a contract, mend it or take it out of that folder: {error}")]
     Toml {
         /// The file.
         path: PathBuf,
@@ -29,7 +29,9 @@ pub enum ContractError {
         error: Box<toml::de::Error>,
     },
     /// What a file says can't be.
-    #[error("{path}: {what}")]
+    #[error(
+        "{path} is no contract that can be used, mend it or take it out of that folder: {what}"
+    )]
     Wrong {
         /// The file.
         path: PathBuf,

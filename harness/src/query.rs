@@ -98,18 +98,26 @@ fn check(term: &Term, statements: &[Statement<'_>]) -> Result<(), String> {
             let all = statements.iter().flat_map(|s| s.probe.consumers()).map(String::as_str);
             ("a consumer", distinct(all))
         }
+        Name::DiffersBy => ("an axis", axes(statements)),
         Name::Backing | Name::Axis => {
             let (axis, _) = term.axis();
-            let cases = statements.iter().flat_map(|s| s.probe.cases());
-            ("a case with that axis and", distinct(cases.filter_map(|case| case.axis(axis))))
+            let values = distinct(cases(statements).filter_map(|case| case.axis(axis)));
+            if values.is_empty() {
+                ("an axis", axes(statements))
+            } else {
+                ("a value of that axis:", values)
+            }
         }
         _ => return Ok(()),
     };
-    let text = term.argument.as_str();
+    let text = match (term.name, what) {
+        (Name::Axis, "an axis") => term.axis().0,
+        _ => term.argument.as_str(),
+    };
     let is_meant = |word: &&&str| match term.name {
         Name::Probe => is_probe(text, word),
         Name::Consumer => is_in(text, word),
-        Name::Backing | Name::Axis => {
+        Name::Backing | Name::Axis if what != "an axis" => {
             let (axis, value) = term.axis();
             is_value(axis, value, word)
         }
@@ -126,6 +134,16 @@ fn check(term: &Term, statements: &[Statement<'_>]) -> Result<(), String> {
     Err(format!(
         "nothing that was recorded is {what} {text:?}; there are, the nearest first: {there}"
     ))
+}
+
+fn cases<'d>(statements: &[Statement<'d>]) -> impl Iterator<Item = Case<'d>> {
+    statements.iter().flat_map(|statement| statement.probe.cases())
+}
+
+/// The names of all axes.
+fn axes<'d>(statements: &[Statement<'d>]) -> Vec<&'d str> {
+    let words = cases(statements).flat_map(|case| case.axes().split(','));
+    distinct(words.filter_map(|word| word.split_once('=')).map(|(axis, _)| axis))
 }
 
 fn is_probe(text: &str, name: &str) -> bool {
@@ -318,7 +336,13 @@ mod tests {
     #[case("probe(copy/munnmap)", "copy/munmap")]
     #[case("fact(wayter)", "waiter")]
     #[case("backing(teapot)", "shmem")]
-    #[case("changed & axis(weiter=vcpu-read)", "nothing")]
+    #[case(
+        "changed & axis(weiter=vcpu-read)",
+        "an axis \"weiter\"; there are, the nearest first: waiter"
+    )]
+    #[case("axis(waiter=vcpu-raed)", "vcpu-read")]
+    #[case("axis(weiter)", "waiter")]
+    #[case("differs_by(backings)", "backing")]
     #[case("consumer(nobody)", "QEMU")]
     fn what_is_named_must_be_there(#[case] text: &str, #[case] near: &str) {
         let known = built_in();

@@ -189,6 +189,12 @@ impl Store {
         check_room(&self.folder, &self.folder)
     }
 
+    /// Makes the folder of the records, for who has none to put there: `merge` takes only folders that are there.
+    pub fn make(&self) -> Result<(), StoreError> {
+        let path = self.folder.join("records");
+        fs::create_dir_all(&path).map_err(|error| StoreError::Write { path, error })
+    }
+
     /// Removes what killed processes have left behind among the records.
     pub(crate) fn tidy(&self) {
         let mut folders = vec![self.folder.clone(), self.folder.join("records")];

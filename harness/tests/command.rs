@@ -37,6 +37,10 @@ use uffd_results::{End, Outcome, Record};
 #[case(&["ask", "--op", "copy", "-k", "banana"], &["banana"])]
 #[case(&["query", "since(6.12) & suit(copy)"], &["  since(6.12) & suit(copy)\n                ^ expected"])]
 #[case(&["query", "contract(nobody)"], &["nobody", "qemu-postcopy"])]
+#[case(&["query", "differs_by(colour)"], &["an axis", "colour"])]
+#[case(&["diff", "/", "6.12.118"], &["/ is a folder", "--folders"])]
+#[case(&["diff", "src", "6.12.118"], &["src is a folder", "--folders"])]
+#[case(&["--results", "", "sweep"], &["UFFD_CONFORM_RESULTS", "is empty"])]
 #[case(&["completions", "csh"], &["csh", "fish"])]
 #[case(&["frobnicate"], &["frobnicate"])]
 fn bad_input_is_refused_with_a_word(#[case] arguments: &[&str], #[case] words: &[&str]) {
@@ -141,6 +145,28 @@ fn json_lines_and_record_agree_case_by_case() {
         assert_eq!(seen.len(), facts.iter().count(), "{id}");
         assert!(facts.iter().all(|f| seen[f.name.as_ref()] == f.value.as_str()), "{id}");
     }
+}
+
+#[test]
+fn a_record_is_not_replaced_by_one_with_less() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = folder.path().join("record.json");
+    let run = |filters: &[&str]| {
+        let mut command = conform();
+        command.arg("run").args(filters).arg("--record").arg(&record);
+        command.output().expect("the command starts")
+    };
+    assert_eq!(run(&["wake/munmap", "copy/munmap"]).status.code(), Some(0));
+    let before = std::fs::read(&record).expect("read");
+    let less = run(&["copy/munmap"]);
+    assert_eq!(less.status.code(), Some(2));
+    assert!(
+        text(&less.stderr).contains("cases that this run does not ask"),
+        "{}",
+        text(&less.stderr)
+    );
+    assert!(less.stdout.is_empty() && std::fs::read(&record).expect("read") == before);
+    assert_eq!(run(&["wake/munmap", "copy/munmap", "copy/unchanged"]).status.code(), Some(0));
 }
 
 const GOOD: &str = "copy/munmap[backing=anon,part=head,waiter=user-read,msg=read]";

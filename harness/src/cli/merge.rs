@@ -48,12 +48,15 @@ pub(crate) fn merge(args: &MergeArgs, store: &Store) -> Result<Exit> {
     let (mut read, mut empty) = (0, None);
     for folder in &args.folder {
         let name = printable(&folder.display().to_string());
+        if !folder.is_dir() {
+            bail!("there is no folder {name}: name those that `--results DIR sweep` has made");
+        }
         let records = match Store::new(folder).load_foreign() {
             Ok(records) => records,
-            // So a part with no kernel leaves it: not even made.
+            // So a part with no kernel leaves it.
             Err(error @ StoreError::Empty(_)) => {
                 out::note(&format!(
-                    "{name} has no records, as after a part without kernels, or is not there: skipped"
+                    "{name} has no records, as after a part without kernels: skipped"
                 ));
                 empty.get_or_insert((name, error));
                 continue;

@@ -30,6 +30,7 @@ pub(crate) mod which;
 mod workers;
 
 use crate::interrupt;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -101,7 +102,7 @@ impl ExitCodes {
 )]
 struct Cli {
     /// Folder with the records (default: `results` of the checkout or the current folder).
-    #[arg(long, global = true, value_name = "DIR", env = "UFFD_CONFORM_RESULTS")]
+    #[arg(long, global = true, value_name = "DIR", env = "UFFD_CONFORM_RESULTS", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     results: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -210,6 +211,10 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    // Only here, since clap would blame an option that nobody gave.
+    if cli.results.as_deref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+        anyhow::bail!("UFFD_CONFORM_RESULTS or --results is empty: name a folder, or give neither");
+    }
     let named = cli.results.as_deref().map(crate::store::Store::new);
     let store = named.clone().unwrap_or_else(|| crate::store::Store::new(&results_folder()));
     if let Some(folder) = cli.results.as_deref().filter(|_| looks_up(&cli.command)) {

@@ -12,7 +12,8 @@ use crate::store;
 use crate::vm::Event;
 use anyhow::{Result, bail};
 use clap::Args;
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use uffd_suites::probe::Case;
 
 /// Options of `run`.
@@ -61,6 +62,7 @@ fn here(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
     }
     if let Some(path) = &args.record {
         store::check_file(path)?;
+        spare(path, cases)?;
     }
     let mut report = Report::new(args.format, args.verbose, 1)?;
     let here = match Here::find() {
@@ -88,6 +90,23 @@ fn here(args: &RunArgs, cases: &[Case]) -> Result<Exit> {
     told(&mut report, kept.map_err(Into::into))?;
     report.finish()?;
     Ok(exit)
+}
+
+/// Fails if the file is a record with answers to what is not asked now: it would be lost.
+fn spare(path: &Path, cases: &[Case]) -> Result<()> {
+    let Some(record) = path.is_file().then(|| store::read(path).ok()).flatten() else {
+        return Ok(());
+    };
+    let asked: HashSet<String> = cases.iter().map(Case::id).collect();
+    let lost = record.cases.iter().filter(|(id, _)| !asked.contains(*id)).count();
+    if lost > 0 {
+        bail!(
+            "{} is a record with {lost} cases that this run does not ask, which would be lost: remove it first, or \
+             name another file",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// An answer; of an error the report's reader is told as well.

@@ -103,6 +103,7 @@ pub(crate) fn sweep(args: &SweepArgs, store: &Store) -> Result<Exit> {
     let kernels = args.kernel.count()?;
     if kernels == 0 {
         out::note(choose::NO_KERNEL);
+        store.make()?;
         return Ok(Exit::Expected);
     }
     store.check_writable()?;

@@ -24,12 +24,19 @@ pub(super) struct Sides {
 /// Two labels and what they stand for.
 type Pair<'d> = ([String; 2], (Side<'d>, Side<'d>));
 
+fn is_folder(name: &str) -> String {
+    format!("{} is a folder: `diff --folders A B` compares two of them", printable(name))
+}
+
 impl Sides {
     pub(super) fn find(a: &str, b: &str, store: &Store) -> Result<Self> {
         let file = |name: &str| -> Result<Option<Dataset>> {
             let path = Path::new(name);
             if !name.contains('/') && !path.is_file() {
                 return Ok(None);
+            }
+            if path.is_dir() {
+                bail!(is_folder(name));
             }
             let (record, _) = store::read_foreign(path)?;
             let records = [record];
@@ -44,7 +51,10 @@ impl Sides {
         let mut places = [0, 0];
         for (n, name) in [a, b].into_iter().enumerate() {
             if let (None, Some(data)) = (&files[n], &recorded) {
-                places[n] = place(data, Some(name))?;
+                let found = place(data, Some(name));
+                // A folder may have the name of a kernel.
+                let is_dir = Path::new(name).is_dir();
+                places[n] = if is_dir { found.with_context(|| is_folder(name))? } else { found? };
             }
         }
         Ok(Self { recorded, files, places })
