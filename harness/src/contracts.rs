@@ -4,10 +4,7 @@ use crate::toml_file;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use uffd_results::{Assumption, Contract, Dataset, Share};
-
-/// The contract whose assumptions others share.
-pub const SHARED: &str = "shared";
+use uffd_results::{Assumption, Contract, Dataset, SHARED};
 
 /// Why contracts can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -101,20 +98,6 @@ pub(crate) fn parse(name: &str, text: &str, path: &Path) -> Result<Contract, Con
 pub fn shared(contracts: &[Contract]) -> HashMap<&str, &Assumption> {
     let shared = contracts.iter().filter(|contract| contract.name == SHARED);
     shared.flat_map(|c| &c.assumptions).map(|a| (a.id.as_str(), a)).collect()
-}
-
-/// Everything that a contract assumes, worst consequence first: its own assumptions and those that
-/// it shares, the latter with where and how this program relies on them.
-pub fn all_of(contract: &Contract, contracts: &[Contract]) -> Vec<Assumption> {
-    let shared = shared(contracts);
-    let taken = contract.shares.iter().filter_map(|share| {
-        let Share { id, r#where, breaks, effect } = share.clone();
-        let assumption = (*shared.get(id.as_str())?).clone();
-        Some(Assumption { r#where, breaks, effect, ..assumption })
-    });
-    let mut all: Vec<Assumption> = contract.assumptions.iter().cloned().chain(taken).collect();
-    all.sort_by_key(|assumption| assumption.breaks);
-    all
 }
 
 /// What is wrong with contracts, given what was recorded: ids that stand twice, filters that find
@@ -222,7 +205,7 @@ mod tests {
         let text = format!("title=\"\"\nabout=\"\"\nsnapshot=\"\"\n{share}");
         let folder = folder(&[("shared.toml", GOOD), ("mine.toml", &text)]);
         let contracts = load(folder.path()).expect("contracts");
-        let all = all_of(&contracts[0], &contracts);
+        let all = contracts[0].all(&contracts);
         assert_eq!(all.len(), 1);
         assert_eq!((all[0].says.as_str(), all[0].effect.as_str()), ("It fills.", "Dies."));
     }

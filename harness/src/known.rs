@@ -1,6 +1,8 @@
 //! What is known, as one table: the records of a folder with what the suite expects, or, where there
 //! is no folder, what is built in.
 
+mod apart;
+
 use crate::contracts;
 use crate::judge::judge;
 use crate::report::reason;
@@ -86,6 +88,8 @@ fn made_of(records: &[Record], unknown: Option<bool>) -> Result<Dataset> {
     })?;
     let reasons = reasons(&data, &cases);
     data.explain(reasons);
+    let apart = apart::between_series(&data, &cases);
+    data.set_apart(apart);
     Ok(data)
 }
 

@@ -10,7 +10,6 @@ pub(crate) use parse::QueryError;
 use crate::ask::distinct;
 use crate::ask::words::meant;
 use crate::cli::which::Which;
-use crate::contracts::all_of;
 use crate::known::Known;
 use parse::{Expr, Name, Term};
 use std::cell::OnceCell;
@@ -167,7 +166,7 @@ fn assumptions(known: &Known, name: &str) -> Result<Vec<Assumption>, String> {
         let names: Vec<&str> = known.contracts.iter().map(|c| c.name.as_str()).collect();
         return Err(format!("there is no contract {name:?}; there are: {}", names.join(" ")));
     }
-    Ok(chosen.flat_map(|contract| all_of(contract, &known.contracts)).collect())
+    Ok(chosen.flat_map(|contract| contract.all(&known.contracts)).collect())
 }
 
 struct View<'a, 'd> {

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use uffd_harness::contracts::{self, SHARED};
-use uffd_results::{Assumption, Contract, Dataset, id_matches};
+use uffd_harness::contracts;
+use uffd_results::{Assumption, Contract, Dataset, SHARED, id_matches};
 use uffd_suites::probe::Case;
 
 fn loaded() -> Vec<Contract> {

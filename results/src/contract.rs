@@ -29,7 +29,7 @@ pub struct Contract {
     /// Assumptions of the contract `shared` that it makes too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shares: Vec<Share>,
-    /// Assumptions of its own.
+    /// Assumptions of its own; [`Contract::all`] has the shared ones too.
     #[serde(default, rename = "assumption", skip_serializing_if = "Vec::is_empty")]
     pub assumptions: Vec<Assumption>,
 }
@@ -183,8 +183,8 @@ pub struct Bound<'d, 'a> {
     /// The assumption.
     pub assumption: &'a Assumption,
     data: &'d Dataset,
-    /// Each case with the facts that it must show.
-    cases: Vec<(Case<'d>, &'a BTreeMap<String, String>)>,
+    /// Each case with the place of the need that it decides.
+    cases: Vec<(Case<'d>, usize)>,
 }
 
 impl Need {
@@ -195,6 +195,37 @@ impl Need {
     }
 }
 
+/// The name of the contract whose assumptions others share.
+pub const SHARED: &str = "shared";
+
+impl Contract {
+    /// Everything that the program assumes, worst consequence first: its own [`assumptions`](Self::assumptions), and
+    /// those of the contract [`SHARED`] among `contracts` that it shares, with where and how this program relies on
+    /// them.
+    ///
+    /// ```
+    /// # #[cfg(feature = "data")] {
+    /// let contracts = uffd_results::contracts();
+    /// let qemu = contracts.iter().find(|contract| contract.name == "qemu-postcopy").unwrap();
+    /// let all = qemu.all(contracts);
+    /// assert!(all.len() > qemu.assumptions.len());
+    /// assert!(all.iter().any(|assumption| assumption.id == "copy.failed.no-wake"));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn all(&self, contracts: &[Self]) -> Vec<Assumption> {
+        let shared = || contracts.iter().filter(|c| c.name == SHARED).flat_map(|c| &c.assumptions);
+        let taken = self.shares.iter().filter_map(|share| {
+            let Share { id, r#where, breaks, effect } = share.clone();
+            let assumption = shared().find(|assumption| assumption.id == id)?.clone();
+            Some(Assumption { r#where, breaks, effect, ..assumption })
+        });
+        let mut all: Vec<Assumption> = self.assumptions.iter().cloned().chain(taken).collect();
+        all.sort_by_key(|assumption| assumption.breaks);
+        all
+    }
+}
+
 impl Assumption {
     /// Finds the cases that decide it.
     pub fn bind<'d, 'a>(&'a self, data: &'d Dataset) -> Bound<'d, 'a> {
@@ -202,52 +233,86 @@ impl Assumption {
         if !self.needs.is_empty() {
             for case in data.cases() {
                 let id = case.id();
-                let facts = self.needs.iter().filter(|need| need.takes(&id)).map(|n| &n.facts);
-                cases.extend(facts.map(|facts| (case, facts)));
+                let needs = self.needs.iter().enumerate().filter(|(_, need)| need.takes(&id));
+                cases.extend(needs.map(|(need, _)| (case, need)));
             }
         }
         Bound { assumption: self, data, cases }
     }
 }
 
-impl<'d> Bound<'d, '_> {
-    /// The cases that decide.
-    pub fn cases(&self) -> impl Iterator<Item = Case<'d>> {
-        self.cases.iter().map(|(case, _)| *case)
+impl<'d, 'a> Bound<'d, 'a> {
+    /// The cases that decide, each with the facts that it must show.
+    pub fn cases(&self) -> impl Iterator<Item = (Case<'d>, &'a BTreeMap<String, String>)> {
+        self.cases.iter().map(|(case, need)| (*case, &self.assumption.needs[*need].facts))
     }
 
-    /// Whether a kernel, by its place, keeps the assumption; `None` if no case answered there.
+    /// Whether a kernel, by its place, keeps the assumption; `None` unless a case of each need answered there, or
+    /// one that did breaks it.
     pub fn kept(&self, kernel: usize) -> Option<Kept> {
         let mut kept = None;
-        for (case, facts) in &self.cases {
+        for (case, facts) in self.cases() {
             let Some(outcome) = case.answer(kernel) else { continue };
             if outcome.end == End::Unsupported {
                 kept = kept.or(Some(Kept::Unsupported));
-            } else if breach(*case, kernel, facts).is_some() {
+            } else if breach(case, kernel, facts).is_some() {
                 return Some(Kept::Broken);
             } else {
                 kept = Some(Kept::Kept);
             }
         }
-        kept
+        kept.filter(|_| self.is_whole(kernel))
     }
 
-    /// Whether a case of each of the assumption's needs answered on a kernel: else [`Bound::kept`] rests on a
-    /// part of what decides.
-    pub fn is_whole(&self, kernel: usize) -> bool {
-        let answered: Vec<String> =
-            self.cases().filter(|case| case.answer(kernel).is_some()).map(Case::id).collect();
-        self.assumption.needs.iter().all(|need| answered.iter().any(|id| need.takes(id)))
+    /// Whether a case of each of the assumption's needs answered on a kernel.
+    fn is_whole(&self, kernel: usize) -> bool {
+        let answered = |need: usize| {
+            self.cases.iter().any(|(case, of)| *of == need && case.answer(kernel).is_some())
+        };
+        (0..self.assumption.needs.len()).all(answered)
     }
 
     /// The cases of a kernel that break the assumption, and how.
     pub fn breaches(&self, kernel: usize) -> Vec<Breach> {
-        self.cases.iter().filter_map(|(case, facts)| breach(*case, kernel, facts)).collect()
+        self.cases().filter_map(|(case, facts)| breach(case, kernel, facts)).collect()
     }
 
     /// Whether a kernel keeps the assumption, by its release string.
     pub fn on(&self, release: &Release) -> Answer<'d, Kept> {
-        self.data.resolve(release, |kernel| self.kept(kernel))
+        let answer = self.data.resolve(release, |kernel| self.kept(kernel));
+        let place = |near| self.data.kernels().iter().position(|kernel| kernel == near);
+        let places: Vec<usize> = answer.basis.iter().filter_map(|(near, _)| place(*near)).collect();
+        answer.unless(release, self.data, |series| {
+            let apart = |case: Case<'_>| self.data.apart_of(&case.id(), series).collect();
+            places.iter().any(|kernel| self.kept(*kernel) != self.kept_if(*kernel, apart))
+        })
+    }
+
+    /// What a kernel would do to the assumption if some facts of a case had other values, which are joined by `|` where
+    /// several are possible: then all of them must be allowed.
+    pub fn kept_if<F: AsRef<str>, V: AsRef<str>>(
+        &self,
+        kernel: usize,
+        other: impl Fn(Case<'d>) -> Vec<(F, V)>,
+    ) -> Option<Kept> {
+        let is_broken = |(case, facts): (Case<'d>, &BTreeMap<String, String>)| {
+            let answered = case.answer(kernel).filter(|seen| seen.end != End::Unsupported);
+            let Some(seen) = answered else { return false };
+            let other = other(case);
+            let wrong = |(fact, allowed): (&String, &String)| match other
+                .iter()
+                .find(|(name, _)| name.as_ref() == fact)
+            {
+                Some((_, all)) => !all.as_ref().split('|').all(|v| value_matches(allowed, v)),
+                None => !value_matches(allowed, seen.value(fact)),
+            };
+            facts.iter().any(wrong) || (seen.end != End::Done && !facts.contains_key("end"))
+        };
+        if self.cases().any(is_broken) {
+            return Some(Kept::Broken);
+        }
+        // What a missing feature says of it stays.
+        self.kept(kernel).map(|kept| if kept == Kept::Broken { Kept::Kept } else { kept })
     }
 }
 

@@ -2,11 +2,13 @@
 //! each kernel.
 //!
 //! Belongs here: the table itself and how it is made of records. How it is written down stands in
-//! `text`, what it answers in [`lookup`](crate::lookup), [`support`](crate::support) and
+//! `text`, what the sources expect where nothing was recorded in `apart`, what it answers in [`lookup`](crate::lookup), [`support`](crate::support) and
 //! [`contract`](crate::contract).
 
+mod apart;
 mod text;
 
+pub use apart::Apart;
 pub use text::DataError;
 
 use crate::outcome::{End, Outcome};
@@ -113,6 +115,7 @@ pub struct Dataset {
     rows: Vec<Vec<Option<Cell>>>,
     probes: Vec<Probe>,
     reasons: Vec<Reason>,
+    apart: Vec<Apart>,
 }
 
 /// A case and what it showed.
@@ -230,6 +233,11 @@ impl Dataset {
     pub fn probe(&self, name: &str) -> Option<ProbeCases<'_>> {
         let at = self.probes.binary_search_by(|p| p.question.name.as_str().cmp(name)).ok()?;
         Some(ProbeCases { data: self, probe: &self.probes[at] })
+    }
+
+    /// Whether any case shows a fact of that name; all have an `end`.
+    pub fn shows(&self, fact: &str) -> bool {
+        fact == "end" || self.outcomes.iter().any(|outcome| outcome.facts.get(fact).is_some())
     }
 
     /// Every case, by probe and axes.

@@ -35,11 +35,11 @@ mod support;
 mod verdict;
 mod version;
 
-pub use contract::{Assumption, Bound, Breach, Breaks, Contract, Kept, Need, Share};
+pub use contract::{Assumption, Bound, Breach, Breaks, Contract, Kept, Need, SHARED, Share};
 #[cfg(feature = "data")]
 pub use data::contracts;
 pub use dataset::{
-    Case, DataError, Dataset, NONE, ProbeCases, Question, Reason, Recorded, is_answer,
+    Apart, Case, DataError, Dataset, NONE, ProbeCases, Question, Reason, Recorded, is_answer,
 };
 pub use facts::{Fact, Facts, FactsError};
 pub use lookup::{Answer, Certainty, Why};

@@ -7,7 +7,7 @@ mod near;
 
 use crate::dataset::{Dataset, Recorded};
 use crate::outcome::Outcome;
-use crate::release::Release;
+use crate::release::{Number, Release};
 use crate::support::Held;
 use near::{Near, in_series, near};
 use std::fmt;
@@ -47,6 +47,7 @@ impl fmt::Display for Certainty {
 
 /// Why nothing recorded speaks for a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Why {
     /// The recorded releases around it disagree.
     Disagree,
@@ -66,6 +67,10 @@ pub enum Why {
     Machine,
     /// No recorded kernel was asked this, or could answer.
     NotAsked,
+    /// There is no case, or probe, of that name.
+    NoSuchCase,
+    /// No case that was recorded shows a fact of that name.
+    NoSuchFact,
     /// The text is no release string.
     NotARelease,
 }
@@ -88,6 +93,8 @@ impl fmt::Display for Why {
             Self::CarriedBack => "its builder carries changes back, so its number says nothing",
             Self::Machine => "no kernel of that machine was recorded",
             Self::NotAsked => "no recorded kernel was asked, or could answer",
+            Self::NoSuchCase => "there is no case of that name here",
+            Self::NoSuchFact => "no case here shows a fact of that name",
             Self::NotARelease => "that is not the release string of a kernel",
         })
     }
@@ -111,6 +118,29 @@ impl<T> Answer<'_, T> {
     fn unknown(why: Why) -> Self {
         Self { value: None, certainty: Certainty::Unknown, why: Some(why), basis: Vec::new() }
     }
+
+    /// Takes back an answer between series if the release's own, as major and minor number, stands apart.
+    pub(crate) fn unless(
+        mut self,
+        release: &Release,
+        data: &Dataset,
+        is_apart: impl Fn((u16, u16)) -> bool,
+    ) -> Self {
+        let series = || {
+            let kernels = data.kernels().iter();
+            let (low, _) =
+                release.range(kernels.map(|k| (k.release.as_str(), k.upstream.key())))?;
+            // Behind a recorded release of its own series it has what that one has.
+            let is_behind = |key: Number| key <= low && in_series(key, low);
+            let is_own = self.basis.iter().any(|(kernel, _)| is_behind(kernel.upstream.key()));
+            Some((low.0, low.1)).filter(|_| !is_own)
+        };
+        if self.certainty == Certainty::BetweenSeries && series().is_some_and(is_apart) {
+            self.value = None;
+            (self.certainty, self.why) = (Certainty::Unknown, Some(Why::Otherwise));
+        }
+        self
+    }
 }
 
 impl Dataset {
@@ -130,16 +160,26 @@ impl Dataset {
     /// ```
     pub fn fact(&self, case: &str, fact: &str, release: &Release) -> Answer<'_, &str> {
         match self.case(case) {
-            Some(case) => self.resolve(release, |kernel| case.fact(kernel, fact)),
-            None => Answer::unknown(Why::NotAsked),
+            // A slip of the pen must not read as something that was not observed.
+            Some(_) if !self.shows(fact) => Answer::unknown(Why::NoSuchFact),
+            Some(found) => {
+                let is_it = |(name, _): (&str, &str)| name == fact;
+                let apart = |series| self.apart_of(case, series).any(is_it);
+                self.resolve(release, |kernel| found.fact(kernel, fact))
+                    .unless(release, self, apart)
+            }
+            None => Answer::unknown(Why::NoSuchCase),
         }
     }
 
     /// Everything that a case showed on a kernel.
     pub fn outcome(&self, case: &str, release: &Release) -> Answer<'_, &Outcome> {
         match self.case(case) {
-            Some(case) => self.resolve(release, |kernel| case.answer(kernel)),
-            None => Answer::unknown(Why::NotAsked),
+            Some(found) => {
+                let apart = |series| self.apart_of(case, series).next().is_some();
+                self.resolve(release, |kernel| found.answer(kernel)).unless(release, self, apart)
+            }
+            None => Answer::unknown(Why::NoSuchCase),
         }
     }
 
@@ -147,7 +187,7 @@ impl Dataset {
     pub fn statement(&self, probe: &str, release: &Release) -> Answer<'_, Held> {
         match self.probe(probe) {
             Some(probe) => self.resolve(release, |kernel| probe.stands(kernel)),
-            None => Answer::unknown(Why::NotAsked),
+            None => Answer::unknown(Why::NoSuchCase),
         }
     }
 

@@ -26,6 +26,7 @@ impl Origin {
             Self::Tumbleweed => "openSUSE Tumbleweed",
             Self::Android => "Android",
             Self::Follower => "a distribution that follows upstream",
+            Self::Downstream => "a distribution with a long-lived kernel of its own",
         }
     }
 }
@@ -177,6 +178,7 @@ mod tests {
     #[case("5.10.0-30-cloud-amd64", Origin::Debian, Level::Series(5, 10))]
     #[case("6.1.0-47-arm64", Origin::Debian, Level::Series(6, 1))]
     #[case("6.1.0-0.deb11.21-amd64", Origin::Debian, Level::Series(6, 1))]
+    #[case("7.0+deb14-amd64", Origin::Debian, release(7, 0, 0))]
     #[case("6.12.9+bpo-amd64", Origin::Debian, release(6, 12, 9))]
     #[case("6.8.0-45-generic", Origin::Ubuntu, Level::Series(6, 8))]
     #[case("5.15.0-1071-aws", Origin::Ubuntu, Level::Series(5, 15))]
@@ -186,6 +188,14 @@ mod tests {
     #[case("5.15.0-200.131.27.el8uek.x86_64", Origin::RedHat, Level::CarriedBack)]
     #[case("6.12.9-1.el9.elrepo.x86_64", Origin::Follower, release(6, 12, 9))]
     #[case("6.4.0-150600.23.25-default", Origin::Suse, Level::CarriedBack)]
+    #[case("6.4.0-150600.8.20-azure", Origin::Suse, Level::CarriedBack)]
+    #[case("6.12.0-160000.5-default", Origin::Suse, Level::CarriedBack)]
+    #[case("6.12.0-160000.5-rt", Origin::Suse, Level::CarriedBack)]
+    #[case("6.12.0-061200-generic", Origin::Ubuntu, Level::Series(6, 12))]
+    #[case("6.6.0-72.0.0.76.oe2403.x86_64", Origin::Downstream, Level::CarriedBack)]
+    #[case("5.14.0-427.22.1.vz9.61.1", Origin::Downstream, Level::CarriedBack)]
+    #[case("5.10.134-16.3.al8.x86_64", Origin::Downstream, Level::CarriedBack)]
+    #[case("5.4.241-1-tlinux4-0017.7", Origin::Downstream, Level::CarriedBack)]
     #[case("4.12.14-122.234-default", Origin::Suse, Level::CarriedBack)]
     #[case("6.12.1-1-default", Origin::Tumbleweed, release(6, 12, 1))]
     #[case("5.10.198-android13-4-00050-gabc", Origin::Android, Level::CarriedBack)]

@@ -2,7 +2,7 @@
 //! together, and so do cases that went the same way.
 
 use super::{Asked, distinct};
-use crate::cli::which::{Found, Which};
+use crate::cli::which::{Found, Which, changes};
 use anyhow::Result;
 use std::collections::HashMap;
 use uffd_results::{Certainty, Dataset, End, Extent, Outcome, Recorded, Support, Why};
@@ -215,13 +215,15 @@ impl<'d> Table<'d> {
             for (i, row) in self.rows.iter().enumerate() {
                 let found = which.look_up(self.data, |kernel| row[kernel])?;
                 let asked = &self.cases[i];
-                let shown = |kernel: usize| {
-                    let outcome = self.data.case(&asked.id).and_then(|case| case.answer(kernel));
-                    outcome.map(|outcome| (&asked.case, outcome)).into_iter().collect()
+                let otherwise = |kernel: usize, version| {
+                    let shown = self.data.case(&asked.id).and_then(|case| case.answer(kernel));
+                    shown.is_some_and(|shown| {
+                        !changes(&asked.case, shown, &kernels[kernel], version).is_empty()
+                    })
                 };
                 let found = found
                     .into_iter()
-                    .map(|one| one.unless_expected_otherwise(which, self.data, shown));
+                    .map(|one| one.unless_expected_otherwise(which, self.data, otherwise));
                 for (j, Found { label, answer }) in found.enumerate() {
                     if i == 0 {
                         columns.push(Column { label, kernel: None, cells: Vec::new() });

@@ -10,7 +10,6 @@ use super::completions::ContractName;
 use super::contract::choose;
 use super::here::Here;
 use super::{CaseArgs, Exit, Format, told};
-use crate::contracts::all_of;
 use crate::known::{self, Known};
 use crate::store::Store;
 use anyhow::Result;
@@ -153,7 +152,7 @@ fn is_of_user_mode(case: &Case) -> bool {
 
 /// The cases that decide what the chosen contracts assume.
 fn select(chosen: &[&Contract], contracts: &[Contract], args: &CheckArgs) -> Vec<Case> {
-    let all: Vec<Assumption> = chosen.iter().flat_map(|c| all_of(c, contracts)).collect();
+    let all: Vec<Assumption> = chosen.iter().flat_map(|c| c.all(contracts)).collect();
     let mut cases = uffd_suites::cases();
     cases.retain(|case| {
         let takes = |id: &str| all.iter().flat_map(|a| &a.needs).any(|need| need.takes(id));
@@ -180,7 +179,7 @@ fn find(
     let (mut sums, mut told) = (Vec::new(), HashSet::new());
     for contract in chosen {
         let mut sum = [0; 3];
-        for assumption in all_of(contract, &known.contracts) {
+        for assumption in contract.all(&known.contracts) {
             if assumption.not_asked.is_some() {
                 continue;
             }
@@ -232,29 +231,33 @@ fn reasons(assumption: &Assumption, record: &Record) -> Vec<String> {
     reasons.into_iter().collect()
 }
 
-/// Whether what this kernel answered is enough to call an assumption kept: of each of its needs a case answered,
-/// and none is missing by which a recorded neighbour breaks it.
+/// Whether what this kernel answered is enough to call an assumption kept: no case is missing by which a recorded
+/// neighbour breaks it.
 fn decides<T>(
     here: &Bound<'_, '_>,
     assumption: &Assumption,
     known: &Known,
     nearest: &Answer<'_, T>,
 ) -> bool {
-    let silent: HashSet<String> =
-        here.cases().filter(|case| case.answer(0).is_none()).map(uffd_results::Case::id).collect();
+    let silent: HashSet<String> = here
+        .cases()
+        .filter(|(case, _)| case.answer(0).is_none())
+        .map(|(case, _)| case.id())
+        .collect();
     let data = &known.data;
     let beside = nearest.basis.iter().map(|(kernel, _)| *kernel);
     let mut places =
         beside.filter_map(|near| data.kernels().iter().position(|kernel| kernel == near));
     let bound = assumption.bind(data);
-    here.is_whole(0)
-        && !places.any(|at| bound.breaches(at).iter().any(|breach| silent.contains(&breach.case)))
+    !places.any(|at| bound.breaches(at).iter().any(|breach| silent.contains(&breach.case)))
 }
 
 fn is_broken_everywhere(assumption: &Assumption, data: &Dataset) -> bool {
     let bound = assumption.bind(data);
-    let mut seen = (0..data.kernels().len()).filter_map(|kernel| bound.kept(kernel)).peekable();
-    seen.peek().is_some() && seen.all(|kept| kept != Kept::Kept)
+    let kept = (0..data.kernels().len()).filter_map(|kernel| bound.kept(kernel));
+    // Who lacks the feature says nothing of it.
+    let mut seen = kept.filter(|kept| *kept != Kept::Unsupported).peekable();
+    seen.peek().is_some() && seen.all(|kept| kept == Kept::Broken)
 }
 
 /// The first fact of a case that is other than it should be.

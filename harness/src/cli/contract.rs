@@ -1,9 +1,8 @@
 //! `contract`: what a program assumes of the kernel, and which kernels keep it.
 
 use super::completions::ContractName;
-use super::which::{Found, Which};
+use super::which::{Found, Which, changes};
 use super::{Exit, Format, out, told};
-use crate::contracts::all_of;
 use crate::known::{self, Known};
 use crate::store::Store;
 use anyhow::{Result, bail};
@@ -12,7 +11,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::Write;
-use uffd_results::{Assumption, Bound, Certainty, Contract, Dataset, Kept, Support};
+use uffd_results::{Assumption, Bound, Certainty, Contract, Dataset, Kept, KernelVersion, Support};
 
 /// Options of `contract`.
 #[derive(Debug, Args)]
@@ -44,7 +43,7 @@ pub(crate) fn contract(args: &ContractArgs, store: &Store) -> Result<Exit> {
     let (mut broken, mut known_of_any) = (false, args.kernel.is_empty());
     let cases = if args.kernel.is_empty() { HashMap::new() } else { known::cases() };
     for contract in &chosen {
-        let all = all_of(contract, &known.contracts);
+        let all = contract.all(&known.contracts);
         let view = View { args, known: &known, cases: &cases };
         let bound = all.iter().map(|assumption| {
             let bound = assumption.bind(&known.data);
@@ -103,19 +102,31 @@ impl View<'_> {
     fn verdicts(&self, bound: &Bound<'_, '_>) -> Result<Vec<Found<'_, Kept>>> {
         let data = &self.known.data;
         let mut found = Vec::new();
-        let shown = |kernel: usize| {
-            let answers = bound
-                .cases()
-                .filter_map(|case| Some((self.cases.get(&case.id())?, case.answer(kernel)?)));
-            answers.collect()
-        };
+        let otherwise =
+            |kernel: usize, version| bound.kept(kernel) != self.predicted(bound, kernel, version);
         for which in &self.args.kernel {
             let all = which.look_up(data, |kernel| bound.kept(kernel))?;
             found.extend(
-                all.into_iter().map(|one| one.unless_expected_otherwise(which, data, shown)),
+                all.into_iter().map(|one| one.unless_expected_otherwise(which, data, otherwise)),
             );
         }
         Ok(found)
+    }
+
+    /// What a recorded kernel would do to an assumption if it had what the suite expects of another version.
+    fn predicted(
+        &self,
+        bound: &Bound<'_, '_>,
+        kernel: usize,
+        version: KernelVersion,
+    ) -> Option<Kept> {
+        let on = &self.known.data.kernels()[kernel];
+        bound.kept_if(kernel, |asked| {
+            let of = self.cases.get(&asked.id()).zip(asked.answer(kernel));
+            let changed = of.map(|(case, shown)| changes(case, shown, on, version));
+            let changed = changed.into_iter().flatten().map(|change| change.expected);
+            changed.map(|expected| (expected.fact, expected.value)).collect()
+        })
     }
 
     /// What the chosen kernels, or all, do to an assumption; none where nothing is known.
@@ -343,5 +354,46 @@ mod tests {
     #[case(&[Some(Kept::Unsupported)], Standing::Unsupported)]
     fn what_nobody_has_seen_is_not_kept(#[case] seen: &[Option<Kept>], #[case] stands: Standing) {
         assert_eq!(Standing::of(seen), stands);
+    }
+
+    /// The result field of EAGAIN is written from 6.15 on, and in 6.12 from 6.12.29 on: 6.12.43 and 6.16.3 agree on
+    /// -11. Whoever needs that can't be told of 6.14; whoever takes either can.
+    #[rstest]
+    #[case("6.14.5", "-11", None)]
+    #[case("6.14.5", "-11|untouched", Some(Kept::Kept))]
+    #[case("6.14.5", "untouched", None)]
+    #[case("6.14.5", "*", Some(Kept::Kept))]
+    #[case("6.14.5", "0", Some(Kept::Broken))]
+    #[case("6.16.5", "-11", Some(Kept::Kept))]
+    fn only_what_is_needed_takes_a_verdict_back(
+        #[case] kernel: &str,
+        #[case] field: &str,
+        #[case] expected: Option<Kept>,
+    ) {
+        let known = known::built_in();
+        let assumption = Assumption {
+            id: "test.a".to_owned(),
+            says: String::new(),
+            r#where: Vec::new(),
+            breaks: uffd_results::Breaks::Hang,
+            effect: String::new(),
+            needs: vec![uffd_results::Need {
+                cases: vec!["copy/event-unread[backing=anon]".to_owned()],
+                except: Vec::new(),
+                facts: [("field".to_owned(), field.to_owned())].into(),
+            }],
+            not_asked: None,
+        };
+        let args = ContractArgs {
+            name: Vec::new(),
+            kernel: vec![kernel.parse().expect("a kernel")],
+            broken: false,
+            verbose: false,
+            format: Format::Human,
+        };
+        let cases = known::cases();
+        let view = View { args: &args, known: &known, cases: &cases };
+        let found = view.verdicts(&assumption.bind(&known.data)).expect("verdicts");
+        assert_eq!(found.iter().map(|one| one.answer.value).collect::<Vec<_>>(), [expected]);
     }
 }

@@ -97,11 +97,14 @@ fn kernels(data: &Dataset, named: &[Which]) -> Result<Vec<usize>> {
     if named.is_empty() {
         return side::place(data, None).map(|kernel| vec![kernel]);
     }
-    let mut places = Vec::new();
+    let mut places: Vec<usize> = Vec::new();
     for which in named {
-        places.extend(side::places(data, which)?);
+        for place in side::places(data, which)? {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
     }
-    places.dedup();
     Ok(places)
 }
 

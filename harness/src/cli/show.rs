@@ -1,6 +1,6 @@
 //! `show`: one case, all that is known of it.
 
-use super::which::{Found, Which};
+use super::which::{Found, Which, changes};
 use super::{Exit, Format, out, told};
 use crate::filter;
 use crate::judge::judge;
@@ -80,11 +80,15 @@ impl<'a> Named<'a> {
         let asked = self.data.case(&case.id());
         let mut found = Vec::new();
         let answer = |kernel: usize| asked?.answer(kernel);
-        let shown = |kernel| answer(kernel).map(|outcome| (case, outcome)).into_iter().collect();
+        let otherwise = |kernel: usize, version| {
+            let on = &self.data.kernels()[kernel];
+            answer(kernel).is_some_and(|shown| !changes(case, shown, on, version).is_empty())
+        };
         for which in self.kernels {
             let all = which.look_up(self.data, answer)?;
             found.extend(
-                all.into_iter().map(|one| one.unless_expected_otherwise(which, self.data, shown)),
+                all.into_iter()
+                    .map(|one| one.unless_expected_otherwise(which, self.data, otherwise)),
             );
         }
         Ok(found)
@@ -148,7 +152,12 @@ fn human(out: &mut dyn Write, case: &Case, named: Named<'_>) -> Result<()> {
     let all = if named.kernels.is_empty() { kernels.len() } else { 0 };
     let mut start = 0;
     while start < all {
-        let same = (start..all).take_while(|place| outcome(*place) == outcome(start)).count();
+        // One answer may be expected of the first kernels and not of the last ones.
+        let shown = |place: usize| {
+            let seen = outcome(place);
+            (seen, seen.map(|seen| judge(case, seen, kernels[place].upstream).verdict))
+        };
+        let same = (start..all).take_while(|place| shown(*place) == shown(start)).count();
         span(out, case, &kernels[start..start + same], outcome(start))?;
         start += same;
     }

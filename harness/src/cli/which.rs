@@ -1,6 +1,6 @@
 //! Kernels as a person names them where something is looked up: a series, or a release string.
 
-use crate::judge::judge;
+use crate::judge::{Difference, judge};
 use anyhow::{Result, bail};
 use std::fmt;
 use std::str::FromStr;
@@ -41,14 +41,14 @@ pub(crate) struct Found<'d, T> {
 }
 
 impl<T> Found<'_, T> {
-    /// Takes back an answer between series if the suite expects something else of that release than `shown`, by
-    /// cases, on a recorded kernel of `data` it rests on, by its place: what came with a late stable release is
-    /// not in an early mainline one.
-    pub(crate) fn unless_expected_otherwise<'c>(
+    /// Takes back an answer between series if what the suite expects of that release makes it another than on a
+    /// recorded kernel it rests on: what came with a late stable release is not in an early mainline one.
+    /// `otherwise` tells so of a kernel of `data`, by its place.
+    pub(crate) fn unless_expected_otherwise(
         mut self,
         which: &Which,
         data: &Dataset,
-        shown: impl Fn(usize) -> Vec<(&'c Case, &'c Outcome)>,
+        otherwise: impl Fn(usize, KernelVersion) -> bool,
     ) -> Self {
         let answer = &mut self.answer;
         let between = answer.certainty == Certainty::BetweenSeries;
@@ -56,18 +56,26 @@ impl<T> Found<'_, T> {
         else {
             return self;
         };
-        let is_otherwise = |kernel: &Recorded| {
-            let place = data.kernels().iter().position(|other| other == kernel);
-            let shown = place.map(&shown).unwrap_or_default();
-            let mut kept =
-                shown.iter().filter(|(c, o)| judge(c, o, kernel.upstream).verdict == Verdict::Pass);
-            kept.any(|(case, outcome)| judge(case, outcome, version).verdict == Verdict::Differs)
-        };
-        if answer.basis.iter().any(|(kernel, _)| is_otherwise(kernel)) {
+        let place = |kernel: &Recorded| data.kernels().iter().position(|other| other == kernel);
+        let mut places = answer.basis.iter().filter_map(|(kernel, _)| place(kernel));
+        if places.any(|place| otherwise(place, version)) {
             answer.value = None;
             (answer.certainty, answer.why) = (Certainty::Unknown, Some(Why::Otherwise));
         }
         self
+    }
+}
+
+/// What the suite expects of another version than what a case has shown, as expected, on a recorded kernel.
+pub(crate) fn changes(
+    case: &Case,
+    shown: &Outcome,
+    on: &Recorded,
+    version: KernelVersion,
+) -> Vec<Difference> {
+    match judge(case, shown, on.upstream).verdict {
+        Verdict::Pass => judge(case, shown, version).differences,
+        _ => Vec::new(),
     }
 }
 
@@ -188,11 +196,13 @@ mod tests {
         let (case, asked) = (&crate::known::cases()[id], known.data.case(id).expect("recorded"));
         let which: Which = text.parse().expect("a kernel");
         let all = which.look_up(&known.data, |kernel| asked.answer(kernel)).expect("kernels");
-        let shown =
-            |kernel| asked.answer(kernel).map(|outcome| (case, outcome)).into_iter().collect();
+        let otherwise = |kernel: usize, version| {
+            let on = &known.data.kernels()[kernel];
+            asked.answer(kernel).is_some_and(|shown| !changes(case, shown, on, version).is_empty())
+        };
         let [found] = all.try_into().ok().expect("one kernel");
         let found: Found<'_, &Outcome> =
-            found.unless_expected_otherwise(&which, &known.data, shown);
+            found.unless_expected_otherwise(&which, &known.data, otherwise);
         assert_eq!(found.answer.value.and_then(|outcome| outcome.facts.get("field")), field);
         assert_eq!(found.answer.why == Some(Why::Otherwise), field.is_none());
     }

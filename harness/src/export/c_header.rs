@@ -7,7 +7,7 @@ use uffd_results::{Dataset, Origin, Release, Why};
 const TEMPLATE: &str = include_str!("uffd_conform.h.in");
 
 /// What an unknown answer says, with the names that lookups of other languages give it.
-pub(crate) const WHYS: [(&str, Why); 9] = [
+pub(crate) const WHYS: [(&str, Why); 12] = [
     ("DISAGREE", Why::Disagree),
     ("NEWER", Why::Newer),
     ("OLDER", Why::Older),
@@ -16,6 +16,9 @@ pub(crate) const WHYS: [(&str, Why); 9] = [
     ("CARRIED_BACK", Why::CarriedBack),
     ("MACHINE", Why::Machine),
     ("NOT_ASKED", Why::NotAsked),
+    ("OTHERWISE", Why::Otherwise),
+    ("NO_SUCH_CASE", Why::NoSuchCase),
+    ("NO_SUCH_FACT", Why::NoSuchFact),
     ("NOT_A_RELEASE", Why::NotARelease),
 ];
 
@@ -44,11 +47,16 @@ fn words_of_builders() -> String {
         list("uffd_ubuntu", Origin::Ubuntu),
         list("uffd_debian", Origin::Debian),
         list("uffd_followers", Origin::Follower),
+        "/* What words begin with, before a number. */\n".to_owned(),
+        list("uffd_downstream", Origin::Downstream),
         "/* A word, and what uname -m calls that machine, in turn. */\n".to_owned(),
         format!("static const char *const uffd_machines[] = {{\n{machines}    NULL\n}};\n"),
     ]
     .concat()
 }
+
+/// No case has this number.
+const END: usize = u16::MAX as usize;
 
 fn of(tables: &Tables, data: &Dataset) -> String {
     let kernels = lines(data.kernels().iter().map(|k| {
@@ -64,6 +72,10 @@ fn of(tables: &Tables, data: &Dataset) -> String {
     let row = |row: &Vec<usize>| {
         let cells: Vec<String> = row.iter().map(ToString::to_string).collect();
         format!("{{{}}}", cells.join(", "))
+    };
+    let row_of = |row: &[usize; 4]| {
+        let [a, b, c, d] = row;
+        format!("{{{a}, {b}, {c}, {d}}}")
     };
     let cases = tables.cases.iter().map(|(id, set)| format!("{{{}, {set}}}", quoted(id)));
     [
@@ -81,6 +93,9 @@ fn of(tables: &Tables, data: &Dataset) -> String {
         table("struct uffd_pair", "uffd_sets[]", &pairs(&tables.spans())),
         "/* Ids in order, with their sets. */\n".to_owned(),
         table("struct uffd_case", "uffd_cases[UFFD_CASES]", &lines(cases)),
+        "/* Cases, facts and series that the recorded kernels of other series do not speak for, and an end. */\n"
+            .to_owned(),
+        table("uint16_t", "uffd_apart[][4]", &lines(tables.apart.iter().chain([&[END; 4]]).map(row_of))),
     ]
     .concat()
 }

@@ -1,7 +1,6 @@
 //! The export as one JSON document; `results/schema/export-1.json` describes it.
 
 use super::Selection;
-use crate::contracts::all_of;
 use crate::known::Known;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -94,7 +93,7 @@ fn contract(contract: &Contract, all: &[Contract], data: &Dataset) -> Value {
         value
     };
     let Contract { name, title, about, snapshot, .. } = contract;
-    let assumptions: Vec<Value> = all_of(contract, all).iter().map(assumption).collect();
+    let assumptions: Vec<Value> = contract.all(all).iter().map(assumption).collect();
     json!({
         "name": name, "title": title, "about": about, "snapshot": snapshot,
         "assumptions": assumptions,

@@ -45,6 +45,7 @@ fn of(tables: &Tables, data: &Dataset) -> String {
         table("ENTRIES", "(u16, u16)", &pairs(&tables.sets.concat())),
         table("SETS", "(u16, u16)", &pairs(&tables.spans())),
         table("CASES", "(&str, u16)", &lines(cases)),
+        table("APART", "[u16; 4]", &lines(tables.apart.iter().map(|apart| format!("{apart:?}")))),
     ]
     .concat()
 }

@@ -3,7 +3,7 @@
 use super::{ExportError, Selection, facts_of};
 use std::collections::HashMap;
 use std::hash::Hash;
-use uffd_results::{Dataset, KernelVersion, NONE};
+use uffd_results::{Apart, Dataset, KernelVersion, NONE};
 
 /// What the C header and the Rust table hold. Numbers are places in the other lists.
 pub(super) struct Tables {
@@ -17,6 +17,8 @@ pub(super) struct Tables {
     pub(super) sets: Vec<Vec<(usize, usize)>>,
     /// Ids in the order of their bytes, each with its set.
     pub(super) cases: Vec<(String, usize)>,
+    /// Cases, facts and series, by major and minor number, for which the recorded kernels of other series don't speak.
+    pub(super) apart: Vec<[usize; 4]>,
 }
 
 impl Tables {
@@ -42,12 +44,19 @@ impl Tables {
             }
         }
         cases.sort();
+        let place = |apart: &Apart| {
+            let case = cases.binary_search_by(|(id, _)| id.cmp(&apart.case)).ok()?;
+            let fact = facts.items.iter().position(|name| *name == apart.fact)?;
+            Some([case, fact, apart.series.0.into(), apart.series.1.into()])
+        };
+        let apart = data.apart().iter().filter_map(place).collect();
         let tables = Self {
             values: values.items,
             rows: rows.items,
             facts: facts.items,
             sets: sets.items,
             cases,
+            apart,
         };
         tables.check()
     }
@@ -58,6 +67,7 @@ impl Tables {
             (self.rows.len(), "rows"),
             (self.sets.len(), "sets of facts"),
             (self.sets.iter().map(Vec::len).sum(), "facts of sets"),
+            (self.cases.len(), "cases"),
         ];
         match lists.into_iter().find(|(length, _)| *length > usize::from(u16::MAX)) {
             Some((length, what)) => Err(ExportError::TooMany(length, what)),

@@ -2,7 +2,6 @@
 
 use super::markdown::{head, row};
 use super::series::Series;
-use crate::contracts::all_of;
 use crate::known::Known;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -28,7 +27,7 @@ pub(super) fn tables(Known { data, contracts, .. }: &Known, columns: &[Series<'_
         let names = columns.iter().map(|series| series.name.clone());
         let names = ["assumption", "if broken"].map(str::to_owned).into_iter().chain(names);
         out += &head(names.collect());
-        for assumption in all_of(contract, contracts) {
+        for assumption in contract.all(contracts) {
             let bound = assumption.bind(data);
             let says = format!("{} <br>`{}`", assumption.says, assumption.id);
             let cells = columns.iter().map(|series| match &assumption.not_asked {

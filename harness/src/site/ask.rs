@@ -150,6 +150,7 @@ impl Lookup {
             ("ubuntu", Origin::Ubuntu),
             ("debian", Origin::Debian),
             ("followers", Origin::Follower),
+            ("downstream", Origin::Downstream),
         ];
         let certainty = [
             ("exact", Certainty::Exact),

@@ -1,6 +1,5 @@
 //! What all pages read: records, the table they make, the suite's cases, contracts and notes.
 
-use crate::contracts::all_of;
 use crate::known::Known;
 use crate::notes::Note;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -127,12 +126,12 @@ fn assumed<'a>(data: &Dataset, contracts: &'a [Contract]) -> BTreeMap<&'a str, V
             kernels.clone().filter_map(|at| Some((at, bound.breaches(at).into_iter().next()?)));
         Assumed {
             kept: kernels.clone().map(|at| bound.kept(at)).collect(),
-            probes: bound.cases().map(|case| case.probe().name().to_owned()).collect(),
+            probes: bound.cases().map(|(case, _)| case.probe().name().to_owned()).collect(),
             breaches: breaches.collect(),
             assumption: assumption.clone(),
         }
     };
-    let all = |contract| all_of(contract, contracts).into_iter().map(of).collect();
+    let all = |contract: &Contract| contract.all(contracts).into_iter().map(of).collect();
     contracts.iter().map(|contract| (contract.name.as_str(), all(contract))).collect()
 }
 

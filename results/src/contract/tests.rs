@@ -41,6 +41,23 @@ fn verdicts(
     assert_eq!([0, 1, 2, 3, 4, 5].map(|kernel| bound.kept(kernel)), expected);
 }
 
+/// What some needs say is no answer for all, but a breach is one.
+#[rstest]
+#[case(&[("copy", "0|1")], [KEPT; 3], [KEPT, None, BROKEN])]
+#[case(&[("copy", "0")], [BROKEN; 3], [KEPT, None, BROKEN])]
+fn each_need_must_be_answered(
+    #[case] first: &[(&str, &str)],
+    #[case] old: [Option<Kept>; 3],
+    #[case] new: [Option<Kept>; 3],
+) {
+    let data = small();
+    let mut both = assumption(&["copy/*"], &[], first);
+    both.needs.extend(assumption(&["move/b"], &[], &[("move", "0")]).needs);
+    let bound = both.bind(&data);
+    assert_eq!([0, 1, 2].map(|kernel| bound.kept(kernel)), old);
+    assert_eq!([3, 4, 5].map(|kernel| bound.kept(kernel)), new);
+}
+
 #[test]
 fn a_breach_names_case_and_fact() {
     let data = small();

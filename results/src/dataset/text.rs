@@ -2,7 +2,7 @@
 //! each distinct outcome, and each distinct row of outcomes over the kernels, once.
 //!
 //! ```text
-//! uffd-results data 1
+//! uffd-results data 2
 //! kernels 21
 //! upstream<TAB>release<TAB>version<TAB>machine<TAB>package<TAB>image<TAB>accelerator<TAB>revision
 //! outcomes 2098
@@ -16,10 +16,12 @@
 //!  axes<TAB>row
 //! reasons 500
 //! newer<TAB>probe<TAB>fact<TAB>why
+//! apart 200
+//! case<TAB>fact<TAB>major.minor<TAB>values
 //! end
 //! ```
 
-use super::{Cell, Dataset, Probe, Question, Reason, Recorded};
+use super::{Apart, Cell, Dataset, Probe, Question, Reason, Recorded};
 use crate::facts::Facts;
 use crate::outcome::{End, Outcome};
 use crate::plain::is_plain;
@@ -27,7 +29,7 @@ use crate::version::KernelVersion;
 use std::fmt::{Display, Write as _};
 use std::str::{FromStr, Lines};
 
-const HEAD: &str = "uffd-results data 1";
+const HEAD: &str = "uffd-results data 2";
 
 /// Why a text is not a dataset.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +91,11 @@ impl Dataset {
         for Reason { newer, probe, fact, why } in &self.reasons {
             let _ = writeln!(out, "{newer}\t{}\t{}\t{}", plain(probe), plain(fact), plain(why));
         }
+        let _ = writeln!(out, "apart {}", self.apart.len());
+        for Apart { case, fact, series: (major, minor), value } in &self.apart {
+            let [case, fact, value] = [case, fact, value].map(|text| plain(text));
+            let _ = writeln!(out, "{case}\t{fact}\t{major}.{minor}\t{value}");
+        }
         out.push_str("end\n");
         out
     }
@@ -116,6 +123,12 @@ impl Dataset {
         reader.probes(&mut data)?;
         for _ in 0..reader.count("reasons")? {
             data.reasons.push(reader.reason(data.kernels.len())?);
+        }
+        for _ in 0..reader.count("apart")? {
+            data.apart.push(reader.apart()?);
+        }
+        if !data.apart.is_sorted() {
+            return Err(reader.error("what stands apart is not in order"));
         }
         if reader.next()? != "end" || reader.lines.next().is_some() {
             return Err(reader.error("expected the line \"end\" and nothing behind it"));
@@ -273,6 +286,17 @@ impl<'t> Reader<'t> {
             }
         }
         if data.probes.len() == probes { Ok(()) } else { Err(self.error("fewer probes than said")) }
+    }
+
+    fn apart(&mut self) -> Result<Apart, DataError> {
+        let line = self.next()?;
+        let [case, fact, series, value] = self.fields(line)?;
+        let Some((major, minor)) = series.split_once('.') else {
+            return Err(self.error(format_args!("{series:?} is no series")));
+        };
+        let series = (self.number(major)?, self.number(minor)?);
+        let [case, fact, value] = [case, fact, value].map(str::to_owned);
+        Ok(Apart { case, fact, series, value })
     }
 
     fn reason(&mut self, kernels: usize) -> Result<Reason, DataError> {

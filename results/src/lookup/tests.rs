@@ -101,9 +101,14 @@ fn a_skip_is_no_answer_and_its_neighbours_speak() {
 #[test]
 fn nothing_is_known_of_what_nobody_asked() {
     let data = small();
-    assert_eq!(data.fact("copy/z", "copy", &release("6.1.180")).why, Some(Why::NotAsked));
-    assert_eq!(data.statement("copy/z", &release("6.1.180")).why, Some(Why::NotAsked));
-    assert_eq!(Dataset::default().fact(CASE, "copy", &release("6.1.180")).why, Some(Why::NotAsked));
+    assert_eq!(data.fact("copy/z", "copy", &release("6.1.180")).why, Some(Why::NoSuchCase));
+    assert_eq!(data.fact(CASE, "copi", &release("6.1.180")).why, Some(Why::NoSuchFact));
+    assert_eq!(data.fact(CASE, "copi", &release("6.1.170")).why, Some(Why::NoSuchFact));
+    assert_eq!(data.statement("copy/z", &release("6.1.180")).why, Some(Why::NoSuchCase));
+    assert_eq!(
+        Dataset::default().fact(CASE, "copy", &release("6.1.180")).why,
+        Some(Why::NoSuchCase)
+    );
 }
 
 #[rstest]

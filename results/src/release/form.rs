@@ -32,6 +32,9 @@ pub enum Origin {
     Tumbleweed,
     /// Android's common kernel.
     Android,
+    /// A long-lived kernel of another distribution's (openEuler, Virtuozzo, Alibaba, Anolis, Tencent, Kylin, UOS),
+    /// whose number stays while changes come.
+    Downstream,
     /// A distribution that follows upstream's point releases (Amazon, Arch, Alpine, Proxmox, WSL).
     Follower,
 }
@@ -40,15 +43,17 @@ impl Origin {
     /// Whether the builder carries so much back from newer series that the number says little.
     /// userfaultfd itself was carried back in all of these.
     pub const fn carries_back(self) -> bool {
-        matches!(self, Self::RedHat | Self::Suse | Self::Android)
+        matches!(self, Self::RedHat | Self::Suse | Self::Android | Self::Downstream)
     }
 
-    /// The words of a release string that show this builder, where whole words do.
+    /// The words of a release string that show this builder, where whole words do; of [`Self::Downstream`] what
+    /// they begin with, before a number.
     pub const fn words(self) -> &'static [&'static str] {
         match self {
             Self::Ubuntu => &UBUNTU,
             Self::Debian => &DEBIAN,
             Self::Follower => &FOLLOWERS,
+            Self::Downstream => &DOWNSTREAM,
             _ => &[],
         }
     }
@@ -218,6 +223,7 @@ const UBUNTU: [&str; 14] = [
 const DEBIAN: [&str; 10] = [
     "amd64", "arm64", "686", "armmp", "ppc64el", "s390x", "riscv64", "loong64", "mips64el", "armhf",
 ];
+const DOWNSTREAM: [&str; 8] = ["oe", "vz", "al", "an", "tl", "tlinux", "ky", "uel"];
 const FOLLOWERS: [&str; 8] = ["pve", "lts", "virt", "WSL2", "gentoo", "zen1", "MANJARO", "cachyos"];
 
 fn origin(patch: u16, rest: &str) -> Origin {
@@ -241,8 +247,13 @@ fn origin(patch: u16, rest: &str) -> Origin {
     if begins("android") || has("gki") {
         return Origin::Android;
     }
-    if last == "default" || begins("lp15") || begins("150") {
-        // Enterprise builds are numbered `150600.23.25`, `122.234`.
+    if DOWNSTREAM.iter().any(|head| begins(head)) {
+        return Origin::Downstream;
+    }
+    // Enterprise builds are numbered `150600.23.25`, `160000.5`, `122.234`; Ubuntu's of upstream's tree `061200`.
+    let digits = rest.trim_start_matches('-').bytes().take_while(u8::is_ascii_digit).count();
+    let service = numbered && digits >= 6 && rest.as_bytes().get(digits + 1) == Some(&b'.');
+    if last == "default" || begins("lp15") || service {
         let build = rest.trim_start_matches('-').split('-').next().and_then(number);
         let simple = build.is_some_and(|(build, more)| build < 256 && more.is_empty());
         return if simple && patch > 0 { Origin::Tumbleweed } else { Origin::Suse };
@@ -264,7 +275,7 @@ fn origin(patch: u16, rest: &str) -> Origin {
 
 /// Words that name a machine, as the last one of a release, and what `uname -m` calls it. Sizes of pages stand
 /// behind arm64's name, or in place of it.
-pub(crate) const MACHINES: [(&str, &str); 19] = [
+pub(crate) const MACHINES: [(&str, &str); 20] = [
     ("x86_64", "x86_64"),
     ("amd64", "x86_64"),
     ("aarch64", "aarch64"),
@@ -273,6 +284,7 @@ pub(crate) const MACHINES: [(&str, &str); 19] = [
     ("i386", "i686"),
     ("686", "i686"),
     ("pae", "i686"),
+    ("armv7l", "armv7l"),
     ("armmp", "armv7l"),
     ("lpae", "armv7l"),
     ("16k", "aarch64"),

@@ -26,7 +26,9 @@ const LOOKUP = (() => {
     if (begins("el") || all.some((word) => word.endsWith("uek"))) return CARRIES_BACK;
     if (begins("fc")) return FOLLOWS;
     if (begins("android") || has("gki")) return CARRIES_BACK;
-    if (last === "default" || begins("lp15") || begins("150")) {
+    if (words.downstream.some(begins)) return CARRIES_BACK;
+    // Enterprise builds are numbered 150600.23.25, 160000.5, 122.234; Ubuntu's of upstream's tree 061200.
+    if (last === "default" || begins("lp15") || /^-\d{6,}\./.test(rest)) {
       const simple = rest.replace(/^-*/, "").match(/^(\d+)(?:-|$)/);
       return simple && Number(simple[1]) < 256 && patch > 0 ? FOLLOWS : CARRIES_BACK;
     }
