@@ -38,8 +38,9 @@ static MADVISE: Probe = Probe {
 static TRUNCATE: Probe = Probe {
     suite: "changes",
     name: "truncate",
-    statement: "ftruncate(2) of the file wakes no waiter; COPY behind the end fails with EFAULT (from \
-                7.1 on ENOMEM, of shared memory), and works again once the file has grown back.",
+    statement: "ftruncate(2) of the file wakes no waiter; COPY behind the end of a file of small \
+                pages, or of a hugetlb file that is mapped shared, fails with EFAULT (from 7.1 on ENOMEM, of shared \
+                memory of small pages), and works again once the file has grown back.",
     consumers: &["QEMU: RAM blocks of a memfd or hugetlbfs", CRIU],
 };
 static FILE: Probe = Probe {

@@ -127,6 +127,8 @@ pub(in crate::cover) const WANTED: &[(&str, &[&str])] = &[
         "continue/fault",
         &["backing=hugetlb-shared", "page=punched", "mode=missing,", "who=user-read"],
     ),
+    // The mapping that keeps it out, beside the one that does not.
+    ("kinds/beyond-end-huge", &["backing=hugetlb-shared", "deed=copy"]),
     ("lifetime/dead-owner", &["backing=anon", "how=execve", "register"]),
     ("lifetime/ends-waiting", &["how=lives", "waiter=user-read", "waiters=1,msg=unread"]),
     ("lifetime/ends-waiting", &["how=sigkill", "waiters=1,msg=unread"]),
