@@ -23,8 +23,9 @@ static SOURCE: Probe = Probe {
     name: "copy-source",
     statement: "A COPY that waits for its source looks at the target again when it goes on: what was \
                 unmapped, replaced or unregistered meanwhile is ENOENT, what was filled EEXIST, an \
-                unread event EAGAIN; what was replaced and registered again is filled, or from 7.1 on, \
-                if mode, protection or file is another, EAGAIN.",
+                unread event EAGAIN; what was replaced and registered again is filled, or from 7.1 on \
+                EAGAIN, if mode, kind or file is another, or if a mapping with a file begins elsewhere \
+                now, since it was cut in front of the target.",
     consumers: &[
         "QEMU postcopy: qemu_ufd_copy_ioctl(), migration/postcopy-ram.c",
         "CRIU lazy-pages: uffd_copy(), criu/uffd.c",
@@ -52,6 +53,12 @@ axis! {
         Unmap = "munmap",
         /// Another page of the block is unmapped.
         UnmapBeside = "munmap-beside",
+        /// The first page of the block is unmapped.
+        UnmapBefore = "munmap-before",
+        /// The first page of the block may not be written to.
+        ReadOnlyBefore = "mprotect-before",
+        /// The first page of the block is not for children.
+        DontForkBefore = "dontfork-before",
         /// Private anonymous memory is mapped over it.
         OverAnon = "mmap-over",
         /// The same memory is mapped over it again.
@@ -231,6 +238,9 @@ impl Source {
             | Upset::OneOfTwo => Rc::OK,
             Upset::Unmap => memory::unmap(target),
             Upset::UnmapBeside => memory::unmap(block.range(5..6)),
+            Upset::UnmapBefore => memory::unmap(block.range(0..1)),
+            Upset::ReadOnlyBefore => memory::protect(block.range(0..1), libc::PROT_READ),
+            Upset::DontForkBefore => memory::advise(block.range(0..1), libc::MADV_DONTFORK),
             Upset::OverAnon => map(target, RW, anon, None, 0),
             Upset::OverSame => block.map_pages(MISSING..MISSING + 1, memory::BLOCK, 0),
             Upset::OverRegistered => {

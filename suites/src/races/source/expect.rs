@@ -12,7 +12,7 @@ impl Upset {
     const fn says(self) -> &'static str {
         match self {
             Self::None => "a control: nothing happens",
-            Self::Unmap | Self::UnmapBeside => "munmap(2)",
+            Self::Unmap | Self::UnmapBeside | Self::UnmapBefore => "munmap(2)",
             Self::OverAnon | Self::OverSame => "mmap(2), MAP_FIXED",
             Self::OverRegistered | Self::SameRegistered | Self::OtherOpen => {
                 "mmap(2), MAP_FIXED; ioctl_userfaultfd(2), UFFDIO_REGISTER"
@@ -24,7 +24,8 @@ impl Upset {
             }
             Self::Filled => says::COPY,
             Self::Discard => "madvise(2), MADV_DONTNEED",
-            Self::ProtNone => "mprotect(2)",
+            Self::ProtNone | Self::ReadOnlyBefore => "mprotect(2)",
+            Self::DontForkBefore => "madvise(2), MADV_DONTFORK",
             Self::Close => "close(2)",
             Self::RemoveUnread
             | Self::RemoveRead
@@ -43,18 +44,26 @@ const RETRY: &str = "mfill_atomic(): a fault on the source drops the locks; afte
 const HUGE_KIND: &str = "mfill_atomic_hugetlb(): what it looks up again must be hugetlb still";
 const COUNTS: &str = "commit a759a909d42d (5.15): mmap_changing counts events; before, it was a flag \
                       that the first caller to go on cleared";
-const CHANGED: &str = "mfill_copy_folio_retry() compares the mapping with what it was before the locks \
+const CHANGED: &str = "mfill_retry_state_changed() compares the mapping with what it was before the locks \
                        were dropped (7.1): EAGAIN for one of another kind, registration, file or file offset";
+const CUT: &str = "mfill_retry_state_changed() (7.1) compares the file offset of the mapping's first page: EAGAIN \
+                   once the mapping was cut in front of the target, whatever the cut was for";
 
 pub(super) fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> Vec<Expected> {
     let since = |major, minor| kernel >= KernelVersion::new(major, minor, 0);
     let huge = backing.is_huge();
     let refusal = refusal(backing, upset, kernel);
+    // The target's mapping begins at another page.
+    let cut = matches!(
+        upset,
+        Upset::ProtNone | Upset::UnmapBefore | Upset::ReadOnlyBefore | Upset::DontForkBefore
+    );
     let changed = match upset {
         // A hugetlb page goes by a check of its own.
         _ if huge => false,
-        // Another kind of memory; or a mapping that was cut at the page, which changes its offset.
-        Upset::OverRegistered | Upset::ProtNone => since(7, 1) && backing != Backing::Anon,
+        // Another kind of memory.
+        Upset::OverRegistered => since(7, 1) && backing != Backing::Anon,
+        _ if cut => since(7, 1) && backing != Backing::Anon,
         // Another file than before.
         Upset::SameRegistered => since(7, 1) && backing == Backing::SharedAnon,
         // Another descriptor, or another registration.
@@ -75,6 +84,7 @@ pub(super) fn expect(backing: Backing, upset: Upset, kernel: KernelVersion) -> V
         Upset::Filled => ("EEXIST", "-17", RETRY),
         _ if flag => ("0", "page", COUNTS),
         _ if !unread.is_empty() => ("EAGAIN", "-11", RETRY),
+        _ if changed && cut => ("EAGAIN", "-11", CUT),
         _ if changed => ("EAGAIN", "-11", CHANGED),
         _ => ("0", "page", RETRY),
     };
@@ -129,7 +139,7 @@ fn left(backing: Backing, upset: Upset, placed: bool, why: &'static str) -> [Exp
         Upset::DontUnmap => ("mmmmmm--", "--t-----"),
         Upset::Unregister => ("......--", "kktkkk--"),
         Upset::OtherMode => ("WWWWWW--", "kktkkk--"),
-        Upset::UnmapUnread | Upset::RemapUnread => ("-mmmmm--", "-ktkkk--"),
+        Upset::UnmapUnread | Upset::RemapUnread | Upset::UnmapBefore => ("-mmmmm--", "-ktkkk--"),
         Upset::RemoveUnread | Upset::RemoveRead => ("mmmmmm--", "dktkkk--"),
         Upset::TwoUnread | Upset::OneOfTwo => ("mmmmmm--", "dktkdk--"),
         Upset::Shrink => ("mm------", "kk------"),
