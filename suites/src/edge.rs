@@ -182,10 +182,9 @@ pub(crate) const REMOVE_READ_ONLY: Edge = Edge {
 pub(crate) const HUGETLB_EMPTY: Edge = Edge {
     mainline: (6, 18),
     stable: &[],
-    source: "hugetlb_mfill_atomic_pte(): a page that can't be allocated was ENOMEM. Observed: EEXIST from 6.18 on, \
-             not in 6.17.13. The message of 'selftests/mm/uffd-stress: make test operate on less hugetlb memory' \
-             (6.18) quotes a change, for a trial only, that returns EEXIST then if there is a page table, whatever \
-             it holds; the kernels behave as if that had been applied with the rest",
+    source: "hugetlb_mfill_atomic_pte(): for want of a page the first attempt looks with hugetlb_walk() for an entry, \
+             which mfill_atomic_hugetlb() has made just before, and says EEXIST from 6.18 on; before (6.17.13), and \
+             still in the attempt after a fault on the source, ENOMEM",
 };
 
 #[cfg(test)]

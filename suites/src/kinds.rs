@@ -5,6 +5,7 @@ mod file;
 mod guard;
 mod guard_marked;
 mod hugetlb_empty;
+mod hugetlb_last;
 mod hugetlb_table;
 mod limited;
 mod merged;
@@ -40,6 +41,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(state::cases());
     cases.extend(poisoned::cases());
     cases.extend(hugetlb_empty::cases());
+    cases.extend(hugetlb_last::cases());
     cases.extend(tmpfs_full::cases());
     cases.extend(soft_dirty::cases());
     cases.extend(hugetlb_table::cases());

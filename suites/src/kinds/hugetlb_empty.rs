@@ -57,7 +57,7 @@ pub(super) fn pool(name: &str) -> Result<usize, Stop> {
 }
 
 /// Promises all pages of the pool but `left` to a mapping that never touches them; they are given back by its end.
-fn take_all_but(left: usize) -> Result<Range, Stop> {
+pub(super) fn take_all_but(left: usize) -> Result<Range, Stop> {
     if pool("nr_overcommit_hugepages")? != 0 {
         return Err(Stop::Precondition("the pool may grow (nr_overcommit_hugepages)".into()));
     }
@@ -72,19 +72,18 @@ fn take_all_but(left: usize) -> Result<Range, Stop> {
     if rc.is_ok() { Ok(taken) } else { Err(Stop::Broken(format!("taking the pool: {rc}"))) }
 }
 
-impl Empty {
-    /// A block that has no page of the pool promised.
-    fn block(&self) -> Result<Block, Stop> {
-        let shared = self.backing == Backing::HugetlbShared;
-        let file = if shared { Some(files::hugetlb(2 * PAGES * HUGE)?) } else { None };
-        let block = Block { backing: self.backing, page: HUGE, file };
-        let flags = libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
-        match block.map_pages(0..PAGES, BLOCK, flags) {
-            rc if rc.is_ok() => Ok(block),
-            rc => Err(Stop::Broken(format!("mapping {} with MAP_NORESERVE: {rc}", self.backing))),
-        }
+/// A block, mapped with `flags` beside the usual ones: MAP_NORESERVE has no page of the pool promised to it.
+pub(super) fn block(backing: Backing, flags: i32) -> Result<Block, Stop> {
+    let shared = backing == Backing::HugetlbShared;
+    let file = if shared { Some(files::hugetlb(2 * PAGES * HUGE)?) } else { None };
+    let block = Block { backing, page: HUGE, file };
+    match block.map_pages(0..PAGES, BLOCK, libc::MAP_FIXED_NOREPLACE | flags) {
+        rc if rc.is_ok() => Ok(block),
+        rc => Err(Stop::Broken(format!("mapping {backing} with flags {flags:#x}: {rc}"))),
     }
+}
 
+impl Empty {
     fn park(
         &self,
         stage: &Stage,
@@ -120,7 +119,7 @@ impl Trial for Empty {
             let why = "takes all huge pages of the machine: only asked in a VM";
             return Err(Stop::Precondition(why.into()));
         }
-        let block = self.block()?;
+        let block = block(self.backing, libc::MAP_NORESERVE)?;
         let source = stage.long_source()?;
         let uffd = stage.uffd(0)?;
         uffd.register(block.range(0..PAGES), REGISTER_MODE_MISSING)
