@@ -2,11 +2,12 @@
 //!
 //! Protection against all access, not only writes. Nobody has documented more than the header's
 //! comments, so almost all is observed only. [`register`] which modes go together, [`reach`] which
-//! pages get protected, [`who`] meets the protection, [`lift`] whom its removal wakes, [`after`] what
-//! is left of it after a change, [`set_mode`] and [`scan`].
+//! pages get protected, [`ranges`] over which mappings, [`who`] meets the protection, [`lift`] whom its
+//! removal wakes, [`after`] what is left of it after a change, [`set_mode`] and [`scan`].
 
 mod after;
 mod lift;
+mod ranges;
 mod reach;
 mod register;
 mod scan;
@@ -25,6 +26,7 @@ use crate::stage::Stage;
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = register::cases();
     cases.extend(reach::cases());
+    cases.extend(ranges::cases());
     cases.extend(who::cases());
     cases.extend(lift::cases());
     cases.extend(after::cases());
