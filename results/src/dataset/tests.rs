@@ -200,7 +200,7 @@ fn no_part_of_a_text_is_taken_for_the_whole() {
 }
 
 #[rstest]
-#[case("data 1", "data 2", "line 1: it does not begin")]
+#[case("data 2", "data 1", "line 1: it does not begin")]
 #[case("0*6", "0*7", "more than 6 kernels")]
 #[case("0*6", "0*5", "fewer outcomes")]
 #[case("0*6", "99*6", "no outcome 99")]
