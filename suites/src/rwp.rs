@@ -1,9 +1,9 @@
 //! The suite `rwp`: what UFFDIO_RWPROTECT and UFFDIO_SET_MODE do (7.3).
 //!
-//! Protection against all access, not only writes. Nobody has documented more than the header's
-//! comments, so almost all is observed only. [`register`] which modes go together, [`reach`] which
-//! pages get protected, [`ranges`] over which mappings, [`who`] meets the protection, [`lift`] whom its
-//! removal wakes, [`after`] what is left of it after a change, [`set_mode`] and [`scan`].
+//! Protection against all access, not only writes. The header's comments, the kernel's document on userfaultfd and
+//! the code of 7.3 say what to expect; what none of them says is observed only. [`register`] which modes go together,
+//! [`reach`] which pages get protected, [`ranges`] over which mappings, [`who`] meets the protection, [`lift`] whom
+//! its removal wakes, [`after`] what is left of it after a change, [`set_mode`] and [`scan`].
 
 mod after;
 mod lift;
@@ -62,5 +62,20 @@ const ASYNC: &str = "include/uapi/linux/userfaultfd.h, UFFD_FEATURE_RWP_ASYNC (7
 /// What the header says of SET_MODE.
 const SET_MODE: &str = "include/uapi/linux/userfaultfd.h, struct uffdio_set_mode (7.3): RWP_ASYNC only; \
     a bit in both masks is invalid";
+/// Whom SET_MODE wakes.
+const SET_MODE_WAKES: &str = "userfaultfd_set_mode() (7.3): enabling RWP_ASYNC wakes all who wait for a page, and \
+    takes no protection off";
+/// What the document says of the pages that are protected.
+const PRESENT: &str = "Documentation/admin-guide/mm/userfaultfd.rst (7.3), Read-Write Protection: only entries that \
+    are present are protected, and a page that comes later is not";
+/// What the document says of pages that are dropped.
+const DROPPED: &str = "Documentation/admin-guide/mm/userfaultfd.rst (7.3), Read-Write Protection: what drops the entry \
+    drops its protection too";
+/// What the document says of the end.
+const RESTORED: &str = "Documentation/admin-guide/mm/userfaultfd.rst (7.3), Read-Write Protection: UNREGISTER and \
+    close give the pages back the permissions of their mapping";
+/// What the document says of PAGEMAP_SCAN.
+const SCANNED: &str = "Documentation/admin-guide/mm/userfaultfd.rst (7.3), Read-Write Protection: an access takes the \
+    entry's mark, and PAGEMAP_SCAN calls a page accessed that lacks it";
 
 const TRACKERS: &str = "working-set trackers and swap in user space (7.3 and later)";

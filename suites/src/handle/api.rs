@@ -16,8 +16,9 @@ const MAN: &str = "ioctl_userfaultfd(2), UFFDIO_API: the features that the kerne
     ioctls API, REGISTER and UNREGISTER";
 const REFUSED: &str = "ioctl_userfaultfd(2), UFFDIO_API, EINVAL: another version of the API, or a \
     feature that the kernel does not have; userfaultfd_api() zeroes the structure";
-/// Seen on 7.3 only, whose source does not say it in a document.
-const ALONE: &str = "observed only: 7.3 offers RWP_ASYNC and refuses it without RWP";
+/// A feature that needs another one.
+const ALONE: &str = "Documentation/admin-guide/mm/userfaultfd.rst (7.3), Read-Write Protection; userfaultfd_api(): \
+    RWP_ASYNC needs RWP in the same call";
 const TWICE: &str = "ioctl_userfaultfd(2), UFFDIO_API, EINVAL: a previous UFFDIO_API succeeded";
 const FDINFO: &str = "userfaultfd_show_fdinfo() in fs/userfaultfd.c: version, features, ioctls";
 

@@ -122,7 +122,7 @@ fn vdso() -> Result<Range, Stop> {
 
 /// Why read-write protection refuses memory without access.
 const NO_ACCESS: &str =
-    "observed only (7.3): REGISTER_MODE_RWP takes no mapping without access (PROT_NONE)";
+    "userfaultfd_register() (7.3): EINVAL for VM_UFFD_RWP of a mapping without access (PROT_NONE)";
 const DROPPABLE: &str =
     "vma_can_userfault(): memory of MAP_DROPPABLE can't be registered; taken before 6.17";
 

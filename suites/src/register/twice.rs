@@ -16,8 +16,8 @@ static TWICE: Probe = Probe {
     suite: "register",
     name: "twice",
     statement: "A second REGISTER of a part changes the part's modes to the new ones, unless it has them \
-                all already; from 7.3 on it is EBUSY if it would take write protection away. Nothing is \
-                counted, and one UNREGISTER ends it.",
+                all already; from 7.3 on it is EBUSY if it would take write protection or RWP away. \
+                Nothing is counted, and one UNREGISTER ends it.",
     consumers: &[
         "libfabric psm3: REGISTER twice is legal",
         "E2B: UNREGISTER, then REGISTER for WP only",
@@ -115,8 +115,8 @@ impl Trial for Twice {
             let offered = words::offered(second, backing.is_huge(), kernel);
             facts.push(Expected::new("ioctls", offered, words::OFFERED));
         }
-        let says = "seen from 7.3 on: EBUSY where REGISTER would take write protection away from a mapping \
-                    (observed only; taken before)";
+        let says = "Documentation/admin-guide/mm/userfaultfd.rst (7.3); userfaultfd_register(): EBUSY where REGISTER \
+                    would take the mode of write protection or RWP from a mapping; taken before";
         let (returned, says) = if busy { ("EBUSY", says) } else { (rc(second), MODE) };
         facts.push(Expected::new("second", returned, says));
         facts.push(Expected::new("reg", reg, REPLACES));

@@ -1,6 +1,6 @@
 //! What is left of the protection against all access after a change.
 
-use super::{TRACKERS, bits, protected};
+use super::{DROPPED, HEADER, RESTORED, TRACKERS, bits, protected};
 use crate::expect::{Expected, OBSERVED};
 use crate::lab::{SMALL, want};
 use crate::outcome::{Seen, Stop};
@@ -18,6 +18,13 @@ static AFTER: Probe = Probe {
                 EVENT_FORK end it.",
     consumers: &[TRACKERS],
 };
+
+/// Memory that has moved.
+const MOVED: &str = "mremap_userfaultfd_prep(), move_ptes(), move_hugetlb_page_tables() (7.3): without EVENT_REMAP \
+    moved memory loses registration and protection";
+/// The child.
+const FORKED: &str = "dup_userfaultfd(), copy_page_range() (7.3): the child keeps the protection only if EVENT_FORK \
+    keeps it registered";
 
 #[derive(Clone, Copy, Debug)]
 struct After {
@@ -51,7 +58,8 @@ impl Trial for After {
     fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
         let Self { backing, change } = *self;
         let dropped = if backing.is_private() { "ran:zero" } else { "ran:kept" };
-        let mut facts = want(OBSERVED, &[("before", "wwwwww"), ("change", "0")]);
+        let mut facts = want(HEADER, &[("before", "wwwwww")]);
+        facts.extend(want(OBSERVED, &[("change", "0")]));
         let (reg, entries, read) = match change {
             Change::Rearm => ("rrrrrr", "pppppp", "ran:kept"),
             Change::DontNeed => ("rrrrrr", "ww--ww", dropped),
@@ -64,16 +72,23 @@ impl Trial for After {
             _ => ("rrrrrr", "wwwwww", "parks"),
         };
         if change == Change::Rearm {
-            facts.extend(want(OBSERVED, &[("unregistered", "pppppp")]));
+            facts.extend(want(RESTORED, &[("unregistered", "pppppp")]));
         }
-        facts.extend(want(OBSERVED, &[("reg", reg), ("entries", entries), ("read", read)]));
+        let says = match change {
+            Change::Rearm => RESTORED,
+            Change::Punch if backing == Backing::Private => OBSERVED,
+            Change::DontNeed | Change::Remove | Change::Punch | Change::Truncate => DROPPED,
+            Change::Move => MOVED,
+            _ => OBSERVED,
+        };
+        facts.extend(want(says, &[("reg", reg), ("entries", entries), ("read", read)]));
         let child = match change {
             Change::ForkEvent => Some("wwwwww"),
             Change::Fork if backing.is_private() => Some("pppppp"),
             Change::Fork => Some("------"),
             _ => None,
         };
-        facts.extend(child.into_iter().flat_map(|row| want(OBSERVED, &[("child", row)])));
+        facts.extend(child.into_iter().flat_map(|row| want(FORKED, &[("child", row)])));
         facts
     }
 

@@ -1,9 +1,9 @@
 //! Whom RWPROTECT wakes, and what else happens to a thread parked at a protected page.
 
-use super::{HEADER, TRACKERS, bits, protected};
+use super::{HEADER, SET_MODE_WAKES, TRACKERS, bits, protected};
 use crate::abi::newer::{REGISTER_MODE_RWP, RWPROTECT_MODE_DONTWAKE, RWPROTECT_MODE_RWP};
 use crate::abi::{Rc, features};
-use crate::expect::{Expected, OBSERVED};
+use crate::expect::Expected;
 use crate::lab::{Lab, SMALL, want};
 use crate::model::source;
 use crate::outcome::{Seen, Stop};
@@ -21,6 +21,19 @@ static LIFT: Probe = Probe {
                 nothing else but WAKE and close wakes it, UNREGISTER neither.",
     consumers: &[TRACKERS],
 };
+
+/// What RWPROTECT takes, and whom it wakes.
+const RWPROTECT: &str = "userfaultfd_rwprotect() (7.3): wakes the range's waiters if neither MODE_RWP nor \
+    MODE_DONTWAKE is given; EINVAL for both, and for an unknown bit";
+/// RWPROTECT through another userfaultfd.
+const FOREIGN: &str = "mrwprotect_range() (7.3) asks whether the mapping is registered for RWP, not by whom; the \
+    wake-up goes to the caller's context";
+/// WRITEPROTECT of what is not registered for it.
+const WRITEPROTECT: &str =
+    "mwriteprotect_range(): ENOENT for a mapping that is not registered for write protection";
+/// UNREGISTER.
+const UNREGISTER: &str = "userfaultfd_unregister() (7.3): takes the protection off, and wakes for mappings in missing \
+    mode only";
 
 axis! {
     /// What is done while the thread waits.
@@ -170,7 +183,15 @@ impl Trial for Lift {
             Deed::Whole | Deed::Unregister | Deed::Rearm => "pppppp",
             _ => "wwwwww",
         };
-        let says = if deed == Deed::Wake { source::WAKE } else { OBSERVED };
+        let says = match deed {
+            Deed::Wake => source::WAKE,
+            Deed::Foreign => FOREIGN,
+            Deed::Writeprotect => WRITEPROTECT,
+            Deed::Copy => source::COPY,
+            Deed::SetAsync => SET_MODE_WAKES,
+            Deed::Unregister | Deed::Rearm => UNREGISTER,
+            _ => RWPROTECT,
+        };
         facts.extend(want(says, &[("act", act), ("waiter", fate), ("queue", queue)]));
         facts.extend(want(says, &[("after", after)]));
         if deed == Deed::Copy {

@@ -1,8 +1,8 @@
 //! Which pages RWPROTECT protects, by what is at the page.
 
-use super::{HEADER, TRACKERS, bits};
+use super::{HEADER, PRESENT, TRACKERS, bits};
 use crate::abi::newer::{REGISTER_MODE_RWP, RWPROTECT_MODE_RWP};
-use crate::expect::{Expected, OBSERVED};
+use crate::expect::Expected;
 use crate::lab::{Lab, SMALL, want};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, PAGES, Waiter as Kind};
@@ -87,9 +87,9 @@ impl Trial for Reach {
             facts.extend(want(HEADER, &[("access", "parks"), ("fault", kind)]));
             facts.extend(want(HEADER, &[("lift", "0"), ("waiter", &ends)]));
         } else {
-            facts.extend(want(OBSERVED, &[("access", &ends)]));
+            facts.extend(want(PRESENT, &[("access", &ends)]));
         }
-        facts.extend(want(OBSERVED, &[("after", "--pw--")]));
+        facts.extend(want(if mapped { HEADER } else { PRESENT }, &[("after", "--pw--")]));
         facts
     }
 

@@ -4,7 +4,7 @@ use super::{HEADER, TRACKERS};
 use crate::abi::newer::REGISTER_MODE_RWP;
 use crate::abi::{REGISTER_MODE_MINOR, REGISTER_MODE_MISSING, REGISTER_MODE_WP, Rc, features};
 use crate::evidence::Mapping;
-use crate::expect::{Expected, OBSERVED};
+use crate::expect::Expected;
 use crate::lab::{Lab, SMALL, want};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, axis};
@@ -19,6 +19,17 @@ static REGISTER: Probe = Probe {
                 asked for the feature, and never together with write protection.",
     consumers: &[TRACKERS],
 };
+
+/// Which handshake is refused.
+const NEEDS_RWP: &str = "Documentation/admin-guide/mm/userfaultfd.rst (7.3), Read-Write Protection; userfaultfd_api(): \
+    RWP_ASYNC needs RWP in the same call";
+/// Which registration is refused.
+const REFUSED: &str = "userfaultfd_register() (7.3): EINVAL for RWP without its feature or together with write \
+    protection; anon_can_userfault(): and for minor faults of anonymous memory";
+/// What one that is taken offers.
+const OFFERED: &str = "userfaultfd_register() (7.3): WRITEPROTECT, CONTINUE and RWPROTECT are offered with their modes";
+/// How smaps tells of it.
+const FLAGS: &str = "show_smap_vma_flags() in fs/proc/task_mmu.c (7.3): ur is VM_UFFD_RWP";
 
 axis! {
     /// The modes of the registration.
@@ -115,7 +126,7 @@ impl Trial for Register {
     fn expect(&self, _kernel: KernelVersion) -> Vec<Expected> {
         let Self { backing, modes, asks } = *self;
         if asks == Asks::OnlyAsync {
-            return want(OBSERVED, &[("api", "EINVAL")]);
+            return want(NEEDS_RWP, &[("api", "EINVAL")]);
         }
         let no_minor = backing.is_anon();
         let taken = match modes {
@@ -127,8 +138,8 @@ impl Trial for Register {
         };
         let mut facts = want(HEADER, &[("api", "0")]);
         let Some((flags, reg)) = taken else {
-            facts.extend(want(OBSERVED, &[("register", "EINVAL"), ("ioctls", "0x0")]));
-            facts.extend(want(OBSERVED, &[("flags", "none"), ("reg", "......")]));
+            facts.extend(want(REFUSED, &[("register", "EINVAL"), ("ioctls", "0x0")]));
+            facts.extend(want(REFUSED, &[("flags", "none"), ("reg", "......")]));
             return facts;
         };
         let ioctls = match (backing.is_huge(), modes) {
@@ -137,8 +148,8 @@ impl Trial for Register {
             (false, Modes::Minor) => "0x3bc",
             (false, _) => "0x33c",
         };
-        facts.extend(want(OBSERVED, &[("register", "0"), ("ioctls", ioctls)]));
-        facts.extend(want(OBSERVED, &[("flags", flags), ("reg", reg)]));
+        facts.extend(want(OFFERED, &[("register", "0"), ("ioctls", ioctls)]));
+        facts.extend(want(FLAGS, &[("flags", flags), ("reg", reg)]));
         facts
     }
 

@@ -1,8 +1,8 @@
 //! PAGEMAP_SCAN on memory protected against all access.
 
-use super::{ASYNC, TRACKERS, bits, protected};
+use super::{ASYNC, SCANNED, TRACKERS, bits, protected};
 use crate::abi::scan::{IS_ACCESSED, IS_PRESENT, IS_WRITTEN, REGIONS, Scan};
-use crate::expect::{Expected, OBSERVED};
+use crate::expect::Expected;
 use crate::lab::{SMALL, want};
 use crate::memory::{BLOCK, tag};
 use crate::outcome::{Seen, Stop};
@@ -127,9 +127,10 @@ impl Trial for Asked {
             Ask::Categories if idle => "0..6:p",
             Ask::Categories => "0..3:p,3..4:ap,4..6:p",
         };
+        let says = if self.ask == Ask::Written { ASYNC } else { SCANNED };
         let entries = if idle { "wwwwww" } else { "wwwpww" };
-        let mut facts = want(ASYNC, &[("scan", "0"), ("regions", regions)]);
-        facts.extend(want(OBSERVED, &[("entries", entries)]));
+        let mut facts = want(says, &[("scan", "0"), ("regions", regions)]);
+        facts.extend(want(SCANNED, &[("entries", entries)]));
         facts
     }
 

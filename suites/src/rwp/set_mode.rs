@@ -1,9 +1,9 @@
 //! UFFDIO_SET_MODE: switching RWP_ASYNC while the context is in use.
 
-use super::{SET_MODE, TRACKERS, bits, protected};
+use super::{ASYNC, SET_MODE, SET_MODE_WAKES, TRACKERS, bits, protected};
 use crate::abi::newer::RWPROTECT_MODE_RWP;
 use crate::abi::{Uffd, features};
-use crate::expect::{Expected, OBSERVED};
+use crate::expect::Expected;
 use crate::lab::{Lab, want};
 use crate::outcome::{Seen, Stop};
 use crate::point::{Backing, Waiter as Kind, axis};
@@ -176,11 +176,8 @@ impl Trial for Effect {
         let ends = who.ran("kept");
         let mut facts = want(SET_MODE, &[("enable", "0"), ("async", &ends), ("met", "wwpwww")]);
         facts.extend(want(SET_MODE, &[("disable", "0"), ("sync", "parks"), ("fault", kind)]));
-        facts.extend(want(OBSERVED, &[("enable-2", "0"), ("waiter", &ends), ("wake", "0")]));
-        facts.extend(want(
-            OBSERVED,
-            &[("protect", "0"), ("again", "ran:kept"), ("after", "wwpppw")],
-        ));
+        facts.extend(want(SET_MODE_WAKES, &[("enable-2", "0"), ("waiter", &ends), ("wake", "0")]));
+        facts.extend(want(ASYNC, &[("protect", "0"), ("again", "ran:kept"), ("after", "wwpppw")]));
         facts
     }
 

@@ -1,7 +1,7 @@
 //! Who meets protection against all access.
 
 use super::{ASYNC, HEADER, TRACKERS, bits, protected};
-use crate::expect::{Expected, OBSERVED};
+use crate::expect::Expected;
 use crate::lab::{SMALL, want};
 use crate::outcome::{Seen, Stop};
 use crate::point::Waiter as Kind;
@@ -29,6 +29,13 @@ static SIGBUS: Probe = Probe {
     statement: "With the SIGBUS feature an access to a protected page fails instead of parking.",
     consumers: &[TRACKERS],
 };
+
+/// Access by way of /proc/self/mem.
+const FOREIGN: &str = "__access_remote_vm() takes pages without FAULT_FLAG_ALLOW_RETRY, with which handle_userfault() \
+    does not wait: EIO";
+/// Who gets no message.
+const NO_MESSAGE: &str = "ioctl_userfaultfd(2), UFFD_FEATURE_SIGBUS: no message, a SIGBUS signal to the faulting \
+    process";
 
 #[derive(Clone, Copy, Debug)]
 struct Meets(Meeting);
@@ -81,7 +88,8 @@ impl Trial for Meets {
                     Kind::Mlock => "ENOMEM",
                     _ => "EFAULT",
                 };
-                facts.extend(want(OBSERVED, &[("access", ends), ("met", "wwwwww")]));
+                let says = if foreign { FOREIGN } else { NO_MESSAGE };
+                facts.extend(want(says, &[("access", ends), ("met", "wwwwww")]));
             }
         }
         let pages = if stored { "kkwkkk" } else { "kkkkkk" };
