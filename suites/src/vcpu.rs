@@ -68,7 +68,8 @@ impl VcpuAccess {
 axis! {
     /// Where the vCPU's interrupt controller is. It decides who waits for a page: with one in the kernel,
     /// and interrupts on, KVM has a worker of the kernel wait and halts the vCPU until that has the page
-    /// (`kvm_can_do_async_pf()`). So run the vCPUs of QEMU, Firecracker and Cloud Hypervisor.
+    /// (`kvm_can_do_async_pf()`), as this guest takes no paravirtual page faults. So are the vCPUs of QEMU,
+    /// Firecracker and Cloud Hypervisor set up.
     Lapic {
         /// There is none, and interrupts are off: KVM_RUN waits itself.
         None = "none",

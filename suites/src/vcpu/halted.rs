@@ -256,8 +256,8 @@ pub(super) fn lone_child(
 
 /// Who waits, and why.
 pub(super) const ASYNC: &str = "kvm_can_do_async_pf() in arch/x86/kvm/x86.c: with a local APIC in the kernel and \
-     interrupts on the page is asked for by async_pf_execute() in a worker, and the vCPU is halted \
-     (kvm_arch_async_page_not_present())";
+     interrupts on the page is asked for by async_pf_execute() in a worker, and a vCPU whose guest has not set \
+     MSR_KVM_ASYNC_PF_EN is halted (kvm_arch_async_page_not_present())";
 /// How a worker asks for the page.
 const WRITES: &str = "async_pf_execute() in virt/kvm/async_pf.c: get_user_pages_remote() with FOLL_WRITE, \
      whatever the guest wanted";

@@ -23,8 +23,8 @@ use uffd_results::KernelVersion;
 static SIGNAL: Probe = Probe {
     suite: SUITE,
     name: "async-signal",
-    statement: "A signal ends the KVM_RUN of a vCPU whose page a worker of the kernel waits for; the worker waits on, \
-                and the next KVM_RUN sleeps without a message of its own until the page comes.",
+    statement: "A signal ends the KVM_RUN of a vCPU that is halted while a worker of the kernel waits for its page; \
+                the worker waits on, and the next KVM_RUN sleeps without a message of its own until the page comes.",
     consumers: VMMS,
 };
 static KILLED: Probe = Probe {

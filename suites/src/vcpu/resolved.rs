@@ -17,8 +17,9 @@ use uffd_results::KernelVersion;
 static ASYNC_PF: Probe = Probe {
     suite: SUITE,
     name: "async",
-    statement: "With its interrupt controller in the kernel and interrupts on a vCPU halts in KVM_RUN while a \
-                worker of the kernel waits for its page, always for writing; what frees that worker frees it.",
+    statement: "On x86, with its interrupt controller in the kernel and interrupts on, the vCPU of a guest without \
+                paravirtual page faults halts in KVM_RUN while a worker of the kernel waits for its page, always for \
+                writing; what frees that worker frees it.",
     consumers: VMMS,
 };
 static PROTECTED: Probe = Probe {
