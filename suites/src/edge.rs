@@ -94,8 +94,9 @@ pub(crate) const MREMAP_SPARES_NEIGHBOUR: Edge = Edge {
     // 7.3-rc7, which counts as 7.3.0, does not have it.
     stable: &[taken(6, 12, 118), between(7, 3, 0, 4)],
     source: "mremap_userfaultfd_prep() takes the context of the mapping that copy_vma() returns, which may be the \
-             neighbour itself, grown by the moved pages. Observed: so up to 7.2.13, 7.3-rc7 and 6.12.117, not in \
-             7.3.4 and 6.12.118; the commit is not found",
+             neighbour itself, grown by the moved pages. In 6.12.118 copy_vma() and in 7.3.4 \
+             vma_merge_copied_range() (mm/vma.c) merge nothing that vma_has_uffd_without_event_remap() names; \
+             up to 6.12.117, 7.2.13 and 7.3-rc7 they ask no such thing. The commit is not found",
 };
 
 /// WRITEPROTECT goes over several mappings.
@@ -148,12 +149,13 @@ pub(crate) const SOURCE_CHECKED: Edge = Edge {
              and userfaultfd_move() check the source's range as the destination's",
 };
 
-/// Special mappings, such as the vDSO, can't be registered.
+/// Special mappings, such as the vDSO, can't be registered; huge pages can.
 pub(crate) const SPECIAL_REFUSED: Edge = Edge {
     mainline: (7, 2),
     stable: &[taken(6, 12, 105), between(6, 18, 15, 44), between(7, 1, 3, 13)],
-    source: "vma_can_userfault(): asynchronous write protection (6.7) takes memory of any kind, since \
-             'userfaultfd: prevent registration of special VMAs' (7.2, 6.12.105) but VM_SPECIAL",
+    source: "vma_can_userfault(): asynchronous write protection (6.7) takes memory of any kind; since \
+             'userfaultfd: prevent registration of special VMAs' (7.2, 6.12.105) no mode takes VM_SPECIAL, \
+             but of hugetlb",
 };
 
 /// UFFDIO_API looks for unknown features after it has looked for permission.

@@ -128,7 +128,7 @@ impl Trial for Marked {
         if self.may_spin() {
             let says = "madvise_guard_install() in mm/madvise.c zaps what its walk has met and walks again; of \
                         memory with a file zap_pte_range() leaves the mark of write protection (its \
-                        zap_drop_markers() is false), which the walk meets again; after five rounds the system \
+                        zap_drop_markers() is false), which the walk meets again; after three rounds the system \
                         call is restarted, for ever (so from 6.16.3 to 7.3.4)";
             return vec![Expected::new("guard", "spins", says)];
         }

@@ -398,8 +398,8 @@ fn expect_clears(how: How, backing: Backing) -> Vec<Expected> {
     let (touch, says) = match how {
         How::Remove | How::Punch if !backing.is_huge() => (
             SIGBUS,
-            "shmem_fallocate() unmaps without even_cows, and zap_drop_markers() in mm/memory.c \
-             then keeps markers",
+            "shmem_fallocate() unmaps without even_cows; should_zap_cows() in mm/memory.c is then \
+             false, and zap_pte_range() keeps the marker of poison",
         ),
         How::DontNeed | How::Free | How::Remove | How::Punch | How::Truncate => {
             ("parks:read", clears)

@@ -135,9 +135,9 @@ fn pinned(page: usize, waiter: Waiter) -> Script {
     let axes = format!("pinned=7,moves={page},waiter={waiter}");
     Script::new(axes, NEEDS, steps, |kernel| {
         let says = "move_pages() in mm/userfaultfd.c tries again on EAGAIN, which is what splitting \
-                    a pinned folio gives; a fatal signal is the only other way out (seen repaired in \
-                    7.3.4, 6.12.118 and 6.18.44; the lists of 6.12 to 6.12.111 and of 7.2 to 7.2.8 name no \
-                    such commit)";
+                    a pinned folio gives; a fatal signal is the only other way out. In 6.12.118 and 7.3.4 \
+                    the move of single pages makes EBUSY of an EAGAIN that split_folio() has given, not yet in \
+                    6.12.117, 6.18.15, 7.2.13 and 7.3-rc7 (seen in 6.18.44; the commit is not found)";
         // From 6.18 to 7.1 the EAGAIN of an earlier try is not forgotten when a try succeeds: the
         // page has moved, and the next try finds it at its destination.
         let stale = kernel >= KernelVersion::new(6, 18, 0) && kernel < KernelVersion::new(7, 2, 0);

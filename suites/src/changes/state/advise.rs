@@ -5,7 +5,7 @@ use super::{MADVISE, OK, Page, Returned, State};
 use crate::point::Backing;
 
 const DOFORK_SPECIAL: &str = "madvise_vma_behavior() in mm/madvise.c (7.1): no MADV_DOFORK of VM_SPECIAL, which hugetlb \
-    mappings are by VM_DONTEXPAND, so that MADV_DONTFORK of them stays; since 7.0, before only of VM_IO";
+    mappings are by VM_DONTEXPAND, so that MADV_DONTFORK of them stays; since 7.0, before (6.18, 6.19) only of VM_IO";
 
 impl State {
     pub(super) fn advise(&mut self, span: Span, advice: Advice) -> Returned {
