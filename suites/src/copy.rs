@@ -248,7 +248,7 @@ fn split(stage: &Stage, backing: Backing, seen: &mut Seen<'_>) -> Result<(), Sto
 }
 
 fn expect_split(_: Backing, _: KernelVersion) -> Vec<Expected> {
-    let says = "find_dst_vma() in mm/userfaultfd.c: the range must lie within one mapping";
+    let says = source::ONE_MAPPING;
     let mut facts = asleep("ENOENT", "-2", says);
     facts.push(Expected::new("reg", "mmmmmm", says));
     facts.push(Expected::new("pages", "---k--", says));
@@ -322,8 +322,8 @@ fn other(stage: &Stage, backing: Backing, seen: &mut Seen<'_>) -> Result<(), Sto
 }
 
 fn expect_other(backing: Backing, _: KernelVersion) -> Vec<Expected> {
-    let says = "find_dst_vma() in mm/userfaultfd.c asks for some context, not for the caller's; \
-                the wake-up goes to the caller's context";
+    let says = "validate_dst_vma() in mm/userfaultfd.c (find_dst_vma() in 5.10 and 6.1) asks for some context, not for \
+                the caller's; the wake-up goes to the caller's context";
     placed_asleep(backing, says)
 }
 

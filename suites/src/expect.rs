@@ -1,4 +1,7 @@
 //! Expectations: which facts a case should show, and who says so.
+//!
+//! A source that names a function of fs/userfaultfd.c is about kernels of 7.2 and newer as well: they have it, under
+//! the same name, in mm/userfaultfd.c.
 
 use std::borrow::Cow;
 

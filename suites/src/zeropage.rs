@@ -122,11 +122,7 @@ impl Trial for Split {
 
     fn expect(&self, _: KernelVersion) -> Vec<Expected> {
         let one = self.by == By::Again;
-        let says = if one {
-            source::ZEROPAGE
-        } else {
-            "find_dst_vma() in mm/userfaultfd.c: the range must lie within one mapping"
-        };
+        let says = if one { source::ZEROPAGE } else { source::ONE_MAPPING };
         let reads = self.waiter.loads();
         let ran = if reads { "ran:zero" } else { "ran" };
         let (rc, field) = if one { ("0", TWO_PAGES) } else { ("ENOENT", "-2") };

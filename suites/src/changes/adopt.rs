@@ -246,8 +246,8 @@ impl Adopted {
     }
 }
 
-const COPY_ANY: &str = "find_dst_vma() and userfaultfd_copy(): any context of the mapping will do for \
-    the page, but the wake-up goes to the caller's queue";
+const COPY_ANY: &str = "validate_dst_vma() (find_dst_vma() in 5.10 and 6.1) and userfaultfd_copy(): any context of the \
+    mapping will do for the page, but the wake-up goes to the caller's queue";
 const UNREGISTER_OWN: &str = "userfaultfd_unregister() (6.17): EINVAL for a mapping of another context; \
     before, it was unregistered";
 

@@ -282,8 +282,8 @@ fn below(waiter: Waiter, then: &'static str) -> Script {
         Step::Survey(whole, "reg", "pages"),
     ]);
     Script::new(format!("waiter={waiter},then={then}"), 0, steps, move |_| {
-        let grows = "expand_downwards() in mm/mmap.c moves the start of the mapping, whose flags and userfaultfd stay \
-                     as they are";
+        let grows = "expand_downwards() (mm/mmap.c up to 6.12, mm/vma.c in 6.18) moves the start of the mapping, \
+                     whose flags and userfaultfd stay as they are";
         let letter = if waiter.stores() { 'w' } else { 'c' };
         let mut facts = vec![
             Expected::new("early", "ENOENT", source::COPY_ENOENT),

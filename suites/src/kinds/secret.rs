@@ -64,8 +64,8 @@ fn registered(word: &str, mode: u64, needs: u64) -> Script {
         Step::Bits(ALL, "end-bits"),
     ];
     Script::new(format!("mode={word}"), needs, steps, move |_| {
-        let says = "vma_can_userfault() in include/linux/userfaultfd_k.h: WP_ASYNC alone takes any \
-                    memory (6.7)";
+        let says = "vma_can_userfault() (in a header up to 6.19, from 7.1 on in mm/userfaultfd.c): WP_ASYNC \
+                    alone takes any memory (6.7)";
         let takes = needs != 0 && mode == REGISTER_MODE_WP;
         let (register, protect) = if takes { ("0", "0") } else { ("EINVAL", "ENOENT") };
         vec![

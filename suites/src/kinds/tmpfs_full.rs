@@ -170,8 +170,8 @@ impl Trial for Full {
     }
 
     fn expect(&self, _: KernelVersion) -> Vec<Expected> {
-        let says = "shmem_mfill_atomic_pte() in mm/shmem.c: a file system without room is ENOMEM \
-                    (shmem_inode_acct_blocks())";
+        let says = "shmem_mfill_filemap_add() in mm/shmem.c (7.1; shmem_mfill_atomic_pte() up to 6.19): a file \
+                    system without room is ENOMEM (shmem_inode_acct_blocks())";
         let bus = "shmem_get_folio_gfp() returns ENOSPC for a full file system, which vmf_error() makes a SIGBUS";
         let stores = self.waiter.stores();
         let (brings, filled, does) = match self.deed {

@@ -12,8 +12,11 @@ pub const COPY_ENOENT: &str = "ioctl_userfaultfd(2), UFFDIO_COPY, ENOENT (4.11):
 /// ZEROPAGE.
 pub const ZEROPAGE: &str = "ioctl_userfaultfd(2), UFFDIO_ZEROPAGE: zeroes and wakes";
 /// ZEROPAGE to what is not registered.
-pub const ZEROPAGE_ENOENT: &str = "ioctl_userfaultfd(2), UFFDIO_ZEROPAGE; find_dst_vma() in \
-    mm/userfaultfd.c: ENOENT without a registered mapping";
+pub const ZEROPAGE_ENOENT: &str = "ioctl_userfaultfd(2), UFFDIO_ZEROPAGE; validate_dst_vma() in \
+    mm/userfaultfd.c (find_dst_vma() in 5.10 and 6.1): ENOENT without a registered mapping";
+/// A range that no mapping holds alone.
+pub const ONE_MAPPING: &str = "validate_dst_vma() in mm/userfaultfd.c (find_dst_vma() in 5.10 and 6.1): \
+    the range must lie within one mapping";
 /// ZEROPAGE on hugetlb.
 pub const ZEROPAGE_HUGE: &str = "Documentation/admin-guide/mm/userfaultfd.rst: no UFFDIO_ZEROPAGE \
     on hugetlb; mfill_atomic_hugetlb(): EINVAL";

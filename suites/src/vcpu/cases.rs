@@ -237,7 +237,8 @@ fn unmapped<const A: usize>(
 }
 
 fn expect_unmapped<const A: usize>(_: Backing, _: KernelVersion) -> Vec<Expected> {
-    const BAD: &str = "hva_to_pfn(), kvm_handle_bad_page(): no mapping at the address is -EFAULT";
+    const BAD: &str = "hva_to_pfn(), kvm_handle_error_pfn() (kvm_handle_bad_page() in 5.10 and 6.1): no mapping at the \
+         address is -EFAULT";
     vec![
         fault(access::<A>()),
         Expected::new("change", "0", "munmap(2)"),

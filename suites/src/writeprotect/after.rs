@@ -45,7 +45,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// Pages that are dropped.
-const MARKERS: &str = "pte_install_uffd_wp_if_needed(): a marker stays where a protected page of a file \
+const MARKERS: &str = "zap_install_uffd_wp_if_needed() in mm/memory.c: a marker stays where a protected page of a file \
     is dropped; anonymous memory keeps none";
 /// The child.
 const FORKED: &str = "dup_userfaultfd(), copy_present_ptes(): the child keeps the protection only if \
