@@ -73,7 +73,8 @@ impl Release {
     /// Words that name a machine where a release string ends with them, and its name by `uname -m`.
     pub const MACHINES: &'static [(&'static str, &'static str)] = &form::MACHINES;
 
-    /// Takes `uname -r` apart. A leading `v` or `linux-` is not accepted: it is no release string.
+    /// Takes `uname -r` apart. A leading `v` or `linux-` is not accepted: it is no release string. `6.12` is the release
+    /// 6.12.0, and not the series.
     pub fn parse(text: &str) -> Result<Self, ReleaseError> {
         let text = text.trim_ascii();
         let form = form::read(text).ok_or_else(|| ReleaseError(text.chars().take(80).collect()))?;

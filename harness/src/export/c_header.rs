@@ -31,6 +31,8 @@ pub fn c_header(data: &Dataset, selection: &Selection) -> Result<String, ExportE
     let whys: String = WHYS.map(why).concat();
     let filled = TEMPLATE
         .replace("@SELECTION@", &selection.words())
+        .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
+        .replace("@SUITE@", data.kernels().last().map_or("", |kernel| &kernel.revision))
         .replace("/*@WHYS@*/\n", &whys)
         .replace("/*@WORDS@*/\n", &words_of_builders())
         .replace("/*@TABLES@*/\n", &of(&tables, data));

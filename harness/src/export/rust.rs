@@ -18,6 +18,8 @@ pub fn rust(data: &Dataset, selection: &Selection) -> Result<String, ExportError
     let whys: String = WHYS.map(why).concat();
     let filled = TEMPLATE
         .replace("@SELECTION@", &selection.words())
+        .replace("@VERSION@", env!("CARGO_PKG_VERSION"))
+        .replace("@SUITE@", data.kernels().last().map_or("", |kernel| &kernel.revision))
         .replace("//@WHYS@\n", &whys)
         .replace("//@TABLES@\n", &of(&tables, data))
         .replace("//@FORM@\n", &indented(FORM))
