@@ -62,7 +62,8 @@ fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/export").join(name)
 }
 
-/// Cases of the default selection: every fortieth, and the first few that differ between kernels.
+/// Cases of the default selection: every fortieth, and the first few that differ between kernels, and of those of
+/// which the sources expect something else in between.
 fn cases(data: &Dataset) -> Vec<Case<'_>> {
     let small = |case: &Case<'_>| {
         uffd_harness::export::SMALL.iter().any(|f| uffd_results::id_matches(f, &case.id()))
@@ -73,7 +74,9 @@ fn cases(data: &Dataset) -> Vec<Case<'_>> {
         ends.next().is_some_and(|first| ends.any(|other| other != first))
     };
     let few = data.cases().filter(small).step_by(40);
-    few.chain(data.cases().filter(small).filter(differs).take(10)).collect()
+    let stands_apart = |case: &Case<'_>| data.apart().iter().any(|apart| apart.case == case.id());
+    let apart = data.cases().filter(small).filter(stands_apart).take(5);
+    few.chain(data.cases().filter(small).filter(differs).take(10)).chain(apart).collect()
 }
 
 /// Questions as lines, and the library's answers.
@@ -81,13 +84,27 @@ fn questions(data: &Dataset) -> (String, Vec<String>) {
     let (mut questions, mut answers) = (Vec::new(), Vec::new());
     let cases = cases(data);
     let kernels = 0..data.kernels().len();
-    for (i, release) in releases(data).iter().enumerate() {
-        let machine = ["-", "-", "x86_64", "amd64", "aarch64", "vax"][i % 6];
+    let asked = releases(data).into_iter().enumerate().flat_map(|(i, release)| {
+        // Of another machine nothing more is told of a release.
+        let machines: &[&str] = match i % 6 {
+            4 => &["-", "aarch64"],
+            5 => &["-", "vax"],
+            place => [&["-"], &["-"], &["x86_64"], &["amd64"]][place],
+        };
+        machines.iter().map(move |machine| (i, release.clone(), *machine))
+    });
+    for (i, release, machine) in asked {
+        let release = release.as_str();
         for case in &cases {
             let mut outcomes = kernels.clone().rev().filter_map(|kernel| case.answer(kernel));
             let seen = outcomes.find_map(|o| o.facts.iter().nth(i % 3).map(|f| f.name.to_string()));
             // One that only other cases show, and one that none does.
-            for fact in ["end", "copy", "nothing-of-that", seen.as_deref().unwrap_or("end")] {
+            let mut facts =
+                vec!["end", "copy", "nothing-of-that", seen.as_deref().unwrap_or("end")];
+            let is_its = |apart: &&uffd_results::Apart| apart.case == case.id();
+            facts.extend(data.apart().iter().filter(is_its).map(|apart| apart.fact.as_str()));
+            facts.dedup();
+            for fact in facts {
                 questions.push(format!("{release}\t{machine}\t{}\t{fact}\n", case.id()));
                 answers.push(answer(data, release, machine, &case.id(), fact));
             }
