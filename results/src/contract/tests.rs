@@ -1,6 +1,9 @@
 use super::*;
-use crate::dataset::tests::small;
+use crate::dataset::tests::{record, small};
+use crate::facts::Facts;
 use crate::lookup::Certainty;
+use crate::outcome::Outcome;
+use crate::record::Cases;
 use rstest::rstest;
 
 fn assumption(cases: &[&str], except: &[&str], facts: &[(&str, &str)]) -> Assumption {
@@ -56,6 +59,87 @@ fn each_need_must_be_answered(
     let bound = both.bind(&data);
     assert_eq!([0, 1, 2].map(|kernel| bound.kept(kernel)), old);
     assert_eq!([3, 4, 5].map(|kernel| bound.kept(kernel)), new);
+}
+
+/// One kernel that showed that of two cases.
+fn shown(first: Outcome, second: Outcome) -> Dataset {
+    let mut record = record(0);
+    let cases = [("copy/a[x=1]", first), ("copy/a[x=2]", second)];
+    record.cases = Cases::new(cases.map(|(id, seen)| (id.to_owned(), seen)).into());
+    Dataset::of(&[record], Vec::new(), |_, _, _| Some(true)).expect("versions")
+}
+
+fn ended(end: End, facts: &str) -> Outcome {
+    let facts = Facts::parse(facts).expect("facts");
+    if end == End::Done { Outcome::done(facts) } else { Outcome::ended(end, "why", facts) }
+}
+
+/// What was seen before a hang fits, the hang does not.
+#[rstest]
+#[case(End::Hang)]
+#[case(End::Killed)]
+#[case(End::Panic)]
+fn who_shows_the_fact_and_does_not_end_breaks_it(#[case] end: End) {
+    let data = shown(ended(End::Done, "copy=0"), ended(end, "copy=0"));
+    let needed = assumption(&["copy/a"], &[], &[("copy", "0")]);
+    let bound = needed.bind(&data);
+    assert_eq!(bound.kept(0), BROKEN);
+    let [case, fact, allowed, seen] = ["copy/a[x=2]", "end", "done", end.word()].map(str::to_owned);
+    assert_eq!(bound.breaches(0), [Breach { case, fact, allowed, seen }]);
+    let allowed = assumption(&["copy/a"], &[], &[("copy", "0"), ("end", "done|hang|killed|panic")]);
+    assert_eq!((allowed.bind(&data).kept(0), allowed.bind(&data).breaches(0)), (KEPT, vec![]));
+}
+
+#[rstest]
+#[case::kept_then_lacking(ended(End::Done, "copy=0"), ended(End::Unsupported, ""), KEPT)]
+#[case::lacking_then_kept(ended(End::Unsupported, ""), ended(End::Done, "copy=0"), KEPT)]
+#[case::lacking_then_broken(ended(End::Unsupported, ""), ended(End::Done, "copy=1"), BROKEN)]
+#[case::broken_then_lacking(ended(End::Done, "copy=1"), ended(End::Unsupported, ""), BROKEN)]
+#[case::broken_then_kept(ended(End::Done, "copy=1"), ended(End::Done, "copy=0"), BROKEN)]
+#[case::lacking(ended(End::Unsupported, ""), ended(End::Unsupported, ""), LACKS)]
+#[case::kept_then_silent(ended(End::Done, "copy=0"), ended(End::Flaky, ""), KEPT)]
+#[case::silent(ended(End::Precondition, ""), ended(End::Flaky, ""), None)]
+fn cases_that_say_different_things(
+    #[case] first: Outcome,
+    #[case] second: Outcome,
+    #[case] kept: Option<Kept>,
+) {
+    let data = shown(first, second);
+    let assumption = assumption(&["copy/a"], &[], &[("copy", "0")]);
+    assert_eq!(assumption.bind(&data).kept(0), kept);
+}
+
+/// Of the values that a fact may have, each must be allowed.
+#[rstest]
+#[case("0", "0", KEPT)]
+#[case("1", "0", BROKEN)]
+#[case("0|1", "0", BROKEN)]
+#[case("1|0", "0", BROKEN)]
+#[case("0|1", "0|1", KEPT)]
+#[case("0|1|2", "0|1", BROKEN)]
+#[case("0|1", "?", KEPT)]
+fn what_may_be_otherwise_must_all_be_allowed(
+    #[case] other: &str,
+    #[case] allowed: &str,
+    #[case] kept: Option<Kept>,
+) {
+    let data = shown(ended(End::Done, "copy=0"), ended(End::Done, "copy=0"));
+    let assumption = assumption(&["copy/a"], &[], &[("copy", allowed)]);
+    let in_the_second = |case: Case<'_>| {
+        if case.axis("x") == Some("2") { vec![("copy", other)] } else { Vec::new() }
+    };
+    assert_eq!(assumption.bind(&data).kept_if(0, in_the_second), kept);
+}
+
+#[rstest]
+#[case::repaired(ended(End::Done, "copy=1"), KEPT)]
+#[case::hung(ended(End::Hang, "copy=0"), BROKEN)]
+#[case::lacking(ended(End::Unsupported, ""), LACKS)]
+#[case::silent(ended(End::Denied, ""), None)]
+fn what_was_seen_stays_but_for_the_fact(#[case] seen: Outcome, #[case] kept: Option<Kept>) {
+    let data = shown(seen.clone(), seen);
+    let assumption = assumption(&["copy/a"], &[], &[("copy", "0")]);
+    assert_eq!(assumption.bind(&data).kept_if(0, |_| vec![("copy", "0")]), kept);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use super::*;
-use crate::dataset::tests::small;
+use crate::dataset::tests::{record, small};
+use crate::record::Record;
 use rstest::rstest;
 
 fn release(text: &str) -> Release {
@@ -127,4 +128,89 @@ fn a_series_that_changed_does_not_speak_for_the_next() {
     assert_eq!((between.value, between.why), (None, Some(Why::Disagree)));
     let later = data.resolve(&release("6.1.200"), at);
     assert_eq!((later.value, later.certainty), (Some(false), Certainty::BetweenSeries));
+}
+
+/// Answers by kernel around a release; whether they make one, and on which it rests.
+#[rstest]
+#[case::one_between_disagrees("7.3.0-rc7", [0, 0, 0, 0, 1, 0], None, "6.12.43 6.12.118 7.3.4")]
+#[case::the_first_disagrees("7.3.0-rc7", [0, 0, 0, 1, 0, 0], None, "6.12.43 6.12.118 7.3.4")]
+#[case::all_agree("7.3.0-rc7", [1, 1, 1, 0, 0, 0], Some(0), "6.12.43 6.12.118 7.3.4")]
+#[case::one_beside_disagrees("6.8.20", [0, 0, 1, 0, 0, 0], None, "6.1.170 6.1.192 6.12.43")]
+#[case::one_further_off_disagrees("6.8.20", [1, 0, 0, 0, 1, 1], Some(0), "6.1.170 6.1.192 6.12.43")]
+fn all_around_a_release_must_agree(
+    #[case] text: &str,
+    #[case] answers: [u8; 6],
+    #[case] value: Option<u8>,
+    #[case] basis: &str,
+) {
+    let data = small();
+    let answer = data.resolve(&release(text), |kernel| Some(answers[kernel]));
+    let rests: Vec<String> = answer.basis.iter().map(|(k, _)| k.upstream.to_string()).collect();
+    assert_eq!((answer.value, rests.join(" ").as_str()), (value, basis));
+    assert_eq!(answer.why, value.is_none().then_some(Why::Disagree));
+    assert_eq!(answer.certainty == Certainty::Unknown, value.is_none());
+}
+
+/// Records by upstream version, release and machine.
+fn built(kernels: &[(&str, &str, &str)]) -> Dataset {
+    let of = |(upstream, release, machine): &(&str, &str, &str)| {
+        let mut record = record(0);
+        [record.kernel.upstream, record.kernel.release, record.kernel.machine] =
+            [upstream, release, machine].map(|text| (*text).to_owned());
+        record
+    };
+    let records: Vec<Record> = kernels.iter().map(of).collect();
+    Dataset::of(&records, Vec::new(), |_, _, _| Some(true)).expect("versions")
+}
+
+/// What each kernel says is its release on its machine.
+fn who(data: &Dataset, at: usize) -> String {
+    let kernel = &data.kernels()[at];
+    format!("{} {}", kernel.release, kernel.machine)
+}
+
+#[test]
+fn neighbours_of_another_machine_do_not_speak() {
+    let data = built(&[
+        ("6.12.43", "6.12.43", "x86_64"),
+        ("6.12.60", "6.12.60", "aarch64"),
+        ("6.12.118", "6.12.118", "x86_64"),
+    ]);
+    let machine = |at: usize| Some(data.kernels()[at].machine.clone());
+    let on = |machine: &str| release("6.12.80").on_machine(machine);
+    let answer = data.resolve(&on("x86_64"), machine);
+    assert_eq!(answer.value.as_deref(), Some("x86_64"));
+    assert_eq!((answer.certainty, answer.basis.len()), (Certainty::WithinSeries, 2));
+    let answer = data.resolve(&on("aarch64"), machine);
+    assert_eq!((answer.value, answer.why), (None, Some(Why::Newer)));
+    assert_eq!(data.resolve(&on("s390x"), machine).why, Some(Why::Machine));
+}
+
+#[test]
+fn a_build_is_answered_by_the_one_of_its_machine() {
+    let data = built(&[("6.12.43", "6.12.43", "aarch64"), ("6.12.43", "6.12.43", "x86_64")]);
+    for machine in ["aarch64", "x86_64"] {
+        let asked = release("6.12.43").on_machine(machine);
+        let answer = data.resolve(&asked, |at| Some(who(&data, at)));
+        assert_eq!(answer.value, Some(format!("6.12.43 {machine}")));
+        assert_eq!(answer.certainty, Certainty::Exact);
+    }
+    let exact = data.exact(&release("6.12.43").on_machine("s390x"));
+    assert_eq!(exact, None);
+}
+
+/// Two builds of one version both speak for a third, whichever of them answers otherwise.
+#[rstest]
+#[case("6.12.43-c", None, 2)]
+#[case("6.12.43-a", Some("6.12.43-a x86_64"), 1)]
+#[case("6.12.43-b", Some("6.12.43-b x86_64"), 1)]
+fn builds_of_one_version_that_disagree_decide_nothing(
+    #[case] text: &str,
+    #[case] value: Option<&str>,
+    #[case] basis: usize,
+) {
+    let data = built(&[("6.12.43", "6.12.43-a", "x86_64"), ("6.12.43", "6.12.43-b", "x86_64")]);
+    let answer = data.resolve(&release(text), |at| Some(who(&data, at)));
+    assert_eq!((answer.value.as_deref(), answer.basis.len()), (value, basis));
+    assert_eq!(answer.why, value.is_none().then_some(Why::Disagree));
 }
