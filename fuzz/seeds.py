@@ -65,13 +65,14 @@ def outcomes():
     put("outcome", "hang.json", '{"end":"hang","detail":"during copy","facts":"copy=0 field=4096"}')
     put("outcome", "lacks.json", '{"end":"precondition","detail":"no 2 MiB pages"}')
     put("table", "two-kernels", "\n".join([
-        "uffd-results data 1", "kernels 2",
+        "uffd-results data 2", "kernels 2",
         "5.10.218\t5.10.0-30-cloud-amd64\t#1 SMP Debian 5.10.218-1\tx86_64\t5.10.218-1\t-\ttcg\t77360b6d2a8bc7d7",
         "7.3.0~rc7\t7.3-rc7-cloud-amd64\t#1 SMP\tx86_64\t-\t-\ttcg\t77360b6d2a8bc7d7",
         "outcomes 3", "copy=0 waiter=woken", "copy=EAGAIN", "!hang\tin copy\tcopy=0",
         "rows 3", "0*2", "1d 2", "- 0", "probes 1",
         "copy/unchanged\tIt copies.\tQEMU\tCRIU", " \t2", " backing=anon\t0", " backing=shmem\t1",
-        "reasons 1", "1\tcopy/unchanged\tcopy\tA commit.", "end", ""]))
+        "reasons 1", "1\tcopy/unchanged\tcopy\tA commit.",
+        "apart 1", "copy/unchanged[backing=anon]\tcopy\t6.13\tEAGAIN|0", "end", ""]))
 
 
 def words():
