@@ -85,8 +85,8 @@ pub(crate) fn reason(
             return None;
         }
         (_, Some(after)) => after,
-        // A fact that went away has no expectation any more: the one before it does.
-        (_, None) if b.facts.get(fact).is_none() => after.last()?,
+        // A fact that was expected and went away has no expectation any more: the one before it does.
+        (Some(_), None) if b.facts.get(fact).is_none() => after.last()?,
         _ => return None,
     };
     Some(named.source.split_whitespace().collect::<Vec<_>>().join(" "))
