@@ -104,12 +104,19 @@ mod tests {
     #[rstest]
     #[case(End::Hang)]
     #[case(End::Killed)]
+    #[case(End::Unsupported)]
     #[case(End::Denied)]
+    #[case(End::Precondition)]
+    #[case(End::Flaky)]
+    #[case(End::Panic)]
     #[case(End::Broken)]
+    #[case(End::NotRun)]
     fn no_other_end_is_a_pass(#[case] end: End) {
         let facts = Facts::parse("waiter=asleep").expect("facts");
         let expected = [Expected::new("waiter", "asleep", OBSERVED)];
-        let judgement = against(&expected, &Outcome::ended(end, "why", facts));
-        assert_eq!(judgement.verdict, Verdict::Ended(end));
+        let outcome = Outcome::ended(end, "why", facts);
+        for expected in [&expected[..], &[]] {
+            assert_eq!(against(expected, &outcome).verdict, Verdict::Ended(end));
+        }
     }
 }

@@ -88,6 +88,8 @@ mod tests {
         assert!(note.covers("copy/a", new, "copy"));
         assert!(!note.covers("copy/ab", new, "copy") && !note.covers("copy/a", old, "copy"));
         assert!(!note.covers("copy/a", new, "field"));
+        let of_old = Note { kernels: vec!["6.1".into()], ..note.clone() };
+        assert!(of_old.covers("copy/a", old, "copy") && !of_old.covers("copy/a", new, "copy"));
         let wide = Note { probe: "copy/*".into(), kernels: vec![], facts: vec![], ..note };
         assert!(wide.covers("copy/ab", old, "field") && !wide.covers("move/a", old, "field"));
     }

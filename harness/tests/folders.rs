@@ -2,10 +2,11 @@
 
 mod shared;
 
-use shared::{refused, run, text};
+use shared::{conform, refused, run, text};
 use std::fs;
 use std::path::{Path, PathBuf};
 use uffd_harness::store::Store;
+use uffd_results::{Cases, End, Facts, Outcome};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -116,4 +117,61 @@ fn another_command_line_is_told() {
     told(&["--results", other, "diff", kernel, kernel], other);
     told(&["diff", "--folders", word(&usual), other], other);
     told(&["--results", word(&usual), "diff", kernel, word(&file)], word(&file));
+}
+
+#[test]
+fn what_disagrees_is_told_and_not_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ours = with_records(folder.path(), 1);
+    let mut record = Store::new(&ours).load().expect("a record").remove(0);
+    let mut cases: Vec<_> = record.cases.iter().map(|(id, o)| (id.to_owned(), o.clone())).collect();
+    let other = Outcome::done(Facts::parse("copy=EIO").expect("facts"));
+    let place = cases.iter().position(|(_, outcome)| outcome.end == End::Done).expect("a case");
+    let id = cases[place].0.clone();
+    cases[place].1 = other;
+    record.cases = Cases::new(cases);
+    let theirs = Store::new(&folder.path().join("theirs"));
+    theirs.save(&record).expect("written");
+    let path = Store::new(&ours).path(&record.kernel).expect("a path");
+    let before = fs::read(&path).expect("read");
+    let output = run(&["--results", word(&ours), "merge", word(theirs.folder())]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(said.contains("nothing is written") && said.contains(&id), "{said}");
+    assert_eq!(fs::read(&path).expect("read"), before);
+}
+
+#[test]
+fn a_matrix_that_is_not_what_the_records_make_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let some = with_records(folder.path(), 1);
+    let matrix = |more: &[&str]| run(&[&["--results", word(&some), "matrix"], more].concat());
+    assert_eq!(matrix(&[]).status.code(), Some(0));
+    assert_eq!(matrix(&["--check"]).status.code(), Some(0));
+    let path = some.join("MATRIX.md");
+    let changed = fs::read_to_string(&path).expect("read").replacen("pass 1", "pass 2", 1);
+    fs::write(&path, changed).expect("written");
+    let output = matrix(&["--check"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(said.contains("MATRIX.md"), "{said}");
+}
+
+/// What is built in answers: 6.12.43 and 6.16.3 agree on what 6.13 does otherwise.
+#[test]
+fn what_no_recorded_kernel_speaks_for_is_not_known() {
+    let case = "copy/event-unread[backing=anon]";
+    let empty = tempfile::tempdir().expect("a folder");
+    let on = |arguments: &[&str]| {
+        let output = conform().args(arguments).current_dir(&empty).output().expect("it starts");
+        (output.status.code(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
+    };
+    for command in ["ask", "show"] {
+        let (_, said) = on(&[command, case, "-k", "6.13.2"]);
+        assert!(said.contains("by its sources it answers otherwise"), "{command}: {said}");
+        let (_, said) = on(&[command, case, "-k", "6.12.60"]);
+        assert!(!said.contains("by its sources"), "{command}: {said}");
+    }
+    let (code, said) = on(&["contract", "qemu-postcopy", "-k", "9.9.1"]);
+    assert_eq!(code, Some(3), "{said}");
 }

@@ -285,6 +285,13 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
+    #[test]
+    fn selftests_tell_failures_from_skips() {
+        let all = [Exit::Expected, Exit::Different, Exit::Unusable, Exit::Nothing];
+        assert_eq!(all.map(|exit| ExitCodes::Own.of(exit)), [0, 1, 2, 3]);
+        assert_eq!(all.map(|exit| ExitCodes::Kselftest.of(exit)), [0, 1, 1, 4]);
+    }
+
     #[rstest]
     #[case(&["run", "--jobs", "0"], 2)]
     #[case(&["run", "--exit-codes", "kselftest", "--jobs", "0"], 1)]

@@ -213,3 +213,18 @@ fn worst(a: Exit, b: Exit) -> Exit {
         Exit::Nothing
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_outweighs_an_answer_and_an_answer_none() {
+        let order = [Exit::Nothing, Exit::Expected, Exit::Different];
+        for (i, a) in order.into_iter().enumerate() {
+            for (j, b) in order.into_iter().enumerate() {
+                assert_eq!(worst(a, b), order[i.max(j)], "{a:?} {b:?}");
+            }
+        }
+    }
+}

@@ -216,3 +216,10 @@ fn wrong_texts_are_refused(#[case] from: &str, #[case] to: &str, #[case] message
     let error = Dataset::parse(&text).expect_err("refused").to_string();
     assert!(error.contains(message), "{error}");
 }
+
+/// That a kernel lacks the feature is an answer of the kernel; what its machine lacks is none.
+#[test]
+fn who_could_not_answer_says_nothing() {
+    let answers: Vec<End> = End::ALL.into_iter().filter(|end| is_answer(*end)).collect();
+    assert_eq!(answers, [End::Done, End::Hang, End::Killed, End::Unsupported, End::Panic]);
+}

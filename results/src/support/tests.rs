@@ -49,3 +49,32 @@ fn what_a_kernel_lacks_has_no_facts() {
     let support = data.probe("move/b").expect("a probe").support(&data);
     assert_eq!(support.runs().len(), 3, "unsupported, holds, fails: {support:?}");
 }
+
+/// A claim that is false, as it should be by the sources, is false all the same.
+#[rstest]
+#[case(&["true", "true"], Some(Held::Holds))]
+#[case(&["false", "false"], Some(Held::Fails))]
+#[case(&["true", "false"], Some(Held::Partly))]
+#[case(&["open", "true"], Some(Held::Holds))]
+#[case(&["open", "open"], None)]
+fn a_claim_stands_if_it_is_true(#[case] said: &[&str], #[case] stands: Option<Held>) {
+    let outcome = |word: &&str| match *word {
+        "open" => "!precondition\t\t".to_owned(),
+        word => format!("claim={word}"),
+    };
+    let outcomes: Vec<String> = said.iter().map(outcome).collect();
+    for expected in ["", "d"] {
+        let cell = |(i, word): (usize, &&str)| {
+            format!("{i}{}\n", if *word == "open" { "" } else { expected })
+        };
+        let rows: String = said.iter().enumerate().map(cell).collect();
+        let kernel = "6.12.43\t6.12.43-x\t#1\tx86_64\t-\t-\ttcg\tabc";
+        let text = format!(
+            "uffd-results data 2\nkernels 1\n{kernel}\noutcomes 2\n{}\nrows 2\n{rows}probes 1\n\
+             claims/x\tIt wakes.\n a=1\t0\n a=2\t1\nreasons 0\napart 0\nend\n",
+            outcomes.join("\n")
+        );
+        let data = Dataset::parse(&text).expect("a table");
+        assert_eq!(data.probe("claims/x").expect("a probe").stands(0), stands, "{text}");
+    }
+}

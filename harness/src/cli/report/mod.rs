@@ -234,4 +234,19 @@ mod tests {
         assert_eq!(Result3::of(verdict), reads);
         assert_eq!(reads == Result3::Fail, verdict.is_trouble());
     }
+
+    #[rstest]
+    #[case(&[], Exit::Nothing)]
+    #[case(&[End::Unsupported, End::Denied], Exit::Nothing)]
+    #[case(&[End::Unsupported, End::Done], Exit::Expected)]
+    #[case(&[End::Done, End::Done, End::Hang], Exit::Different)]
+    #[case(&[End::NotRun], Exit::Different)]
+    fn one_that_differs_is_enough(#[case] ends: &[End], #[case] exit: Exit) {
+        let mut tally = Tally::default();
+        for end in ends {
+            let verdict = if *end == End::Done { Verdict::Pass } else { Verdict::Ended(*end) };
+            tally.add(verdict, &Outcome::ended(*end, "why", uffd_results::Facts::new()));
+        }
+        assert_eq!(tally.exit(), exit);
+    }
 }
