@@ -330,7 +330,7 @@ fn agree(out: &mut dyn Write, runs: &[Measured], format: Format) -> Result<bool>
     }
     writeln!(
         out,
-        "{} runs, {} operations; how far the best of each are apart:",
+        "{} runs, {} operations; how far their best rounds of each are apart, or of several threads the middle ones:",
         runs.len(),
         all.len()
     )?;
